@@ -1,0 +1,1 @@
+"""Tests: a folder per room, with real peers where a peer is the truth."""
