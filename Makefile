@@ -1,0 +1,54 @@
+# The commands a person needs. `make help` lists them.
+#
+# Variables:
+#   RADIOGRAPHS=folder   make demo: send these DICOM files instead of the phantoms
+#   PYTHON=python3.12    the Python to build .venv with (3.11 or newer)
+#   TORCH_INDEX=address  take PyTorch from this package index, e.g. the one of its CPU build (see README.md)
+#   ARGS="…"             make up: options for `litegpt-node up`
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# pip's progress bars are for a person; a log can do without.
+QUIET := $(if $(CI),--quiet)
+RADIOGRAPHS ?=
+TORCH_INDEX ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint clean
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+
+setup: $(READY) ## make .venv with everything in it (the commands below do it by themselves)
+
+demo: $(READY) ## send radiographs through a whole node and show what comes back; RADIOGRAPHS=folder for your own
+	@$(BIN)/litegpt-node demo $(if $(RADIOGRAPHS),--radiographs "$(RADIOGRAPHS)")
+
+up: $(READY) ## run the node for your own modality and PACS, until Ctrl-C; ARGS="…" for options
+	@exec $(BIN)/litegpt-node up $(ARGS)
+
+test: $(READY) lint ## lint, types, who may import whom, then all tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy and import-linter
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## remove .venv and the caches (never any data of a node)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+
+# Written only when all of it worked, so that an interrupted set-up goes on where it stopped.
+$(READY): pyproject.toml
+	@"$(PYTHON)" tools/preflight.py "$(VENV)" "$(TORCH_INDEX)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(if $(TORCH_INDEX),$(PIP) install $(QUIET) --index-url "$(TORCH_INDEX)" torch torchvision)
+	@$(PIP) install $(QUIET) -e '.[worker,training,dev]'
+	@touch $@
+	@echo "$(VENV) is ready."
