@@ -1,0 +1,19 @@
+"""What every test gets: real PostgreSQL and Redis on request, and none of the person's own settings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.services.fixtures import postgres_server_url, postgres_url, redis_server_url, redis_url
+
+__all__ = ["postgres_server_url", "postgres_url", "redis_server_url", "redis_url"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> None:
+    """A person's own ``LITEGPT_…`` settings must not decide how a test ends."""
+    for name in list(os.environ):
+        if name.startswith("LITEGPT_") and not name.startswith("LITEGPT_TEST_"):
+            del os.environ[name]
