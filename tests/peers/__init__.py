@@ -1,0 +1,1 @@
+"""Other people's DICOM programs, as peers of the node: dcmtk, dicom3tools, Orthanc."""
