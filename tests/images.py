@@ -1,7 +1,7 @@
 """Makes small valid radiographs for tests: CR, DX For Presentation, DX For Processing, Secondary Capture.
 
 ``make_radiograph()`` gives a dataset ready for ``dataset.save_as(path, enforce_file_format=True)`` that
-``dciodvfy`` has no error against. Every call makes a new study, series and instance unless the UIDs are given.
+``dciodvfy`` has no error against. Every call makes a new study, series and instance unless UIDs are given.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""Reads single attributes of datasets that strangers wrote: what is missing or malformed is no crash."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from litegpt.errors import RadiographError
+
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    struct.error,
+)
+"""What pydicom raises when it converts a value that its VR does not allow."""
+
+
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """The finite numbers of an attribute of any numeric VR; empty where it is absent, empty or malformed."""
+    try:
+        values = [float(value) for value in _values(dataset, keyword)]
+    except _MALFORMED:
+        return []
+    return values if all(math.isfinite(value) for value in values) else []
+
+
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """The first number of an attribute as an integer; None where it is absent, empty or malformed."""
+    values = numbers(dataset, keyword)
+    return int(values[0]) if values else None
+
+
+def required_integer(dataset: Dataset, keyword: str) -> int:
+    """As ``integer``, of an attribute that an image must have.
+
+    Raises:
+        RadiographError: If it is absent, empty or malformed.
+    """
+    value = integer(dataset, keyword)
+    if value is None:
+        raise RadiographError(f"the image does not say its {keyword}")
+    return value
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The first value of a text attribute, stripped; empty where it is absent, empty or malformed."""
+    try:
+        values = _values(dataset, keyword)
+    except _MALFORMED:
+        return ""
+    return str(values[0]).strip() if values else ""
+
+
+def sequence_item(dataset: Dataset, keyword: str) -> Dataset | None:
+    """The first item of a sequence; None where there is none."""
+    try:
+        values = _values(dataset, keyword)
+    except _MALFORMED:
+        return None
+    return values[0] if values and isinstance(values[0], Dataset) else None
+
+
+def _values(dataset: Dataset, keyword: str) -> list[Any]:
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return []
+    if isinstance(value, MultiValue | list | tuple) or hasattr(value, "is_undefined_length"):
+        return list(value)
+    return [value]

@@ -1,0 +1,219 @@
+"""A DICOM image becomes a radiograph: 8-bit display values, as a viewer would show it. Torch-free.
+
+Decodes the pixels (here), then runs the grayscale transformation pipeline (``litegpt.grayscale``). Whether an
+image is one that should be read at all, a frontal chest view For Presentation, is not asked here.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import as_pixel_options
+from pydicom.uid import UID
+
+from litegpt.attributes import integer, required_integer, text
+from litegpt.codestream import check_codestream
+from litegpt.errors import RadiographError
+from litegpt.grayscale import StoredValues, display_table
+
+MAXIMUM_PIXELS: Final = 100_000_000
+"""Rows × Columns of the largest image read by default; the largest detectors have about 20 million."""
+
+_LUMINANCE: Final = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luminance Y (PS3.3 C.7.6.3.1.2, YBR_FULL)."""
+
+_UNREADABLE = (
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and the decoders raise over broken input; they have no common base."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Radiograph:
+    """One image as it is displayed.
+
+    Attributes:
+        pixels: uint8, shape (rows, columns), 255 = brightest as displayed (MONOCHROME2 sense). Row 0 is the
+            top, column 0 the left of the stored matrix; nothing is turned, flipped or resized.
+    """
+
+    pixels: NDArray[np.uint8]
+
+    @property
+    def rows(self) -> int:
+        """Height in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Width in pixels."""
+        return int(self.pixels.shape[1])
+
+
+def read_radiograph(source: Path | Dataset, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Radiograph:
+    """Reads one DICOM image as it should be displayed.
+
+    Modality LUT, then the first VOI LUT or window (a percentile window where there is none), then the
+    polarity (PS3.3 C.11.1, C.11.2, C.8.11.3.1.2). Colour images give their luminance.
+
+    Args:
+        source: A DICOM file, or a dataset with its file meta information and Pixel Data.
+        maximum_pixels: Largest Rows × Columns; checked before anything is decoded.
+
+    Raises:
+        RadiographError: If this object will never give a radiograph: no DICOM, no image, several frames, too
+            large, pixel data truncated or undecodable, one value everywhere. Its message is one line.
+        OSError: If the file itself cannot be read, which may pass.
+    """
+    dataset = source if isinstance(source, Dataset) else _read_file(source)
+    layout = _PixelLayout.of(dataset, maximum_pixels)
+    pixels = _decode(dataset, layout)  # (rows, columns) or (rows, columns, 3)
+    if layout.is_colour:
+        return Radiograph(_luminance(dataset, pixels, layout))
+    codes = layout.codes(pixels)  # (rows, columns)
+    table = display_table(dataset, StoredValues.of(codes, layout.bits_stored, layout.signed))
+    return Radiograph(table[codes])
+
+
+@dataclass(frozen=True, slots=True)
+class _PixelLayout:
+    """What the Image Pixel module says (PS3.3 C.7.6.3), checked."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric: str
+    transfer_syntax: UID
+
+    @classmethod
+    def of(cls, dataset: Dataset, maximum_pixels: int) -> _PixelLayout:
+        rows, columns = required_integer(dataset, "Rows"), required_integer(dataset, "Columns")
+        if rows < 1 or columns < 1:
+            raise RadiographError(f"the image has {rows} rows and {columns} columns")
+        if rows * columns > maximum_pixels:
+            raise RadiographError(f"{rows} × {columns} pixels are more than the {maximum_pixels} allowed")
+        if (frames := integer(dataset, "NumberOfFrames") or 1) != 1:
+            raise RadiographError(f"the image has {frames} frames; a radiograph has one")
+        if not dataset.get("PixelData"):
+            raise RadiographError("the object has no pixel data")
+        bits_allocated = required_integer(dataset, "BitsAllocated")
+        bits_stored = required_integer(dataset, "BitsStored")
+        if bits_allocated not in (8, 16) or not 1 <= bits_stored <= bits_allocated:
+            raise RadiographError(f"{bits_stored} bits stored in {bits_allocated} are no radiograph's pixels")
+        samples = required_integer(dataset, "SamplesPerPixel")
+        photometric = text(dataset, "PhotometricInterpretation")
+        if not photometric:
+            raise RadiographError("the image does not say its PhotometricInterpretation")
+        if samples != (1 if photometric.startswith(("MONOCHROME", "PALETTE")) else 3):
+            raise RadiographError(f"{samples} samples a pixel contradict {photometric}")
+        return cls(
+            rows,
+            columns,
+            samples,
+            bits_allocated,
+            bits_stored,
+            integer(dataset, "HighBit") or bits_stored - 1,
+            required_integer(dataset, "PixelRepresentation") == 1,
+            photometric,
+            _transfer_syntax(dataset),
+        )
+
+    @property
+    def is_colour(self) -> bool:
+        return not self.photometric.startswith("MONOCHROME")
+
+    def codes(self, pixels: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+        """The Bits Stored bits of each cell, as unsigned codes: unused bits may hold anything (PS3.5 8.1.1).
+
+        Old files have overlays above High Bit, or stored bits that do not begin at bit 0.
+        """
+        codes: NDArray[Any] = pixels.view(f"u{pixels.dtype.itemsize}")
+        shift = self.high_bit + 1 - self.bits_stored
+        if 0 < shift <= self.bits_allocated - self.bits_stored and not self.transfer_syntax.is_encapsulated:
+            codes = codes >> shift
+        codes = codes & codes.dtype.type(2**self.bits_stored - 1)
+        return codes
+
+
+def _read_file(path: Path) -> Dataset:
+    try:
+        return dcmread(path)
+    except InvalidDicomError:
+        raise RadiographError("the file is not a DICOM file") from None
+    except _UNREADABLE as error:
+        raise RadiographError(f"the file is not readable as DICOM: {_one_line(error)}") from error
+
+
+def _transfer_syntax(dataset: Dataset) -> UID:
+    file_meta = getattr(dataset, "file_meta", None)
+    transfer_syntax = file_meta.get("TransferSyntaxUID") if file_meta is not None else None
+    if not transfer_syntax:
+        raise RadiographError("the object does not say its transfer syntax")
+    return UID(str(transfer_syntax))
+
+
+def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
+    """Stored pixel values, (rows, columns), or (rows, columns, 3) RGB."""
+    if layout.transfer_syntax.is_private or not layout.transfer_syntax.is_transfer_syntax:
+        raise RadiographError(f"the transfer syntax {layout.transfer_syntax} is unknown")
+    check_codestream(dataset.PixelData, layout.transfer_syntax, layout.rows, layout.columns)
+    # The number of frames was checked above, and files say 0 or nothing where one is meant; the unused bits are
+    # dealt with in ``codes``, since pydicom's correction would shift stored bits out where High Bit is unusual
+    options = as_pixel_options(dataset, number_of_frames=1, correct_unused_bits=False)
+    try:
+        pixels, _ = get_decoder(layout.transfer_syntax).as_array(dataset, index=0, **options)
+    except (*_UNREADABLE, OSError) as error:
+        raise RadiographError(
+            f"the pixel data ({layout.transfer_syntax.name}) cannot be decoded: {_one_line(error)}"
+        ) from error
+    expected = (layout.rows, layout.columns) if layout.samples == 1 else (layout.rows, layout.columns, 3)
+    if pixels.shape != expected or pixels.dtype.itemsize > 2:
+        raise RadiographError(f"the pixel data decode to {pixels.shape} where {expected} was announced")
+    return pixels
+
+
+def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> NDArray[np.uint8]:
+    """Luminance of an RGB or palette image, uint8 (rows, columns)."""
+    highest = 2**layout.bits_stored - 1
+    if layout.photometric == "PALETTE COLOR":
+        try:
+            pixels = apply_color_lut(pixels, dataset)  # (rows, columns, 3)
+        except _UNREADABLE as error:
+            raise RadiographError(f"the colour palette cannot be used: {_one_line(error)}") from error
+        highest = np.iinfo(pixels.dtype).max
+    luminance = np.zeros(pixels.shape[:2], dtype=np.float32)  # (rows, columns)
+    for channel, weight in enumerate(_LUMINANCE):
+        luminance += np.float32(weight / highest * 255.0) * pixels[..., channel]
+    shown = np.rint(np.clip(luminance, 0.0, 255.0)).astype(np.uint8)
+    if np.ptp(shown) == 0:
+        raise RadiographError("all pixels of the image have the same value: there is nothing to read")
+    return shown
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
