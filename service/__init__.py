@@ -1,0 +1,1 @@
+"""The node beside the PACS: receives images, keeps records, queues analyses. Never loads torch."""

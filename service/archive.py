@@ -1,0 +1,157 @@
+"""The archive: a folder of files that are complete, on disk and never changed.
+
+A file is written under ``incoming/`` on the same file system, synced, renamed into place, and its folder
+synced; only then is it spoken of anywhere. Rows hold paths relative to the root, which may be a shared mount.
+
+    images/ab/<study UID>/<SOP UID>.<digest>.dcm      as received; ab: first byte of the study UID's SHA-256
+    results/ab/<study UID>/<SOP UID>.dcm              what we made
+    incoming/                                         being written; leftovers are swept
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from service.errors import OutOfResources
+
+INCOMING_LEFTOVER_SECONDS: Final = 24 * 3600
+"""Age at which a file under ``incoming/`` is no longer being written by anyone."""
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class Archive:
+    """Files under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.incoming = self.root / "incoming"
+
+    def prepare(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            OutOfResources: If they cannot be made.
+        """
+        try:
+            for folder in (self.incoming, self.root / "images", self.root / "results"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutOfResources(f"the archive {self.root}: {error.strerror}") from error
+
+    def absolute(self, relative: str) -> Path:
+        """Where a recorded path is on this machine."""
+        return self.root / relative
+
+    def free_bytes(self) -> int:
+        """Free space of the archive's file system, in bytes."""
+        return shutil.disk_usage(self.root).free
+
+    def take_image(self, received: Path, study_uid: str, sop_uid: str, digest: str) -> str:
+        """Moves a received file to its place, durably.
+
+        Args:
+            received: A file on the archive's own file system.
+            study_uid: Study Instance UID, already found to be a UID.
+            sop_uid: SOP Instance UID, already found to be a UID.
+            digest: Digest of the dataset; two versions of one UID stand side by side.
+
+        Returns:
+            The path relative to the root.
+
+        Raises:
+            OutOfResources: If the disk would not take it.
+        """
+        return self._move(received, self._folder("images", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
+
+    def write_result(self, content: bytes, study_uid: str, sop_uid: str) -> str:
+        """Writes one of our own objects, durably; the path relative to the root is returned.
+
+        Raises:
+            OutOfResources: If the disk would not take it.
+        """
+        try:
+            descriptor, name = tempfile.mkstemp(dir=self.incoming, suffix=".dcm")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        except OSError as error:
+            raise OutOfResources(f"the archive: {error.strerror}") from error
+        return self._move(Path(name), self._folder("results", study_uid) / f"{sop_uid}.dcm")
+
+    def sweep_incoming(self) -> int:
+        """Removes what transfers that ended badly left behind; the number of files removed is returned."""
+        removed = 0
+        for path in self.incoming.iterdir():
+            if path.stat().st_mtime < time.time() - INCOMING_LEFTOVER_SECONDS:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def probe(self) -> None:
+        """Writes, syncs, reads back and removes a small file.
+
+        Raises:
+            OutOfResources: If any of that fails.
+        """
+        content = os.urandom(64)
+        try:
+            descriptor, name = tempfile.mkstemp(dir=self.incoming, suffix=".probe")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            read_back = Path(name).read_bytes()
+            Path(name).unlink()
+        except OSError as error:
+            raise OutOfResources(f"the archive {self.root}: {error.strerror}") from error
+        if read_back != content:
+            raise OutOfResources(f"the archive {self.root} does not give back what was written")
+
+    def _folder(self, kind: str, study_uid: str) -> Path:
+        shard = hashlib.sha256(study_uid.encode()).hexdigest()[:2]
+        return self.root / kind / shard / study_uid
+
+    def _move(self, source: Path, target: Path) -> str:
+        try:
+            _sync(source)
+            _make_folder(target.parent, self.root)
+            source.rename(target)
+            _sync(target.parent)
+        except OSError as error:
+            raise OutOfResources(f"the archive: {error.strerror}") from error
+        return str(target.relative_to(self.root))
+
+
+def file_digest(path: Path, offset: int = 0) -> str:
+    """SHA-256 of a file from ``offset`` bytes on, as hexadecimal text."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _make_folder(folder: Path, root: Path) -> None:
+    """Makes a folder and syncs each parent that gained one: a rename into a lost folder is lost too."""
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        _sync(new.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Errors of the node, split by what the caller should do next.
+
+NodeError
+├── SettingsError            the admin must change a setting; the process exits with code 2
+├── TryAgain                 the same call may succeed later
+│   ├── OutOfResources       disk or database would not take it just now
+│   └── PeerUnavailable      a remote node did not answer, or asked to be tried later
+└── NeverAgain               the same call will fail the same way
+    ├── DatasetMismatch      the dataset is not what its association said
+    ├── CannotUnderstand     the dataset cannot be read
+    ├── PeerRefused          a remote node refused for good
+    └── LeaseLost            another worker holds this piece of work now
+"""
+
+
+class NodeError(Exception):
+    """Base of all errors that ``service`` raises on purpose."""
+
+
+class SettingsError(NodeError):
+    """A setting, or what it points to, is wrong; the message is one line for the admin."""
+
+
+class TryAgain(NodeError):
+    """The same call may succeed later."""
+
+
+class OutOfResources(TryAgain):
+    """The archive or the records would not take it just now."""
+
+
+class PeerUnavailable(TryAgain):
+    """A remote node did not answer, or asked to be tried later."""
+
+
+class NeverAgain(NodeError):
+    """The same call will fail the same way."""
+
+
+class DatasetMismatch(NeverAgain):
+    """The dataset's SOP Class or Instance UID is not the one its C-STORE command named."""
+
+
+class CannotUnderstand(NeverAgain):
+    """The dataset cannot be read, or lacks what identifies it."""
+
+
+class PeerRefused(NeverAgain):
+    """A remote node refused the object for good."""
+
+
+class LeaseLost(NeverAgain):
+    """Another worker holds this piece of work now; whatever was computed is dropped."""

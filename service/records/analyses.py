@@ -1,0 +1,282 @@
+"""Analyses as work: claiming them, keeping the claim, and writing what came of it.
+
+A claim is the row's state ``running``, its ``attempt`` number, and a lease that ends at ``not_before``.
+Whoever lets the lease end loses the row to the next claim, and with it the right to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, and_, func, select, update
+from sqlalchemy.orm import Session
+
+from litegpt.findings import Finding as ModelFinding
+from service.errors import LeaseLost
+from service.records.database import Records, utc_now
+from service.records.retry import Retry
+from service.records.tables import (
+    Analysis,
+    AnalysisImage,
+    AnalysisState,
+    Delivery,
+    DeliveryState,
+    Finding,
+    Instance,
+    InstanceState,
+    Result,
+    Study,
+)
+from service.settings import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedImage:
+    """An image of a claimed analysis.
+
+    Attributes:
+        path: The image's file, relative to the archive's root.
+        header_path: The file whose header counts: a later correction of the same image, else the same file.
+    """
+
+    instance_id: int
+    sop_instance_uid: str
+    path: str
+    header_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A result of ours that a destination already holds."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One analysis that this worker may work on until its lease ends."""
+
+    analysis_id: int
+    attempt: int
+    study_instance_uid: str
+    input_digest: str
+    settings_digest: str
+    images: tuple[ClaimedImage, ...]
+    predecessors: tuple[Delivered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutcome:
+    """What was found in one image, or why it could not be read."""
+
+    instance_id: int
+    findings: tuple[ModelFinding, ...] = ()
+    not_read: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenResult:
+    """A DICOM object in the archive that says what an analysis found."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    template_version: str
+    path: str
+    digest: str
+
+
+def claim(
+    records: Records, *, model_id: str, model_version: str, limit: int, lease: timedelta, retry: Retry
+) -> list[Claim]:
+    """Claims up to ``limit`` analyses of one model that are due, oldest first.
+
+    An analysis whose lease has ended as often as it may be attempted is quarantined instead: something about
+    it kills workers.
+    """
+    now = utc_now()
+    with records.writing() as session:
+        rows = session.scalars(
+            select(Analysis)
+            .where(_is_due(), Analysis.model_id == model_id, Analysis.model_version == model_version)
+            .order_by(Analysis.not_before, Analysis.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        claimed = []
+        for row in rows:
+            if row.attempt >= retry.maximum_attempts:
+                row.state, row.finished_at = AnalysisState.FAILED, now
+                row.error = row.error or f"no worker finished it in {row.attempt} attempts"
+                continue
+            row.state, row.started_at = AnalysisState.RUNNING, now
+            row.attempt += 1
+            row.not_before = now + lease
+            claimed.append(_claim_of(session, row))
+        return claimed
+
+
+def count_due(session: Session) -> int:
+    """How many analyses wait for a worker now."""
+    return session.scalar(select(func.count()).select_from(Analysis).where(_is_due())) or 0
+
+
+def renew(records: Records, claim: Claim, lease: timedelta) -> None:
+    """Keeps a claim for another lease.
+
+    Raises:
+        LeaseLost: If it is not ours any more.
+    """
+    with records.writing() as session:
+        _write(session, claim, not_before=utc_now() + lease)
+
+
+def finish(
+    records: Records,
+    claim: Claim,
+    outcomes: Sequence[ImageOutcome],
+    results: Sequence[WrittenResult],
+    destinations: Sequence[Destination],
+) -> None:
+    """Writes an analysis's findings and results, and a delivery of each result to each destination.
+
+    Raises:
+        LeaseLost: If the claim is not ours any more; nothing is written.
+    """
+    now = utc_now()
+    with records.writing() as session:
+        _write(session, claim, state=AnalysisState.DONE, error="", not_before=now, finished_at=now)
+        for outcome in outcomes:
+            session.execute(
+                update(AnalysisImage)
+                .where(
+                    AnalysisImage.analysis_id == claim.analysis_id,
+                    AnalysisImage.instance_id == outcome.instance_id,
+                )
+                .values(not_read=outcome.not_read)
+            )
+            session.add_all(_finding_rows(claim, outcome))
+        for result in results:
+            session.add(
+                Result(
+                    analysis_id=claim.analysis_id,
+                    kind=result.kind,
+                    sop_class_uid=result.sop_class_uid,
+                    sop_instance_uid=result.sop_instance_uid,
+                    template_version=result.template_version,
+                    path=result.path,
+                    digest=result.digest,
+                    created_at=now,
+                    deliveries=[Delivery(destination=str(to), not_before=now) for to in destinations],
+                )
+            )
+
+
+def fail(records: Records, claim: Claim, error: str, *, again: bool, retry: Retry) -> None:
+    """Puts an analysis back for a later attempt, or quarantines it with its error.
+
+    Raises:
+        LeaseLost: If the claim is not ours any more.
+    """
+    now = utc_now()
+    with records.writing() as session:
+        if again and claim.attempt < retry.maximum_attempts:
+            _write(
+                session,
+                claim,
+                state=AnalysisState.QUEUED,
+                error=error,
+                not_before=now + retry.wait(claim.attempt),
+            )
+        else:
+            _write(session, claim, state=AnalysisState.FAILED, error=error, finished_at=now)
+
+
+def _is_due() -> Any:
+    return and_(
+        Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)), Analysis.not_before <= utc_now()
+    )
+
+
+def _write(session: Session, claim: Claim, **values: object) -> None:
+    written = cast(
+        "CursorResult[Any]",
+        session.execute(
+            update(Analysis)
+            .where(
+                Analysis.id == claim.analysis_id,
+                Analysis.attempt == claim.attempt,
+                Analysis.state == AnalysisState.RUNNING,
+            )
+            .values(**values)
+        ),
+    )
+    if written.rowcount != 1:
+        raise LeaseLost(f"analysis {claim.analysis_id}: attempt {claim.attempt} is not the current one")
+
+
+def _claim_of(session: Session, row: Analysis) -> Claim:
+    return Claim(
+        analysis_id=row.id,
+        attempt=row.attempt,
+        study_instance_uid=row.study.study_instance_uid,
+        input_digest=row.input_digest,
+        settings_digest=row.settings_digest,
+        images=tuple(_claimed_image(session, image.instance) for image in row.images),
+        predecessors=_delivered_before(session, row),
+    )
+
+
+def _claimed_image(session: Session, instance: Instance) -> ClaimedImage:
+    newest = session.scalars(
+        select(Instance.path)
+        .where(
+            Instance.sop_instance_uid == instance.sop_instance_uid,
+            Instance.study_id == instance.study_id,
+            Instance.state == InstanceState.STORED,
+        )
+        .order_by(Instance.id.desc())
+        .limit(1)
+    ).one()
+    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest)
+
+
+def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
+    """The newest result of the same model for the same study that some destination holds (decision 3)."""
+    newest = session.scalars(
+        select(Result)
+        .join(Analysis)
+        .join(Study)
+        .join(Delivery)
+        .where(
+            Study.id == row.study_id,
+            Analysis.id != row.id,
+            Analysis.model_id == row.model_id,
+            Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
+        )
+        .order_by(Result.id.desc())
+        .limit(1)
+    ).first()
+    return (Delivered(newest.sop_class_uid, newest.sop_instance_uid, newest.path),) if newest else ()
+
+
+def _finding_rows(claim: Claim, outcome: ImageOutcome) -> list[Finding]:
+    return [
+        Finding(
+            analysis_id=claim.analysis_id,
+            instance_id=outcome.instance_id,
+            position=position,
+            label=finding.label,
+            score=finding.score,
+            x_min=finding.box.x_min if finding.box else None,
+            y_min=finding.box.y_min if finding.box else None,
+            x_max=finding.box.x_max if finding.box else None,
+            y_max=finding.box.y_max if finding.box else None,
+        )
+        for position, finding in enumerate(outcome.findings)
+    ]

@@ -1,0 +1,123 @@
+"""Deliveries as work: claiming those due at one destination, and writing what the destination answered.
+
+A claim takes the row's next ``attempt`` number and moves ``not_before`` to the end of the lease; the row
+stays ``due``. What a peer answered is the truth, so it is written even where the delivery was withdrawn
+meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, and_, func, select, update
+from sqlalchemy.orm import Session
+
+from service.errors import LeaseLost
+from service.records.database import Records, utc_now
+from service.records.retry import Retry
+from service.records.tables import Delivery, DeliveryState
+from service.settings import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    """One result that this worker may send until its lease ends."""
+
+    delivery_id: int
+    attempt: int
+    analysis_id: int
+    study_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+
+
+def destinations_due(records: Records) -> list[Destination]:
+    """The destinations for which something waits now."""
+    with records.reading() as session:
+        names = session.scalars(select(Delivery.destination).where(_is_due()).distinct()).all()
+    return [Destination.parse(name) for name in sorted(names)]
+
+
+def claim(records: Records, destination: Destination, *, limit: int, lease: timedelta) -> list[DeliveryClaim]:
+    """Claims up to ``limit`` deliveries that are due at one destination, oldest first."""
+    now = utc_now()
+    with records.writing() as session:
+        rows = session.scalars(
+            select(Delivery)
+            .where(_is_due(), Delivery.destination == str(destination))
+            .order_by(Delivery.not_before, Delivery.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        claimed = []
+        for row in rows:
+            row.attempt += 1
+            row.not_before = now + lease
+            study = row.result.analysis.study
+            claimed.append(
+                DeliveryClaim(
+                    delivery_id=row.id,
+                    attempt=row.attempt,
+                    analysis_id=row.result.analysis_id,
+                    study_instance_uid=study.study_instance_uid,
+                    sop_class_uid=row.result.sop_class_uid,
+                    sop_instance_uid=row.result.sop_instance_uid,
+                    path=row.result.path,
+                )
+            )
+        return claimed
+
+
+def count_due(session: Session) -> int:
+    """How many deliveries wait for a worker now."""
+    return session.scalar(select(func.count()).select_from(Delivery).where(_is_due())) or 0
+
+
+def sent(records: Records, claim: DeliveryClaim) -> None:
+    """Writes that the destination has stored the result.
+
+    Raises:
+        LeaseLost: If another worker has taken the delivery up since.
+    """
+    with records.writing() as session:
+        _write(session, claim, state=DeliveryState.SENT, error="", sent_at=utc_now())
+
+
+def refused(records: Records, claim: DeliveryClaim, error: str) -> None:
+    """Writes that the destination refused the result for good.
+
+    Raises:
+        LeaseLost: If another worker has taken the delivery up since.
+    """
+    with records.writing() as session:
+        _write(session, claim, state=DeliveryState.REFUSED, error=error)
+
+
+def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -> None:
+    """Puts a delivery back for a later attempt; a destination that is away is tried for ever.
+
+    Raises:
+        LeaseLost: If another worker has taken the delivery up since.
+    """
+    with records.writing() as session:
+        _write(session, claim, error=error, not_before=utc_now() + retry.wait(claim.attempt))
+
+
+def _is_due() -> Any:
+    return and_(Delivery.state == DeliveryState.DUE, Delivery.not_before <= utc_now())
+
+
+def _write(session: Session, claim: DeliveryClaim, **values: object) -> None:
+    written = cast(
+        "CursorResult[Any]",
+        session.execute(
+            update(Delivery)
+            .where(Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt)
+            .values(**values)
+        ),
+    )
+    if written.rowcount != 1:
+        raise LeaseLost(f"delivery {claim.delivery_id}: attempt {claim.attempt} is not the current one")

@@ -1,0 +1,181 @@
+"""Writing down what arrived: the instance, its study, and what it means for them. One transaction.
+
+DESIGN decision 2: the same object again changes nothing; the same UID with other bytes is archived beside the
+first, as a corrected header where the pixels are the same, else as a conflict.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.archive import Archive
+from service.eligibility import Eligibility
+from service.records.database import Records, utc_now
+from service.records.tables import Instance, InstanceState, Study, StudyState
+from service.wire.received import ReceivedObject, examine, pixel_digest
+
+log = logging.getLogger(__name__)
+
+
+class Intake(StrEnum):
+    """What became of a received object."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    CORRECTED_HEADER = "corrected header"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Takes received files into the archive and the records."""
+
+    records: Records
+    archive: Archive
+    eligibility: Eligibility
+
+    def take(
+        self,
+        path: Path,
+        *,
+        sop_class_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        calling_ae_title: str = "",
+    ) -> Intake:
+        """Makes a received file safe: archived, synced and recorded when this returns.
+
+        Args:
+            path: A Part 10 file on the archive's file system; it is moved away unless it is a duplicate.
+            sop_class_uid: The class that the C-STORE command named, if there was one.
+            sop_instance_uid: The instance that it named.
+            calling_ae_title: Who sent it.
+
+        Raises:
+            CannotUnderstand: If the dataset cannot be read or identified.
+            DatasetMismatch: If it is not what the command named.
+            OutOfResources: If archive or records would not take it just now.
+        """
+        received = examine(path, sop_class_uid, sop_instance_uid)
+        if self._is_known(received):
+            return Intake.DUPLICATE
+        relative = self.archive.take_image(
+            path, received.study_instance_uid, received.sop_instance_uid, received.digest
+        )
+        try:
+            return self._record(received, relative, calling_ae_title)
+        except IntegrityError:
+            # Another association brought the very same object in the same moment, and committed first.
+            return Intake.DUPLICATE
+
+    def _is_known(self, received: ReceivedObject) -> bool:
+        with self.records.reading() as session:
+            path = session.scalar(
+                select(Instance.path).where(
+                    Instance.sop_instance_uid == received.sop_instance_uid,
+                    Instance.digest == received.digest,
+                )
+            )
+        return path is not None and self.archive.absolute(path).is_file()
+
+    def _record(self, received: ReceivedObject, relative: str, calling_ae_title: str) -> Intake:
+        now = utc_now()
+        reason = self._reason_against(received)
+        with self.records.writing() as session:
+            study, is_new = _lock_study(session, received, now)
+            earlier = list(
+                session.scalars(
+                    select(Instance)
+                    .where(Instance.sop_instance_uid == received.sop_instance_uid)
+                    .order_by(Instance.id)
+                )
+            )
+            if any(instance.digest == received.digest for instance in earlier):
+                return Intake.DUPLICATE
+            intake = self._compare(relative, earlier)
+            if intake is Intake.CONFLICT:
+                reason = "other pixels under a UID that is already stored"
+            elif any(instance.eligible for instance in earlier):
+                reason = "corrected header of an image that is already stored"
+            session.add(
+                Instance(
+                    study=study,
+                    sop_instance_uid=received.sop_instance_uid,
+                    sop_class_uid=received.sop_class_uid,
+                    series_instance_uid=received.series_instance_uid,
+                    transfer_syntax_uid=received.transfer_syntax_uid,
+                    digest=received.digest,
+                    path=relative,
+                    size_bytes=received.size_bytes,
+                    state=InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED,
+                    eligible=not reason,
+                    reason=reason,
+                    calling_ae_title=calling_ae_title,
+                    received_at=now,
+                )
+            )
+            if not reason:
+                _reopen(study, now)
+            elif is_new or not any(instance.eligible for instance in study.instances):
+                study.last_eligible_at = now
+        log.info(
+            "stored %s of study %s: %s%s",
+            received.sop_instance_uid,
+            received.study_instance_uid,
+            intake,
+            f", not analysed: {reason}" if reason else "",
+        )
+        return intake
+
+    def _reason_against(self, received: ReceivedObject) -> str:
+        reason = self.eligibility.reason_against(received.header)
+        return reason or ("" if received.has_pixels else "no pixel data")
+
+    def _compare(self, relative: str, earlier: list[Instance]) -> Intake:
+        stored = [instance for instance in earlier if instance.state == InstanceState.STORED]
+        if not stored:
+            return Intake.STORED
+        pixels = pixel_digest(self.archive.absolute(relative))
+        same = pixel_digest(self.archive.absolute(stored[0].path)) == pixels
+        return Intake.CORRECTED_HEADER if same else Intake.CONFLICT
+
+
+def _lock_study(session: Session, received: ReceivedObject, now: datetime) -> tuple[Study, bool]:
+    """The study's row, locked; two associations may bring its first two images at once."""
+    values = {
+        "study_instance_uid": received.study_instance_uid,
+        "accession_number": _text(received, "AccessionNumber"),
+        "patient_id": _text(received, "PatientID"),
+        "study_date": _text(received, "StudyDate")[:8],
+        "state": StudyState.RECEIVING,
+        "receiving_since": now,
+        "last_eligible_at": now,
+    }
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    inserted = session.execute(dialect.insert(Study).values(values).on_conflict_do_nothing())
+    study = session.scalars(
+        select(Study).where(Study.study_instance_uid == received.study_instance_uid).with_for_update()
+    ).one()
+    return study, cast("CursorResult[Any]", inserted).rowcount == 1
+
+
+def _reopen(study: Study, now: datetime) -> None:
+    if study.state == StudyState.COMPLETE:
+        study.state = StudyState.RECEIVING
+        study.receiving_since = now
+    study.last_eligible_at = now
+
+
+def _text(received: ReceivedObject, keyword: str) -> str:
+    value = received.header.get(keyword)
+    # PostgreSQL's text cannot hold NUL, which some devices pad with.
+    return "" if value is None else str(value).replace("\x00", "").strip()

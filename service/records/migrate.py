@@ -1,0 +1,60 @@
+"""Bringing the database to the present schema, step by step, with Alembic."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.errors import SettingsError
+
+
+def migrate(engine: Engine, revision: str = "head") -> tuple[str | None, str | None]:
+    """Takes the database up (or down) to a revision; all steps in one transaction.
+
+    Args:
+        engine: The records' database.
+        revision: ``head``, ``base``, or a revision's id.
+
+    Returns:
+        The revision before and after; ``None`` is an empty database.
+
+    Raises:
+        SettingsError: If the database is away or the revision unknown.
+    """
+    try:
+        with engine.begin() as connection:
+            before = MigrationContext.configure(connection).get_current_revision()
+            config = _config()
+            config.attributes["connection"] = connection
+            if revision == "base" or (before and _is_ancestor(config, revision, before)):
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
+            return before, MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as error:
+        raise SettingsError(f"the database cannot be migrated: {str(error).splitlines()[0]}") from error
+
+
+def pending(engine: Engine) -> bool:
+    """Whether the database is behind the present schema."""
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    return current != ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(files("migrations")))))
+    return config
+
+
+def _is_ancestor(config: Config, revision: str, of: str) -> bool:
+    steps = ScriptDirectory.from_config(config).iterate_revisions(of, "base")
+    return revision in {step.revision for step in steps} - {of}

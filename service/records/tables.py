@@ -1,0 +1,282 @@
+"""The tables, as typed SQLAlchemy models. ``migrations/`` holds the same as Alembic steps; a test compares.
+
+States are strings with a CHECK, so that an admin can read them and a migration can add one on both
+databases. Time stamps are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class InstanceState(StrEnum):
+    """``conflict``: the same SOP Instance UID came with other pixels; held for an admin."""
+
+    STORED = "stored"
+    CONFLICT = "conflict"
+
+
+class StudyState(StrEnum):
+    """``receiving`` until the quiet period has passed; a late eligible image opens the study again."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+
+
+class AnalysisState(StrEnum):
+    """The life of one analysis; ``failed`` is quarantined, the rest of the ends are in order."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    NOT_APPLICABLE = "not-applicable"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+class DeliveryState(StrEnum):
+    """``due`` again after a transient failure; ``withdrawn``: superseded before it was sent."""
+
+    DUE = "due"
+    SENT = "sent"
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware time stamp, stored in UTC on databases with and without time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Converts to UTC; SQLite stores it without its zone.
+
+        Raises:
+            ValueError: If the time stamp is naive.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"time stamps carry their zone: {value}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Gives the zone back."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
+    allowed = ", ".join(f"'{state}'" for state in states)
+    return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_known")
+
+
+class Base(DeclarativeBase):
+    """Base of the tables; constraint names follow one pattern so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime(), str: Text()}
+
+
+class Study(Base):
+    """One study, as far as it has arrived."""
+
+    __tablename__ = "study"
+    __table_args__ = (_one_of("state", StudyState), Index(None, "state", "last_eligible_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    accession_number: Mapped[str] = mapped_column(default="")
+    patient_id: Mapped[str] = mapped_column(default="")
+    study_date: Mapped[str] = mapped_column(String(8), default="")
+    state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING)
+    receiving_since: Mapped[datetime]
+    """Start of the present receiving period; the hard cap counts from here."""
+    last_eligible_at: Mapped[datetime]
+    """When the last image that matters arrived (or, before the first of those, the last object)."""
+    completed_at: Mapped[datetime | None]
+
+    instances: Mapped[list[Instance]] = relationship(back_populates="study", order_by="Instance.id")
+    analyses: Mapped[list[Analysis]] = relationship(back_populates="study", order_by="Analysis.id")
+
+
+class Instance(Base):
+    """One archived object: a SOP Instance UID together with the bytes it came with."""
+
+    __tablename__ = "instance"
+    __table_args__ = (
+        _one_of("state", InstanceState),
+        UniqueConstraint("sop_instance_uid", "digest"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64))
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the dataset as received, without the file meta information."""
+    path: Mapped[str]
+    """Path relative to the archive's root."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger())
+    state: Mapped[str] = mapped_column(String(16), default=InstanceState.STORED)
+    eligible: Mapped[bool]
+    reason: Mapped[str] = mapped_column(default="")
+    """Why the object is not analysed; empty where it is."""
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    received_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="instances")
+
+
+class Analysis(Base):
+    """One reading of a study's eligible images by one model under one set of settings."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        _one_of("state", AnalysisState),
+        UniqueConstraint(
+            "study_id",
+            "input_digest",
+            "model_id",
+            "model_version",
+            "settings_digest",
+            name="uq_analysis_identity",
+        ),
+        Index(None, "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    input_digest: Mapped[str] = mapped_column(String(64))
+    model_id: Mapped[str]
+    model_version: Mapped[str]
+    settings_digest: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Attempts begun. A worker writes its results only while this is still its own number."""
+    not_before: Mapped[datetime]
+    """When a queued analysis is due, or a running one's lease ends."""
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    study: Mapped[Study] = relationship(back_populates="analyses")
+    images: Mapped[list[AnalysisImage]] = relationship(
+        back_populates="analysis", order_by="AnalysisImage.position"
+    )
+    results: Mapped[list[Result]] = relationship(back_populates="analysis")
+
+
+class AnalysisImage(Base):
+    """An image that an analysis reads."""
+
+    __tablename__ = "analysis_image"
+
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True)
+    position: Mapped[int]
+    not_read: Mapped[str] = mapped_column(default="")
+    """Why the image could not be read; empty where it was."""
+
+    analysis: Mapped[Analysis] = relationship(back_populates="images")
+    instance: Mapped[Instance] = relationship()
+    findings: Mapped[list[Finding]] = relationship(order_by="Finding.position")
+
+
+class Finding(Base):
+    """One finding of an image; boxes in pixels of the original matrix, none for a diagnosis."""
+
+    __tablename__ = "finding"
+    # Two columns at once: a finding belongs to an image as one analysis read it.
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["analysis_id", "instance_id"], ["analysis_image.analysis_id", "analysis_image.instance_id"]
+        ),
+        Index(None, "analysis_id", "instance_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int]
+    instance_id: Mapped[int]
+    position: Mapped[int]
+    label: Mapped[str]
+    score: Mapped[float]
+    x_min: Mapped[float | None]
+    y_min: Mapped[float | None]
+    x_max: Mapped[float | None]
+    y_max: Mapped[float | None]
+
+
+class Result(Base):
+    """One DICOM object made from an analysis; its bytes are kept and only ever sent again."""
+
+    __tablename__ = "result"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    template_version: Mapped[str] = mapped_column(String(16))
+    path: Mapped[str]
+    digest: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+    analysis: Mapped[Analysis] = relationship(back_populates="results")
+    deliveries: Mapped[list[Delivery]] = relationship(back_populates="result")
+
+
+class Delivery(Base):
+    """One result on its way to one destination."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        _one_of("state", DeliveryState),
+        UniqueConstraint("result_id", "destination"),
+        Index(None, "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("result.id"))
+    destination: Mapped[str]
+    """``AET@HOST:PORT``."""
+    state: Mapped[str] = mapped_column(String(16), default=DeliveryState.DUE)
+    attempt: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]
+    """When it is due; while a worker sends it, when that worker's lease ends."""
+    error: Mapped[str] = mapped_column(default="")
+    sent_at: Mapped[datetime | None]
+
+    result: Mapped[Result] = relationship(back_populates="deliveries")

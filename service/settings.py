@@ -1,0 +1,260 @@
+"""The node's settings: one frozen object, built once in ``main``.
+
+Sources, the first that speaks wins: command line, environment (``LITEGPT_<NAME>``), secret files
+(``LITEGPT_SECRETS_DIR``, one file a setting), ``node.toml`` (or the file that ``LITEGPT_CONFIG`` names).
+Unknown keys are refused wherever they stand.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from service.errors import SettingsError
+
+PREFIX: Final = "LITEGPT_"
+SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
+"""Environment variables that name a source of settings instead of a setting."""
+
+TESTS: Final = "LITEGPT_TEST_"
+"""Prefix of the variables that only the test suite reads."""
+
+_AE_TITLE = re.compile(r"[^\\\x00-\x1f\x7f-\U0010ffff]{1,16}")
+"""PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
+
+
+class Destination(BaseModel):
+    """A remote node that takes our results, written ``AET@HOST:PORT``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads ``AET@HOST:PORT`` (an IPv6 host in brackets).
+
+        Raises:
+            ValueError: If the text has another form.
+        """
+        match = re.fullmatch(r"(?P<aet>[^@]+)@\[?(?P<host>[^@\]]+?)\]?:(?P<port>\d{1,5})", text.strip())
+        if not match or not 0 < int(match["port"]) < 65536:
+            raise ValueError(f"a destination is written AET@HOST:PORT, not {text.strip()!r}")
+        return cls(ae_title=ae_title(match["aet"]), host=match["host"], port=int(match["port"]))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.ae_title}@{host}:{self.port}"
+
+
+def ae_title(text: str) -> str:
+    """The text as an application entity title (PS3.5 6.2).
+
+    Raises:
+        ValueError: If it is empty, longer than 16 characters, or has characters an AE may not have.
+    """
+    title = text.strip(" ")
+    if not title or not _AE_TITLE.fullmatch(title):
+        raise ValueError(f"an AE title has 1 to 16 plain characters, not {text!r}")
+    return title
+
+
+def _split(value: object) -> object:
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Everything an admin may set; README has the same as a table."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path("node-data"), description="Folder of images, results and embedded records")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in `data_dir`")
+    broker_url: str | None = Field(None, description="Celery broker; unset: files in `data_dir`")
+    model: str = Field("phantom", description="Model folder, or `phantom`, the shipped demonstration")
+
+    ae_title: str = Field("LITEGPT", description="Our application entity title")
+    dicom_host: str = Field("0.0.0.0", description="Address the listener binds")
+    dicom_port: int = Field(11112, ge=0, le=65535, description="Port of the listener; 0 takes a free one")
+    calling_ae_titles: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="AE titles that may call us; empty: anyone"
+    )
+    destinations: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (), description="Where results go, `AET@HOST:PORT`, comma-separated"
+    )
+    accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
+
+    maximum_associations: int = Field(25, ge=1, description="Associations at once")
+    maximum_pdu_bytes: int = Field(0, ge=0, description="Largest PDU we take; 0: no limit")
+    acse_timeout_seconds: float = Field(30, gt=0, description="Wait for an association to be agreed on")
+    dimse_timeout_seconds: float = Field(60, gt=0, description="Wait for a DIMSE reply")
+    network_timeout_seconds: float = Field(60, gt=0, description="Silence after which a peer is dropped")
+    connect_timeout_seconds: float = Field(10, gt=0, description="Wait for a TCP connection")
+    minimum_free_bytes: int = Field(
+        1_000_000_000, ge=0, description="Free disk below which images are refused (try later)"
+    )
+
+    quiet_seconds: float = Field(60, ge=0, description="Silence after which a study is complete")
+    maximum_receiving_seconds: float = Field(900, gt=0, description="Complete at the latest after this")
+    sweep_interval_seconds: float = Field(1.0, gt=0, description="How often the sweeper looks")
+
+    minimum_age_years: float = Field(18, ge=0, description="Younger patients are not analysed; 0: everyone")
+    maximum_pixels: int = Field(100_000_000, gt=0, description="Larger images are not analysed")
+    analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
+    analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
+    delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")
+    maximum_attempts: int = Field(5, ge=1, description="Attempts before an analysis is quarantined")
+    retry_first_seconds: float = Field(10, ge=0, description="First wait before another attempt; doubles")
+    retry_maximum_seconds: float = Field(900, ge=0, description="Longest wait between attempts")
+
+    time_zone: str = Field("UTC", description="The hospital's IANA time zone, written into results")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @field_validator("ae_title", mode="after")
+    @classmethod
+    def _check_ae_title(cls, value: str) -> str:
+        return ae_title(value)
+
+    @field_validator("calling_ae_titles", mode="before")
+    @classmethod
+    def _split_calling(cls, value: object) -> object:
+        return _split(value)
+
+    @field_validator("calling_ae_titles", mode="after")
+    @classmethod
+    def _check_calling(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(ae_title(title) for title in value)
+
+    @field_validator("destinations", mode="before")
+    @classmethod
+    def _parse_destinations(cls, value: object) -> object:
+        parts = _split(value)
+        if isinstance(parts, (list, tuple)):
+            return tuple(Destination.parse(part) if isinstance(part, str) else part for part in parts)
+        return parts
+
+    @field_validator("time_zone", mode="after")
+    @classmethod
+    def _check_time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"no such IANA time zone: {value!r}") from None
+        return value
+
+    @field_validator("log_level", mode="after")
+    @classmethod
+    def _check_log_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @model_validator(mode="after")
+    def _check_waits(self) -> Self:
+        if self.quiet_seconds > self.maximum_receiving_seconds:
+            raise ValueError("quiet_seconds must not exceed maximum_receiving_seconds")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The hospital's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def embedded_database(self) -> Path | None:
+        """The SQLite file of an embedded node; ``None`` where a database is configured."""
+        return self.data_dir / "node.sqlite" if self.database_url is None else None
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """URL of the records' database."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'node.sqlite').absolute()}"
+
+    def as_environment(self) -> dict[str, str]:
+        """The same settings as ``LITEGPT_…`` variables, for processes that the node starts."""
+        environment = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            environment[PREFIX + name.upper()] = text
+        environment["LITEGPT_DATA_DIR"] = str(self.data_dir.absolute())
+        return environment
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Builds the settings from every source.
+
+    Args:
+        config: A TOML file; by default what ``LITEGPT_CONFIG`` names, else ``node.toml`` where there is one.
+        **overrides: Values from the command line; ``None`` means "not given".
+
+    Raises:
+        SettingsError: One line that names the setting and what is wrong with it.
+    """
+    _refuse_unknown_variables()
+    toml_file = _toml_file(config)
+    secrets = Path(os.environ.get("LITEGPT_SECRETS_DIR", "/run/secrets"))
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            files = [SecretsSettingsSource(settings_cls, secrets)] if secrets.is_dir() else []
+            toml = [TomlConfigSettingsSource(settings_cls, toml_file)] if toml_file else []
+            return init_settings, env_settings, *files, *toml
+
+    try:
+        return Sourced(**{name: value for name, value in overrides.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{toml_file}: {error}") from None
+    except ValidationError as error:
+        raise SettingsError(_first_complaint(error)) from None
+
+
+def _refuse_unknown_variables() -> None:
+    for name in sorted(os.environ):
+        if not name.startswith(PREFIX) or name in SOURCES or name.startswith(TESTS):
+            continue
+        if name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise SettingsError(f"unknown setting {name} in the environment")
+
+
+def _toml_file(config: Path | None) -> Path | None:
+    named = config or os.environ.get("LITEGPT_CONFIG")
+    if named and not Path(named).is_file():
+        raise SettingsError(f"no such settings file: {named}")
+    if named:
+        return Path(named)
+    return Path("node.toml") if Path("node.toml").is_file() else None
+
+
+def _first_complaint(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"])) or "settings"
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {name!r}"
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}"

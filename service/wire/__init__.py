@@ -1,0 +1,1 @@
+"""The DICOM wire: the listener, the sender, and the statuses they speak."""

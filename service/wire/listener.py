@@ -1,0 +1,198 @@
+"""The listener: a C-STORE SCP whose Success means that the bytes are safe.
+
+pynetdicom speaks the protocol. The dataset is written as it arrives into the archive's own file system (its
+chunked receive), so that taking it is a rename. No handler decodes a pixel.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
+
+from service.archive import Archive
+from service.eligibility import RADIOGRAPHS, Eligibility
+from service.errors import NodeError, SettingsError
+from service.records.database import Records
+from service.records.intake import Receiver
+from service.settings import Settings
+from service.wire import statuses
+
+log = logging.getLogger(__name__)
+
+COMPREHENSIVE_SR: Final = "1.2.840.10008.5.1.4.1.1.88.33"
+COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
+GRAYSCALE_PRESENTATION_STATE: Final = "1.2.840.10008.5.1.4.1.1.11.1"
+OWN_RESULTS: Final = (COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR, GRAYSCALE_PRESENTATION_STATE)
+"""Classes of our own results: a PACS that routes everything sends them back, and must not fail on it."""
+
+UNCOMPRESSED: Final = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+)
+COMPRESSED: Final = (
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    JPEG2000Lossless,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    RLELossless,
+)
+"""What pydicom's decoders (gdcm, openjpeg, jpegls) read; a test decodes one of each that can be written."""
+
+_REJECTED_TRANSIENT: Final = 0x02
+_SOURCE_PRESENTATION: Final = 0x03
+_REASON_LOCAL_LIMIT: Final = 0x02
+"""A-ASSOCIATE-RJ: rejected-transient by the service provider, local limit exceeded (PS3.8 9.3.4)."""
+
+
+class Listener:
+    """A bound, running SCP."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._archive = Archive(settings.data_dir)
+        self._records = Records.open(settings)
+        self._receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._server: ThreadedAssociationServer | None = None
+
+    def start(self) -> None:
+        """Binds the port and begins to answer, in threads of its own.
+
+        Raises:
+            SettingsError: If the port cannot be bound.
+            OutOfResources: If the archive cannot be written.
+        """
+        self._archive.prepare()
+        address = (self._settings.dicom_host, self._settings.dicom_port)
+        try:
+            self._server = _application_entity(self._settings).start_server(
+                address,
+                block=False,
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, send_at_once),
+                    (evt.EVT_REQUESTED, self._on_requested),
+                    (evt.EVT_C_STORE, self._on_store),
+                ],
+            )
+        except OSError as error:
+            raise SettingsError(f"port {address[1]} on {address[0]}: {error.strerror}") from None
+        log.info("listening as %s on port %d", self._settings.ae_title, self.port)
+
+    @property
+    def port(self) -> int:
+        """The port that is bound, also where the settings said 0."""
+        if self._server is None:
+            raise RuntimeError("the listener has not been started")
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Closes the port and ends the associations."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+        self._records.close()
+
+    def _on_requested(self, event: Event) -> None:
+        """Refuses images while the disk is nearly full, so that a modality keeps its queue (node.md 3.4)."""
+        request: Any = event.assoc.requestor.primitive
+        proposed = request.presentation_context_definition_list
+        if all(context.abstract_syntax == Verification for context in proposed):
+            return
+        free = self._archive.free_bytes()
+        if free >= self._settings.minimum_free_bytes:
+            return
+        log.error("association refused: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
+        event.assoc.acse.send_reject(_REJECTED_TRANSIENT, _SOURCE_PRESENTATION, _REASON_LOCAL_LIMIT)
+        event.assoc.kill()
+
+    def _on_store(self, event: Event) -> int:
+        request: Any = event.request
+        sop_instance_uid = str(request.AffectedSOPInstanceUID)
+        try:
+            self._receiver.take(
+                Path(event.dataset_path),
+                sop_class_uid=str(request.AffectedSOPClassUID),
+                sop_instance_uid=sop_instance_uid,
+                calling_ae_title=str(event.assoc.requestor.ae_title).strip(),
+            )
+        except NodeError as error:
+            status = statuses.status_of(error)
+            log.warning("refused %.64r with %04X: %s", sop_instance_uid, status, error)
+            return status
+        except Exception as error:  # the network's edge: the sender gets an answer, the node goes on
+            log.exception("refused %.64r: unexpected fault", sop_instance_uid)
+            return statuses.status_of(error)
+        return statuses.SUCCESS
+
+
+def configure_process(settings: Settings) -> None:
+    """Sets what pynetdicom and tempfile keep per process. Called once, in ``main``, before any listener."""
+    archive = Archive(settings.data_dir)
+    archive.prepare()
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    _config.LOG_HANDLER_LEVEL = "none"
+    # Query identifiers and the like would carry patients' names into the log.
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    # Chunked receive writes into tempfile's folder; only a rename within one file system is atomic.
+    tempfile.tempdir = str(archive.incoming)
+
+
+def _application_entity(settings: Settings) -> AE:
+    entity = AE(ae_title=settings.ae_title)
+    entity.maximum_associations = settings.maximum_associations
+    entity.maximum_pdu_size = settings.maximum_pdu_bytes
+    entity.acse_timeout = settings.acse_timeout_seconds
+    entity.dimse_timeout = settings.dimse_timeout_seconds
+    entity.network_timeout = settings.network_timeout_seconds
+    entity.require_calling_aet = list(settings.calling_ae_titles)
+    entity.add_supported_context(Verification)
+    syntaxes = [*UNCOMPRESSED, *COMPRESSED]
+    classes = [UID(uid) for uid in (*RADIOGRAPHS, *OWN_RESULTS)]
+    if settings.accept_all_storage:
+        classes = [UID(str(context.abstract_syntax)) for context in AllStoragePresentationContexts]
+        syntaxes = list(AllTransferSyntaxes)
+    for sop_class in classes:
+        entity.add_supported_context(sop_class, syntaxes)
+    return entity
+
+
+def send_at_once(event: Event) -> None:
+    """Without TCP_NODELAY every small reply waits some 40 ms for the peer's delayed acknowledgement."""
+    transport: Any = event.assoc.dul.socket
+    if transport is not None and transport.socket is not None:
+        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,189 @@
+"""A received file, looked at before it is believed: whole, readable, and what its command said it was.
+
+Pixel data is never decoded here, and its bytes are read only to digest them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from service.archive import file_digest
+from service.errors import CannotUnderstand, DatasetMismatch
+
+_PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+_SEQUENCE_DELIMITER: Final = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_GROUP_LENGTH_AT: Final = 140
+"""Offset of the value of (0002,0000): 128 preamble, 4 "DICM", 8 tag, VR and length."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedObject:
+    """What a received file is.
+
+    Attributes:
+        header: The dataset up to the pixel data.
+        digest: SHA-256 of the dataset's bytes without the file meta information.
+        has_pixels: Whether pixel data follow the header.
+    """
+
+    path: Path
+    header: Dataset
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    size_bytes: int
+    has_pixels: bool
+
+
+def examine(
+    path: Path, sop_class_uid: str | None = None, sop_instance_uid: str | None = None
+) -> ReceivedObject:
+    """Reads what identifies a received Part 10 file, and checks that the file is whole.
+
+    Args:
+        path: A file with preamble and file meta information.
+        sop_class_uid: The class that the C-STORE command named; ``None`` where there was no command.
+        sop_instance_uid: The instance that it named, likewise.
+
+    Raises:
+        CannotUnderstand: If the dataset cannot be read to its end, or lacks a valid identifying UID.
+        DatasetMismatch: If it is not the object that the command named (PS3.4 B.2.3, A9xx).
+    """
+    header, has_pixels = _read_header(path)
+    uids = {
+        keyword: _uid(header, keyword)
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+    }
+    _require_same("SOP Class UID", uids["SOPClassUID"], sop_class_uid)
+    _require_same("SOP Instance UID", uids["SOPInstanceUID"], sop_instance_uid)
+    return ReceivedObject(
+        path=path,
+        header=header,
+        sop_class_uid=uids["SOPClassUID"],
+        sop_instance_uid=uids["SOPInstanceUID"],
+        study_instance_uid=uids["StudyInstanceUID"],
+        series_instance_uid=uids["SeriesInstanceUID"],
+        transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
+        digest=file_digest(path, dataset_offset(path)),
+        size_bytes=path.stat().st_size,
+        has_pixels=has_pixels,
+    )
+
+
+def dataset_offset(path: Path) -> int:
+    """Where the dataset begins in a Part 10 file (PS3.10 7.1): after the group length's worth of group 2."""
+    with path.open("rb") as file:
+        file.seek(_GROUP_LENGTH_AT)
+        return _GROUP_LENGTH_AT + 4 + int.from_bytes(file.read(4), "little")
+
+
+def pixel_digest(path: Path) -> str:
+    """SHA-256 of everything from the pixel data element on: equal for two files with the same encoded pixels.
+
+    Raises:
+        CannotUnderstand: If the file cannot be read.
+    """
+    pixels = _PixelsAhead()
+    with path.open("rb") as file:
+        dataset = _partial(file, pixels)
+        if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+            # The pixels are compressed together with the header: nothing comparable lies in the file.
+            return file_digest(path, dataset_offset(path))
+        return file_digest(path, file.tell())
+
+
+class _PixelsAhead:
+    """A ``stop_when`` for pydicom that remembers the length of the pixel data it stopped at."""
+
+    def __init__(self) -> None:
+        self.length: int | None = None
+
+    def __call__(self, tag: int, vr: str | None, length: int) -> bool:
+        if tag not in _PIXEL_DATA:
+            return False
+        self.length = length
+        return True
+
+
+def _read_header(path: Path) -> tuple[Dataset, bool]:
+    pixels = _PixelsAhead()
+    with path.open("rb") as file:
+        header = _partial(file, pixels)
+        if "TransferSyntaxUID" not in header.file_meta:
+            raise CannotUnderstand("the file does not say its transfer syntax")
+        _require_whole_elements(header)
+        deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+        if pixels.length is not None and not deflated:
+            _require_whole_pixels(file, pixels.length)
+    if not header:
+        raise CannotUnderstand("the dataset is empty")
+    return header, pixels.length is not None
+
+
+def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) -> Any:
+    try:
+        return read_partial(file, stop_when=stop_when)
+    except zlib.error as error:
+        raise CannotUnderstand(f"the deflated dataset ends early or is damaged: {error}") from error
+    except (InvalidDicomError, EOFError, ValueError, KeyError, TypeError, OverflowError) as error:
+        # What pydicom raises on bytes that are no dataset is not one family.
+        raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
+    except (NotImplementedError, AttributeError, IndexError, OSError, RecursionError) as error:
+        raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
+
+
+def _require_whole_elements(header: Dataset) -> None:
+    for tag in header.keys():  # noqa: SIM118 - iterating a Dataset would decode every element
+        raw = header.get_item(tag)
+        if not isinstance(raw, RawDataElement) or raw.length == _UNDEFINED_LENGTH:
+            continue
+        if len(raw.value or b"") != raw.length:
+            raise CannotUnderstand(f"the dataset ends early, within {raw.tag}")
+
+
+def _require_whole_pixels(file: BinaryIO, length: int) -> None:
+    """``file`` stands at the pixel data element; 12 bytes of element header are the most there can be."""
+    start = file.tell()
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if length == _UNDEFINED_LENGTH:
+            whole = content.rfind(_SEQUENCE_DELIMITER, start) != -1
+        else:
+            explicit = content[start + 4 : start + 6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
+            whole = start + (12 if explicit else 8) + length <= len(content)
+    if not whole:
+        raise CannotUnderstand("the dataset ends early, within the pixel data")
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    try:
+        value = header.get(keyword)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise CannotUnderstand(f"{keyword} cannot be read: {error}") from error
+    if value is None or value == "":
+        raise CannotUnderstand(f"the dataset has no {keyword}")
+    uid = str(value)
+    if len(uid) > 64 or not _UID.fullmatch(uid):
+        raise CannotUnderstand(f"{keyword} is no UID: {uid[:80]!r}")
+    return uid
+
+
+def _require_same(what: str, found: str, named: str | None) -> None:
+    if named is not None and found != named:
+        raise DatasetMismatch(f"{what} is {found}, but the command named {named}")

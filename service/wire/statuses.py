@@ -1,0 +1,45 @@
+"""Errors and the DIMSE statuses that say them: one table for each direction.
+
+Answering a C-STORE: PS3.4 B.2.3 (A7xx, A9xx, Cxxx). Reading a C-STORE reply: the same, and PS3.7 Annex C.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.errors import CannotUnderstand, DatasetMismatch, NodeError, OutOfResources
+
+SUCCESS: Final = 0x0000
+OUT_OF_RESOURCES: Final = 0xA700
+DATASET_MISMATCH: Final = 0xA900
+CANNOT_UNDERSTAND: Final = 0xC000
+UNEXPECTED: Final = 0xA701
+"""A fault of our own: transient in the sender's eyes, since the object is not to blame."""
+
+_STATUSES: Final[tuple[tuple[type[NodeError], int], ...]] = (
+    (OutOfResources, OUT_OF_RESOURCES),
+    (DatasetMismatch, DATASET_MISMATCH),
+    (CannotUnderstand, CANNOT_UNDERSTAND),
+)
+
+
+def status_of(error: Exception) -> int:
+    """The C-STORE status that says this error to the sender."""
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return status
+    return UNEXPECTED
+
+
+def is_accepted(status: int) -> bool:
+    """Whether a peer has stored what we sent: success, or success with a warning (Bxxx, PS3.4 B.2.3)."""
+    return status == SUCCESS or status >> 12 == 0xB
+
+
+def is_transient(status: int) -> bool:
+    """Whether a peer's refusal is worth another try.
+
+    A7xx is out of resources; 0110 (processing failure) and 0213 (resource limitation) are general statuses
+    (PS3.7 C.5) that speak of the peer's state and not of our object.
+    """
+    return status >> 8 == 0xA7 or status in (0x0110, 0x0213)
