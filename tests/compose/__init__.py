@@ -1,0 +1,1 @@
+"""docker-compose.yml, read and run on this machine without Docker."""

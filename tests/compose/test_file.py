@@ -1,0 +1,117 @@
+"""docker-compose.yml says what the design says; tests/test_compose.py runs it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from sqlalchemy import make_url
+
+from tests.compose.composition import Composition, UnsetVariable, read_composition
+from tests.compose.containers import make_secrets
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "docker-compose.yml"
+OURS = ["listener", "sweeper", "analysis-worker", "delivery-worker"]
+OTHERS = {"postgres", "redis"}
+NEEDED = {"LITEGPT_DESTINATIONS": "PACS@pacs:104"}
+
+
+@pytest.fixture
+def composition() -> Composition:
+    return read_composition(FILE, NEEDED)
+
+
+def test_results_must_have_a_destination() -> None:
+    with pytest.raises(UnsetVariable, match="LITEGPT_DESTINATIONS"):
+        read_composition(FILE, {})
+
+
+def test_the_example_environment_is_enough_and_names_only_what_the_file_reads() -> None:
+    lines = (ROOT / "deploy" / "env.example").read_text().splitlines()
+    variables = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    read_composition(FILE, variables)
+    text = FILE.read_text()
+    assert [name for name in variables if f"${{{name}:" not in text] == []
+
+
+def test_parts_are_those_of_the_design(composition: Composition) -> None:
+    assert set(composition.services) == {*OURS, "migrate", *OTHERS}
+    assert [name for name, service in composition.services.items() if service.reserves_gpu] == [
+        "analysis-worker"
+    ]
+    images = {name: service.target for name, service in composition.services.items() if name not in OTHERS}
+    workers = {"analysis-worker": "worker", "delivery-worker": "worker"}
+    assert images == dict.fromkeys(images, "service") | workers
+
+
+def test_stages_of_the_dockerfile_exist(composition: Composition) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for service in composition.services.values():
+        assert service.target is None or f" AS {service.target}\n" in dockerfile
+
+
+def test_everything_waits_for_what_it_needs(composition: Composition) -> None:
+    assert composition.services["migrate"].waits_for == {"postgres": "service_healthy"}
+    for name in OURS:
+        assert composition.services[name].waits_for == {
+            "migrate": "service_completed_successfully",
+            "redis": "service_healthy",
+        }
+
+
+def test_all_that_runs_on_has_a_health_check_and_starts_again(composition: Composition) -> None:
+    for name, service in composition.services.items():
+        if name != "migrate":
+            assert service.health, name
+            assert service.raw["restart"] == "unless-stopped", name
+
+
+def test_redis_never_drops_a_message_and_survives_a_restart(composition: Composition) -> None:
+    command = " ".join(composition.services["redis"].command)
+    assert "--maxmemory-policy noeviction" in command
+    assert "--appendonly yes" in command
+
+
+def test_no_secret_stands_in_the_file(composition: Composition) -> None:
+    for service in composition.services.values():
+        assert not [key for key in service.environment if key.endswith(("PASSWORD", "DATABASE_URL"))]
+
+
+def test_volumes_are_declared_and_shared(composition: Composition) -> None:
+    archives = {composition.services[name].volumes["/var/lib/litegpt"] for name in OURS}
+    assert archives == {"archive"}
+    for service in composition.services.values():
+        for source in service.volumes.values():
+            assert source in composition.volumes or source.startswith("./")
+
+
+def test_secrets_fit_the_database_that_is_started(tmp_path: Path, composition: Composition) -> None:
+    make_secrets(ROOT, tmp_path)
+    url = make_url((tmp_path / "litegpt_database_url").read_text())
+    database = composition.services["postgres"].environment
+    assert (url.username, url.database) == (database["POSTGRES_USER"], database["POSTGRES_DB"])
+    assert url.host in composition.services
+    assert url.password == (tmp_path / "postgres_password").read_text()
+    assert database["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
+
+
+def test_secrets_are_never_overwritten(tmp_path: Path) -> None:
+    make_secrets(ROOT, tmp_path)
+    before = (tmp_path / "postgres_password").read_text()
+    again = subprocess.run([ROOT / "deploy" / "make-secrets", tmp_path], capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "already" in again.stderr
+    assert (tmp_path / "postgres_password").read_text() == before
+
+
+def test_cpu_overlay_takes_the_gpu_away_and_nothing_else() -> None:
+    class Loader(yaml.SafeLoader):
+        """Knows Compose's ``!reset``."""
+
+    Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+    overlay = yaml.load((ROOT / "deploy" / "cpu.yml").read_text(), Loader)
+    devices = {"deploy": {"resources": {"reservations": {"devices": []}}}}
+    assert overlay == {"services": {"analysis-worker": devices}}

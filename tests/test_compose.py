@@ -1,0 +1,71 @@
+"""docker-compose.yml at work: its services' own commands and environment, run here, deliver every study."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from litegpt.phantoms import phantom_files
+from tests.compose.composition import Composition, read_composition
+from tests.compose.containers import Container, Machine, make_secrets, run_containers, run_to_end
+from tests.peers.dcmtk import Storescp, dcmsend, storescp
+from tests.presence import RADIOGRAPHS
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "docker-compose.yml"
+OURS = ["listener", "sweeper", "analysis-worker", "delivery-worker"]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, postgres_url: str, redis_url: str) -> Machine:
+    return Machine(tmp_path, {"postgres": postgres_url, "redis": redis_url})
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[Storescp]:
+    with storescp(tmp_path / "pacs", ae_title="PACS") as receiver:
+        yield receiver
+
+
+@pytest.mark.timeout(600)
+def test_every_study_is_delivered_by_the_services_of_the_file(
+    tmp_path: Path, machine: Machine, pacs: Storescp
+) -> None:
+    variables = {"LITEGPT_DESTINATIONS": pacs.destination, "LITEGPT_QUIET_SECONDS": "1"}
+    composition = read_composition(FILE, variables)
+    secrets = tmp_path / "made-secrets"
+    make_secrets(ROOT, secrets)
+    composition = Composition(
+        composition.services, {name: secrets / name for name in composition.secrets}, composition.volumes
+    )
+    migrated = run_to_end(composition, "migrate", machine)
+    assert migrated.returncode == 0, migrated.stderr
+
+    with run_containers(composition, OURS, machine, {"analysis-worker": 2}) as containers:
+        listener = containers[0]
+        files = phantom_files() + sorted(RADIOGRAPHS.glob("*.dcm"))
+        sent = dcmsend(machine.port(11112), *files)
+        assert [one.status for one in sent] == [0] * len(files)
+        studies = wait_until(lambda: _all_delivered(listener, files), 240, "delivered studies")
+        reports = pacs.datasets()
+
+    assert Counter(report.StudyInstanceUID for report in reports) == Counter(
+        study["study_instance_uid"] for study in studies
+    )
+    assert {report.Modality for report in reports} == {"SR"}
+    assert len({container.process.pid for container in containers}) == 5
+
+
+def _all_delivered(listener: Container, files: Sequence[Path]) -> list[dict[str, str]]:
+    ended = subprocess.run(
+        ["litegpt-node", "studies", "--json"], env=listener.environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    studies: list[dict[str, str]] = json.loads(ended.stdout)
+    return studies if studies and all(study["state"] == "delivered" for study in studies) else []
