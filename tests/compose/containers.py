@@ -15,39 +15,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import make_url
 
 from tests.compose.composition import Composition, Service
+from tests.dependencies import blocker
 from tests.ports import free_port
 from tests.processes import Process, running
-
-ABSENT_FROM_SERVICE_IMAGE: Final = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "peft",
-    "open_clip",
-    "timm",
-    "highdicom",
-    "safetensors",
-    "tokenizers",
-)
-
-_BLOCKER: Final = '''
-import sys
-
-class Blocker:
-    """Makes packages that the image does not hold impossible to import."""
-    absent = {absent!r}
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.absent:
-            raise ModuleNotFoundError(f"No module named {{name!r}} in this image", name=name)
-
-sys.meta_path.insert(0, Blocker())
-'''
 
 
 @dataclass
@@ -164,7 +138,7 @@ def _secrets(composition: Composition, service: Service, machine: Machine, host:
 
 def _blocker(machine: Machine) -> Path:
     folder = _folder(machine, "absent-from-service-image")
-    (folder / "sitecustomize.py").write_text(_BLOCKER.format(absent=ABSENT_FROM_SERVICE_IMAGE))
+    (folder / "sitecustomize.py").write_text(blocker())
     return folder
 
 
