@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from typing import Any, Final
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from litegpt.errors import RadiographError
 
-_MALFORMED = (
-    ValueError,
-    TypeError,
+MALFORMED: Final = (
     ArithmeticError,
-    LookupError,
     AttributeError,
+    BytesLengthException,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
     struct.error,
 )
-"""What pydicom raises when it converts a value that its VR does not allow."""
+"""What pydicom raises over values and files that are not as they should be; there is no common base."""
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
     """The finite numbers of an attribute of any numeric VR; empty where it is absent, empty or malformed."""
     try:
         values = [float(value) for value in _values(dataset, keyword)]
-    except _MALFORMED:
+    except MALFORMED:
         return []
     return values if all(math.isfinite(value) for value in values) else []
 
@@ -50,19 +55,19 @@ def required_integer(dataset: Dataset, keyword: str) -> int:
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """The first value of a text attribute, stripped; empty where it is absent, empty or malformed."""
+    """The first value of a text attribute, on one line; empty where it is absent, empty or malformed."""
     try:
         values = _values(dataset, keyword)
-    except _MALFORMED:
+    except MALFORMED:
         return ""
-    return str(values[0]).strip() if values else ""
+    return " ".join(str(values[0]).split()) if values else ""
 
 
 def sequence_item(dataset: Dataset, keyword: str) -> Dataset | None:
     """The first item of a sequence; None where there is none."""
     try:
         values = _values(dataset, keyword)
-    except _MALFORMED:
+    except MALFORMED:
         return None
     return values[0] if values and isinstance(values[0], Dataset) else None
 
@@ -71,6 +76,6 @@ def _values(dataset: Dataset, keyword: str) -> list[Any]:
     value = dataset.get(keyword)
     if value is None or value == "":
         return []
-    if isinstance(value, MultiValue | list | tuple) or hasattr(value, "is_undefined_length"):
+    if isinstance(value, MultiValue | Sequence | list | tuple):
         return list(value)
     return [value]

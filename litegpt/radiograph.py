@@ -6,7 +6,6 @@ image is one that should be read at all, a frontal chest view For Presentation, 
 
 from __future__ import annotations
 
-import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from litegpt.attributes import integer, required_integer, text
+from litegpt.attributes import MALFORMED, integer, required_integer, text
 from litegpt.codestream import check_codestream
 from litegpt.errors import RadiographError
 from litegpt.grayscale import StoredValues, display_table
@@ -33,20 +32,8 @@ MAXIMUM_PIXELS: Final = 100_000_000
 _LUMINANCE: Final = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luminance Y (PS3.3 C.7.6.3.1.2, YBR_FULL)."""
 
-_UNREADABLE = (
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom and the decoders raise over broken input; they have no common base."""
+_UNREADABLE: Final = (*MALFORMED, MemoryError, RuntimeError, zlib.error)
+"""What pydicom and the decoders raise over broken files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +106,7 @@ class _PixelLayout:
             raise RadiographError(f"{rows} × {columns} pixels are more than the {maximum_pixels} allowed")
         if (frames := integer(dataset, "NumberOfFrames") or 1) != 1:
             raise RadiographError(f"the image has {frames} frames; a radiograph has one")
-        if not dataset.get("PixelData"):
+        if not _pixel_data(dataset):
             raise RadiographError("the object has no pixel data")
         bits_allocated = required_integer(dataset, "BitsAllocated")
         bits_stored = required_integer(dataset, "BitsStored")
@@ -152,7 +139,8 @@ class _PixelLayout:
 
         Old files have overlays above High Bit, or stored bits that do not begin at bit 0.
         """
-        codes: NDArray[Any] = pixels.view(f"u{pixels.dtype.itemsize}")
+        native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        codes: NDArray[Any] = native.view(f"u{native.dtype.itemsize}")
         shift = self.high_bit + 1 - self.bits_stored
         if 0 < shift <= self.bits_allocated - self.bits_stored and not self.transfer_syntax.is_encapsulated:
             codes = codes >> shift
@@ -165,8 +153,18 @@ def _read_file(path: Path) -> Dataset:
         return dcmread(path)
     except InvalidDicomError:
         raise RadiographError("the file is not a DICOM file") from None
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system's own; pydicom raises plain OSErrors over content
         raise RadiographError(f"the file is not readable as DICOM: {_one_line(error)}") from error
+
+
+def _pixel_data(dataset: Dataset) -> bytes:
+    try:
+        value = dataset.get("PixelData")
+    except MALFORMED as error:
+        raise RadiographError(f"the pixel data cannot be read: {_one_line(error)}") from error
+    return value if isinstance(value, bytes) else b""
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:
@@ -181,13 +179,16 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
     """Stored pixel values, (rows, columns), or (rows, columns, 3) RGB."""
     if layout.transfer_syntax.is_private or not layout.transfer_syntax.is_transfer_syntax:
         raise RadiographError(f"the transfer syntax {layout.transfer_syntax} is unknown")
-    check_codestream(dataset.PixelData, layout.transfer_syntax, layout.rows, layout.columns)
-    # The number of frames was checked above, and files say 0 or nothing where one is meant; the unused bits are
-    # dealt with in ``codes``, since pydicom's correction would shift stored bits out where High Bit is unusual
+    check_codestream(_pixel_data(dataset), layout.transfer_syntax, layout.rows, layout.columns)
+    # The number of frames was checked above, and files say 0 or nothing where one is meant. ``codes`` deals
+    # with the unused bits: pydicom's correction would shift stored bits out where High Bit is unusual.
     options = as_pixel_options(dataset, number_of_frames=1, correct_unused_bits=False)
     try:
         pixels, _ = get_decoder(layout.transfer_syntax).as_array(dataset, index=0, **options)
-    except (*_UNREADABLE, OSError) as error:
+    except BaseException as error:
+        # Some damage makes the RLE decoder, written in Rust, panic: a class outside Exception, named nowhere
+        if not isinstance(error, (*_UNREADABLE, OSError)) and type(error).__name__ != "PanicException":
+            raise
         raise RadiographError(
             f"the pixel data ({layout.transfer_syntax.name}) cannot be decoded: {_one_line(error)}"
         ) from error
