@@ -151,7 +151,7 @@ def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) 
 
 def _require_whole_elements(header: Dataset) -> None:
     for tag in header.keys():  # noqa: SIM118 - iterating a Dataset would decode every element
-        raw = header.get_item(tag)
+        raw: Any = header.get_item(tag)
         if not isinstance(raw, RawDataElement) or raw.length == _UNDEFINED_LENGTH:
             continue
         if len(raw.value or b"") != raw.length:

@@ -1,0 +1,1 @@
+"""``litegpt-node``: everything an admin does."""

@@ -1,0 +1,52 @@
+"""The entry point of ``litegpt-node``: its commands, those that other rooms add, and the edge for errors.
+
+Exit codes: 0 done; 1 the thing asked about is not in order; 2 a setting or an argument is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from litegpt.errors import ModelError
+from service.cli import processes, records, studies
+from service.errors import NodeError, SettingsError
+
+COMMANDS_GROUP: Final = "litegpt_node.commands"
+"""Entry points of this group become commands, so that ``worker`` can add its own unknown to us."""
+
+
+def application() -> typer.Typer:
+    """All commands."""
+    app = typer.Typer(
+        name="litegpt-node",
+        help="A DICOM node that reads chest radiographs and returns reports. Not a medical device.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for room in (processes, records, studies):
+        room.register(app)
+    for entry_point in entry_points(group=COMMANDS_GROUP):
+        app.command(entry_point.name)(entry_point.load())
+    return app
+
+
+def main() -> None:
+    """Runs a command; every error of ours becomes one line."""
+    try:
+        application()()
+    except (NodeError, ModelError) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"litegpt-node: {error}", markup=False)
+        sys.exit(2 if isinstance(error, (SettingsError, ModelError)) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

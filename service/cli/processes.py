@@ -1,0 +1,140 @@
+"""Commands that run a part of the node until told to stop: ``up``, ``listen``, ``sweep``; and ``health``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from service import queue
+from service.cli.options import (
+    AETitle,
+    Config,
+    DataDir,
+    Destinations,
+    DicomPort,
+    QuietSeconds,
+    settings_of_process,
+)
+from service.errors import NodeError
+from service.records.database import Records
+from service.settings import Destination, Settings
+from service.supervisor import Supervisor
+from service.sweeper import Sweeper, is_beating
+from service.wire.listener import Listener, configure_process
+from service.wire.sender import Sender
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (up, listen, sweep, health):
+        app.command()(command)
+
+
+def up(
+    config: Config = None,
+    data_dir: DataDir = None,
+    dicom_port: DicomPort = None,
+    ae_title: AETitle = None,
+    destination: Destinations = None,
+    quiet_seconds: QuietSeconds = None,
+) -> None:
+    """Run a whole node until Ctrl-C: listener, sweeper and workers.
+
+    Without any settings it keeps everything under ./node-data and reads with the demonstration model.
+
+    Example: litegpt-node up --destination PACS@192.168.1.20:104 --quiet-seconds 30
+    """
+    settings = settings_of_process(
+        config,
+        data_dir=data_dir,
+        dicom_port=dicom_port,
+        ae_title=ae_title,
+        destinations=destination,
+        quiet_seconds=quiet_seconds,
+    )
+    configure_process(settings)
+    supervisor = Supervisor(settings)
+    _stop_on_signals(supervisor.stop)
+    _say_what_runs(settings)
+    supervisor.run()
+
+
+def listen(config: Config = None) -> None:
+    """Run the listener alone. Several may share one archive and database."""
+    settings = settings_of_process(config)
+    configure_process(settings)
+    _require_records(settings)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    listener = Listener(settings)
+    listener.start()
+    try:
+        stop.wait()
+    finally:
+        listener.stop()
+
+
+def sweep(config: Config = None) -> None:
+    """Run the sweeper alone: it completes studies and wakes the workers."""
+    settings = settings_of_process(config)
+    _require_records(settings)
+    configure_process(settings)
+    queue.prepare_broker(settings)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    Sweeper(settings).run(stop)
+
+
+class Part(StrEnum):
+    """A part whose health can be asked."""
+
+    LISTENER = "listener"
+    SWEEPER = "sweeper"
+
+
+def health(
+    part: Annotated[Part, typer.Argument(help="Which part of the node on this machine.")],
+    config: Config = None,
+) -> None:
+    """Ask whether a part runs on this machine: exit code 0 or 1. For health checks."""
+    settings = settings_of_process(config)
+    if part is Part.SWEEPER and not is_beating(settings.data_dir):
+        raise NodeError("no sweeper has been round lately")
+    if part is Part.LISTENER:
+        ours = Destination(ae_title=settings.ae_title, host="127.0.0.1", port=settings.dicom_port)
+        Sender(settings).echo(ours)
+
+
+def _require_records(settings: Settings) -> None:
+    records = Records.open(settings)
+    records.require_schema()
+    records.close()
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    handler: Callable[..., None] = lambda *_: stop.set()  # noqa: E731
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _say_what_runs(settings: Settings) -> None:
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    console.print(
+        f"LiteGPT node [bold]{settings.ae_title}[/] on port {settings.dicom_port}, "
+        f"data in {settings.data_dir}, "
+        f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; "
+        "Ctrl-C stops it."
+    )
+    if settings.model == "phantom":
+        console.print(
+            "The model is a demonstration trained on synthetic images: what it says about a patient "
+            "means nothing.",
+            style="yellow",
+        )

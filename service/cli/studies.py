@@ -1,0 +1,131 @@
+"""Commands about studies: ``studies`` lists them, ``show`` tells all of one, ``force`` completes one now."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from litegpt.identity import read_identity
+from service.cli.options import AsJSON, Config, DataDir, settings_of_process
+from service.completion import Completion
+from service.errors import SettingsError
+from service.records import overview
+from service.records.database import Records
+from service.records.overview import FindingView, ImageView, StudyView
+from service.settings import Settings
+
+StudyName = Annotated[str, typer.Argument(help="Study Instance UID or its beginning, or accession number.")]
+
+_COLOURS = {
+    "delivered": "green",
+    "done": "green",
+    "not-applicable": "dim",
+    "failed": "red",
+    "refused": "red",
+    "delivering": "yellow",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (studies, show, force):
+        app.command()(command)
+
+
+def studies(
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: AsJSON = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+) -> None:
+    """List the studies and where each of them stands."""
+    records = _open(settings_of_process(config, data_dir=data_dir))
+    with records.reading() as session:
+        views = overview.list_studies(session, limit)
+    records.close()
+    if as_json:
+        typer.echo(json.dumps([view.as_json() for view in views], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("study", "accession", "date", "images", "state", "findings", "remark"):
+        table.add_column(heading, overflow="fold")
+    for view in views:
+        table.add_row(*_row(view))
+    Console().print(table if views else "no studies yet")
+
+
+def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_json: AsJSON = False) -> None:
+    """Tell everything about one study."""
+    records = _open(settings_of_process(config, data_dir=data_dir))
+    with records.reading() as session:
+        view = overview.show_study(session, study)
+    records.close()
+    if as_json:
+        typer.echo(json.dumps(view.as_json(), indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"study     {view.study_instance_uid}  {view.accession_number}")
+    console.print(f"state     [{_COLOURS.get(view.outcome, 'cyan')}]{view.outcome}[/]  {view.error}")
+    console.print(f"analysis  {view.analysis_id or '-'}  attempt {view.attempt}  {view.model}")
+    for image in view.images:
+        sender = image.calling_ae_title or "?"
+        console.print(f"image     {image.sop_instance_uid}  from {sender}  {image.path}", markup=False)
+        for line in _about(image):
+            console.print(f"          {line}", markup=False)
+    for delivery in view.deliveries:
+        when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
+        console.print(f"delivery  {delivery.destination}  {delivery.state}  {when}  {delivery.error}")
+        console.print(f"          {delivery.path}")
+
+
+def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
+    """Complete a study now, without waiting for its quiet period."""
+    settings = settings_of_process(config, data_dir=data_dir)
+    records = _open(settings)
+    with records.reading() as session:
+        uid = overview.show_study(session, study).study_instance_uid
+    Completion.of(settings, read_identity(settings.model)).force(records, uid)
+    records.close()
+    typer.echo(f"complete: {uid}")
+
+
+def finding_text(finding: FindingView) -> str:
+    """One finding in a line: label, score, and the box in pixels."""
+    if finding.box is None:
+        return f"{finding.label} {finding.score:.2f}"
+    x_min, y_min, x_max, y_max = finding.box
+    return f"{finding.label} {finding.score:.2f} ({x_min:.0f}, {y_min:.0f}) to ({x_max:.0f}, {y_max:.0f})"
+
+
+def _about(image: ImageView) -> list[str]:
+    if image.reason or image.not_read:
+        return [image.reason or f"not read: {image.not_read}"]
+    return [finding_text(finding) for finding in image.findings]
+
+
+def _row(view: StudyView) -> tuple[str, ...]:
+    analysed = sum(not image.reason for image in view.images)
+    found = [finding for image in view.images for finding in image.findings if finding.box]
+    colour = _COLOURS.get(view.outcome, "cyan")
+    remark = view.error or next((delivery.error for delivery in view.deliveries if delivery.error), "")
+    return (
+        view.study_instance_uid,
+        view.accession_number,
+        view.study_date,
+        f"{analysed}/{len(view.images)}",
+        f"[{colour}]{view.outcome}[/]",
+        str(len(found)) if view.analysis_state == "done" else "",
+        remark,
+    )
+
+
+def _open(settings: Settings) -> Records:
+    if settings.embedded_database and not settings.embedded_database.is_file():
+        raise SettingsError(f"there is no node in {settings.data_dir}")
+    records = Records.open(settings)
+    records.require_schema()
+    return records

@@ -1,0 +1,20 @@
+"""How a process of the node logs: one line an event, to standard error. Only ``main`` calls this."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_LOUD: Final = ("pynetdicom", "celery.worker.strategy", "celery.app.trace", "alembic", "sqlalchemy", "kombu")
+"""Libraries whose every-day messages would drown ours."""
+
+
+def configure(level: str) -> None:
+    """Sends everything from ``level`` up to standard error, and from other libraries only warnings."""
+    logging.basicConfig(level=level, format=FORMAT, force=True)
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # pydicom warns of every oddity in every header; oddities that matter are errors of ours.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)

@@ -1,0 +1,198 @@
+"""What an admin sees of the records: each study's state, in one line or whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from service.errors import NeverAgain
+from service.records.tables import (
+    Analysis,
+    AnalysisImage,
+    AnalysisState,
+    DeliveryState,
+    Result,
+    Study,
+    StudyState,
+)
+
+DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
+
+
+@dataclass(frozen=True, slots=True)
+class FindingView:
+    """A finding as it is shown: label, score, and the box in pixels where it has one."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """An archived object, with what the study's newest analysis says about it."""
+
+    sop_instance_uid: str
+    path: str
+    received_at: datetime
+    calling_ae_title: str
+    state: str
+    reason: str
+    findings: tuple[FindingView, ...] = ()
+    not_read: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """One result at one destination."""
+
+    destination: str
+    state: str
+    attempt: int
+    error: str
+    sent_at: datetime | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """One study, from its first image to its last delivery.
+
+    ``outcome`` says in a word where it stands: ``receiving``, an analysis state, ``delivering``,
+    ``delivered``, ``refused``, or ``done`` where results have no destination.
+    """
+
+    study_instance_uid: str
+    accession_number: str
+    study_date: str
+    outcome: str
+    state: str
+    analysis_id: int | None
+    analysis_state: str
+    attempt: int
+    error: str
+    model: str
+    images: tuple[ImageView, ...] = field(default=())
+    deliveries: tuple[DeliveryView, ...] = field(default=())
+
+    @property
+    def last_eligible_at(self) -> datetime | None:
+        """When the study's last analysed image arrived."""
+        return max((image.received_at for image in self.images if not image.reason), default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a script; time stamps in ISO 8601."""
+        return asdict(self, dict_factory=lambda items: {key: _plain(value) for key, value in items})
+
+
+def list_studies(session: Session, limit: int = 100) -> list[StudyView]:
+    """The studies that received something last, newest first."""
+    studies = session.scalars(
+        select(Study).options(*_everything()).order_by(Study.last_eligible_at.desc(), Study.id).limit(limit)
+    )
+    return [_view(study) for study in studies]
+
+
+def show_study(session: Session, name: str) -> StudyView:
+    """One study by its Study Instance UID, its accession number, or the beginning of its UID.
+
+    Raises:
+        NeverAgain: If no study, or more than one, has that name.
+    """
+    exact = or_(Study.study_instance_uid == name, Study.accession_number == name)
+    studies = session.scalars(select(Study).options(*_everything()).where(exact)).all()
+    if not studies:
+        begins = Study.study_instance_uid.startswith(name, autoescape=True)
+        studies = session.scalars(select(Study).options(*_everything()).where(begins).limit(2)).all()
+    if len(studies) != 1:
+        raise NeverAgain(f"{'no' if not studies else 'more than one'} study is called {name}")
+    return _view(studies[0])
+
+
+def _everything() -> tuple[Any, ...]:
+    return (
+        selectinload(Study.instances),
+        selectinload(Study.analyses).selectinload(Analysis.images).selectinload(AnalysisImage.findings),
+        selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
+    )
+
+
+def _view(study: Study) -> StudyView:
+    analysis = study.analyses[-1] if study.analyses else None
+    deliveries = tuple(_deliveries(analysis)) if analysis else ()
+    return StudyView(
+        study_instance_uid=study.study_instance_uid,
+        accession_number=study.accession_number,
+        study_date=study.study_date,
+        outcome=_outcome(study, analysis, deliveries),
+        state=study.state,
+        analysis_id=analysis.id if analysis else None,
+        analysis_state=analysis.state if analysis else "",
+        attempt=analysis.attempt if analysis else 0,
+        error=analysis.error if analysis else "",
+        model=f"{analysis.model_id} {analysis.model_version}" if analysis else "",
+        images=_images(study, analysis),
+        deliveries=deliveries,
+    )
+
+
+def _outcome(study: Study, analysis: Analysis | None, deliveries: tuple[DeliveryView, ...]) -> str:
+    if study.state == StudyState.RECEIVING or analysis is None:
+        return StudyState.RECEIVING
+    if analysis.state != AnalysisState.DONE or not deliveries:
+        return analysis.state
+    states = {delivery.state for delivery in deliveries}
+    if states <= DELIVERED:
+        return "delivered"
+    return "refused" if DeliveryState.REFUSED in states else "delivering"
+
+
+def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
+    read = {image.instance_id: image for image in analysis.images} if analysis else {}
+    return tuple(
+        ImageView(
+            sop_instance_uid=instance.sop_instance_uid,
+            path=instance.path,
+            received_at=instance.received_at,
+            calling_ae_title=instance.calling_ae_title,
+            state=instance.state,
+            reason=instance.reason,
+            findings=_findings(read[instance.id]) if instance.id in read else (),
+            not_read=read[instance.id].not_read if instance.id in read else "",
+        )
+        for instance in study.instances
+    )
+
+
+def _findings(image: AnalysisImage) -> tuple[FindingView, ...]:
+    views = []
+    for row in image.findings:
+        x_min, y_min, x_max, y_max = row.x_min, row.y_min, row.x_max, row.y_max
+        if x_min is None or y_min is None or x_max is None or y_max is None:
+            views.append(FindingView(row.label, row.score, None))
+        else:
+            views.append(FindingView(row.label, row.score, (x_min, y_min, x_max, y_max)))
+    return tuple(views)
+
+
+def _deliveries(analysis: Analysis) -> list[DeliveryView]:
+    return [
+        DeliveryView(
+            delivery.destination,
+            delivery.state,
+            delivery.attempt,
+            delivery.error,
+            delivery.sent_at,
+            result.path,
+        )
+        for result in analysis.results
+        for delivery in result.deliveries
+    ]
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,158 @@
+"""``up``: a whole node under one command. Listener and sweeper run here; the workers are processes beside.
+
+Celery's workers must be processes of their own (a GPU's context does not survive a fork, and a crashing
+decoder must not take the listener along), so they are started as in production and again when they end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from service import queue
+from service.records.database import Records
+from service.records.migrate import migrate
+from service.settings import Settings
+from service.sweeper import Sweeper
+from service.wire.listener import Listener
+
+log = logging.getLogger(__name__)
+
+UP_FILE: Final = "up.json"
+"""In the data folder while the node is up: its process id and the port it listens on."""
+
+STOP_SECONDS: Final = 15.0
+_RESTART_FIRST_SECONDS: Final = 1.0
+_RESTART_MAXIMUM_SECONDS: Final = 30.0
+_HEALTHY_SECONDS: Final = 60.0
+
+
+def worker_command(name: str, pool: str, log_level: str) -> list[str]:
+    """The command of a Celery worker for one queue."""
+    return [
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker"),
+        *("--queues", name, "--hostname", f"{name}@%h", "--pool", pool, "--concurrency", "1"),
+        *("--loglevel", log_level, "--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that is started again when it ends."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    not_before: float = 0.0
+    wait_seconds: float = _RESTART_FIRST_SECONDS
+
+    def start(self) -> None:
+        """Starts the process in a group of its own, so that a Ctrl-C reaches it only through us."""
+        self.process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)
+        self.started_at = time.monotonic()
+
+    def tend(self) -> None:
+        """Starts the process again where it has ended and its wait is over."""
+        now = time.monotonic()
+        if self.process is None:
+            if now >= self.not_before:
+                self.start()
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        healthy = now - self.started_at > _HEALTHY_SECONDS
+        self.wait_seconds = _RESTART_FIRST_SECONDS if healthy else self.wait_seconds
+        log.error("%s ended with %d; starting it again in %.0f s", self.name, code, self.wait_seconds)
+        self.process, self.not_before = None, now + self.wait_seconds
+        self.wait_seconds = min(_RESTART_MAXIMUM_SECONDS, self.wait_seconds * 2)
+
+    def stop(self) -> None:
+        """Asks the process to end, waits, and ends it."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("%s does not stop; it is killed", self.name)
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """A node and its workers, from start to stop."""
+
+    settings: Settings
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Runs until ``stop`` is set.
+
+        Raises:
+            SettingsError: If the port, the database or the model cannot be used.
+            OutOfResources: If the data folder cannot be written.
+        """
+        self._prepare_records()
+        queue.prepare_broker(self.settings)
+        listener = Listener(self.settings)
+        sweeper = Sweeper(self.settings)
+        listener.start()
+        sweeping = threading.Thread(target=sweeper.run, args=(self.stop,), name="sweeper")
+        children = [
+            self._worker(queue.ANALYSIS, pool="prefork"),
+            self._worker(queue.DELIVERY, pool="solo"),
+        ]
+        up_file = self.settings.data_dir / UP_FILE
+        try:
+            for child in children:
+                child.start()
+            sweeping.start()
+            up_file.write_text(json.dumps({"pid": os.getpid(), "port": listener.port}), encoding="ascii")
+            while not self.stop.wait(0.2):
+                for child in children:
+                    child.tend()
+        finally:
+            self.stop.set()
+            up_file.unlink(missing_ok=True)
+            listener.stop()
+            for child in children:
+                child.stop()
+            if sweeping.ident is not None:
+                sweeping.join()
+
+    def _prepare_records(self) -> None:
+        records = Records.open(self.settings)
+        try:
+            if self.settings.embedded_database:
+                before, after = migrate(records.engine)
+                if before != after:
+                    log.info("embedded database migrated from %s to %s", before or "nothing", after)
+            records.require_schema()
+        finally:
+            records.close()
+
+    def _worker(self, name: str, pool: str) -> Child:
+        environment = os.environ | self.settings.as_environment()
+        return Child(f"{name} worker", worker_command(name, pool, self.settings.log_level), environment)
+
+
+def running_port(data_dir: Path) -> int | None:
+    """The port of the node that is up on this data folder; ``None`` where none is."""
+    try:
+        state = json.loads((data_dir / UP_FILE).read_text(encoding="ascii"))
+        os.kill(int(state["pid"]), 0)
+        return int(state["port"])
+    except (OSError, ValueError, KeyError):
+        return None
