@@ -1,0 +1,154 @@
+"""Answers as the published code writes them: a strict writer and a lenient reader.
+
+    Local diseases of this chest radiograph are <p>Consolidation</p> {<55><48><80><71>},<p>ILD</p> {…}.
+    Global diseases of this chest radiograph are Lung tumor, Pneumonia.
+
+Local findings are joined by ``,``, diagnoses by ``, ``; where there is nothing, either sentence says
+``No finding``. Boxes are whole numbers on the 0..100 grid (``litegpt.boxes``). The order is ours (upstream it
+is arbitrary): the vocabulary's, then top to bottom, then left to right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from litegpt.boxes import GRID, GridBox
+from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
+
+LOCAL_PREFIX: Final = "Local diseases of this chest radiograph are "
+GLOBAL_PREFIX: Final = "Global diseases of this chest radiograph are "
+
+GridFinding = tuple[str, GridBox]
+"""A local label and its box on the grid."""
+
+_SPELLINGS: Final = {
+    **{label.casefold(): label for label in (*LOCAL_LABELS, *DIAGNOSES)},
+    "other diseases": "Other disease",
+    "lung tumour": "Lung tumor",
+}
+_NAMED: Final = re.compile(r"<p>(?P<name>[^<>]*)</p>")
+_NUMBER: Final = r"(-?\d{1,9}(?:\.\d{1,9})?)"
+_BOX: Final = re.compile(r"\s*\{[\s<]*" + r"[\s,<>]+".join([_NUMBER] * 4) + r"[\s>]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLabel:
+    """One label as read from an answer.
+
+    Attributes:
+        label: The vocabulary's spelling.
+        box: On the grid; None for a diagnosis.
+        start: Where in the text the preceding statement ended, as a character index.
+        end: Where this label's name ends. The text from ``start`` to ``end`` is what had to be chosen to say it.
+    """
+
+    label: str
+    box: GridBox | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """What a text says, and how many of its pieces said nothing that could be kept."""
+
+    labels: tuple[ReadLabel, ...]
+    malformed: int
+
+
+def canonical_order(findings: Iterable[GridFinding]) -> list[GridFinding]:
+    """Vocabulary order, then top to bottom, then left to right; repeated findings once."""
+    return sorted(set(findings), key=lambda item: (LOCAL_LABELS.index(item[0]), item[1][1], item[1][0], item[1]))
+
+
+def write_findings(findings: Iterable[GridFinding]) -> str:
+    """The local sentence, in canonical order.
+
+    Raises:
+        ValueError: If a label is not a local one, or a box is not on the grid with its corners in order.
+    """
+    items = []
+    for label, box in canonical_order(findings):
+        if not (0 <= box[0] < box[2] <= GRID and 0 <= box[1] < box[3] <= GRID):
+            raise ValueError(f"{box} is no box on the grid of 0 to {GRID}")
+        items.append(f"<p>{label}</p> {{" + "".join(f"<{number}>" for number in box) + "}")
+    return LOCAL_PREFIX + (",".join(items) or NO_FINDING) + "."
+
+
+def write_diagnoses(diagnoses: Iterable[str]) -> str:
+    """The global sentence, in the vocabulary's order; ``No finding`` where there is none.
+
+    Raises:
+        ValueError: If a label is not a diagnosis.
+    """
+    ordered = sorted(set(diagnoses), key=DIAGNOSES.index)
+    return GLOBAL_PREFIX + (", ".join(ordered) or NO_FINDING) + "."
+
+
+def read_findings(text: str) -> ReadAnswer:
+    """Reads every ``<p>name</p> {box}`` there is.
+
+    Coordinates are clamped to the grid and corners put in order; what has an unknown name, no readable box or
+    a box without area is dropped and counted, and so is an answer that says neither a finding nor ``No
+    finding``, or that breaks off. Repetitions of the same finding count once and are no fault.
+    """
+    labels: list[ReadLabel] = []
+    malformed, start = 0, _after_prefix(text, LOCAL_PREFIX)
+    said = set()
+    for match in _NAMED.finditer(text):
+        box_match = _BOX.match(text, match.end())
+        label = _SPELLINGS.get(match["name"].strip().casefold())
+        box = _tidy_box(box_match) if box_match else None
+        if label not in LOCAL_LABELS or box is None:
+            malformed += 1
+        elif (label, box) not in said:
+            said.add((label, box))
+            labels.append(ReadLabel(label, box, start, match.end("name")))
+        start = (box_match or match).end()
+    if text.count("<p>") > len(_NAMED.findall(text)):
+        malformed += 1
+    elif not labels and not malformed and NO_FINDING.casefold() not in text.casefold():
+        malformed += 1
+    return ReadAnswer(tuple(labels), malformed)
+
+
+def read_diagnoses(text: str) -> ReadAnswer:
+    """Reads the diagnoses of a global sentence, by name, wherever they stand.
+
+    ``No finding`` beside another diagnosis contradicts it and is dropped and counted; so is an answer without
+    any diagnosis, and each piece between commas that is none.
+    """
+    labels: list[ReadLabel] = []
+    malformed, position = 0, _after_prefix(text, GLOBAL_PREFIX)
+    sentence = text[position:].split(".")[0]
+    start = position
+    for piece in sentence.split(","):
+        label = _SPELLINGS.get(piece.strip().casefold())
+        end = position + len(piece.rstrip())
+        if label in DIAGNOSES:
+            if all(label != known.label for known in labels):
+                labels.append(ReadLabel(label, None, start, end))
+        else:
+            malformed += 1
+        start, position = end, position + len(piece) + 1
+    others = [known for known in labels if known.label != NO_FINDING]
+    if others and len(others) < len(labels):
+        labels, malformed = others, malformed + 1
+    return ReadAnswer(tuple(labels), malformed)
+
+
+def _after_prefix(text: str, prefix: str) -> int:
+    at = text.casefold().find(prefix.strip().casefold())
+    if at < 0:
+        return 0
+    end = at + len(prefix.strip())
+    return end + (1 if text[end : end + 1] == " " else 0)
+
+
+def _tidy_box(match: re.Match[str]) -> GridBox | None:
+    x_1, y_1, x_2, y_2 = (min(GRID, max(0, round(float(number)))) for number in match.groups())
+    box = (min(x_1, x_2), min(y_1, y_2), max(x_1, x_2), max(y_1, y_2))
+    return box if box[0] < box[2] and box[1] < box[3] else None

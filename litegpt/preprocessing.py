@@ -1,0 +1,83 @@
+"""From a display image of any size to the one tensor that feeds both encoders.
+
+The whole image is squashed to a square (its aspect ratio is lost, as in the paper), bicubic with antialiasing:
+Pillow's, which is what torchvision's ``Resize`` does to the published code's images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from litegpt.errors import ModelError
+from litegpt.radiograph import Radiograph
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How images become tensors; belongs to the weights and is saved with them.
+
+    Attributes:
+        size: Side of the square in pixels.
+        mean: Per channel, of values in 0..1.
+        std: Per channel.
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __call__(self, radiographs: Sequence[Radiograph]) -> torch.Tensor:
+        """Squashes and normalises.
+
+        Returns:
+            (batch, 3, size, size) float32; the three channels differ only by mean and std.
+        """
+        squares = np.stack([self.squash(radiograph.pixels) for radiograph in radiographs])  # (batch, size, size)
+        return self.normalise(torch.from_numpy(squares))
+
+    def squash(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """One image, (rows, columns) uint8, as a square of (size, size) uint8."""
+        if pixels.shape == (self.size, self.size):
+            return pixels
+        square = Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return np.asarray(square)
+
+    def normalise(self, squares: torch.Tensor) -> torch.Tensor:
+        """(batch, size, size) uint8 to (batch, 3, size, size) float32."""
+        scaled = squares.float()[:, None] / 255  # (batch, 1, size, size), 0..1
+        mean = torch.tensor(self.mean, device=squares.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=squares.device).view(1, 3, 1, 1)
+        return (scaled - mean) / std
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``config.json``."""
+        return {
+            "size": self.size,
+            "resize": "squash",
+            "interpolation": "bicubic-antialias",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Preprocessing:
+        """From ``config.json``.
+
+        Raises:
+            ModelError: If the model was made for images prepared in another way.
+        """
+        for key, ours in (("resize", "squash"), ("interpolation", "bicubic-antialias")):
+            if values.get(key, ours) != ours:
+                raise ModelError(f"preprocessing.{key} {values[key]!r} is not supported, only {ours!r}")
+        mean, std = values["mean"], values["std"]
+        return cls(int(values["size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

@@ -1,0 +1,86 @@
+"""``litegpt-train``: make phantoms, train the phantom model, measure a model against drawn truth."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from litegpt.errors import LiteGPTError
+from training.errors import TrainingError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+
+
+@app.callback()
+def _commands() -> None:
+    """Train LiteGPT and measure it."""
+
+
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Out = Annotated[Path, typer.Option(help="Folder to write; made where it is missing.", file_okay=False)]
+
+
+@app.command("phantom-model")
+def phantom_model(
+    out: Out,
+    seed: Seed = 0,
+    factor: Annotated[float, typer.Option(min=0, help="Images against the recipe's.")] = 1.0,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock limit over all stages.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor cores to use.")] = 2,
+) -> None:
+    """Train the phantom model: pre-training, grounding, diagnosis.
+
+    Example: litegpt-train phantom-model --out build/phantom --minutes 30
+    """
+    import torch
+
+    from training.loop import Progress
+    from training.phantom_model import train_phantom_model
+
+    torch.set_num_threads(threads)
+    with _progress_bar() as bar:
+        tasks: dict[str, object] = {}
+
+        def report(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total)
+            text = f"{progress.stage} loss {progress.loss:.3f}"
+            bar.update(tasks[progress.stage], completed=progress.images, description=text)  # type: ignore[arg-type]
+
+        train_phantom_model(out, seed=seed, factor=factor, minutes=minutes, report=report)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[ProgressBar]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with ProgressBar(*columns, console=Console(stderr=True)) as bar:
+        yield bar
+
+
+def main() -> None:
+    """Entry point of ``litegpt-train``."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except (TrainingError, LiteGPTError) as error:
+        print(f"litegpt-train: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

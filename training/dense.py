@@ -1,0 +1,109 @@
+"""The dense task that teaches the small encoders to see, and its head, which is thrown away afterwards.
+
+The paper's encoders come pre-trained on millions of images; the phantom's start from nothing. So each patch
+token is asked which findings cover its cell and where the smallest of them ends, and all tokens together which
+diagnoses hold. Without it the answers' few tokens teach the encoders far too slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from litegpt.vocabulary import DIAGNOSES
+from training.phantom.radiograph import DRAWN_LABELS, SIDE, DrawnFinding
+
+GRIDS: Final = (14, 7)
+"""Cells along a side of encoder A's and encoder B's tokens."""
+
+_COVERED: Final = 0.3
+"""Part of a cell that a box must cover to count."""
+
+_CLASS_WEIGHT: Final = 30.0
+_POSITIVE_WEIGHT: Final = 3.0
+_DIAGNOSIS_WEIGHT: Final = 0.5
+_BOX_SCALE: Final = 4.0
+
+Array = npt.NDArray[np.float32]
+
+
+class DenseHead(nn.Module):
+    """Linear read-outs of the encoders' tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        outputs = len(DRAWN_LABELS) + 4
+        self.cells_a = nn.Linear(width, outputs)
+        self.cells_b = nn.Linear(width, outputs)
+        self.diagnoses = nn.Linear(2 * width, len(DIAGNOSES))
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, 245, width) to (batch, 245, labels + 4) and (batch, diagnoses)."""
+        a, b = tokens[:, : GRIDS[0] ** 2], tokens[:, GRIDS[0] ** 2 :]
+        cells = torch.cat([self.cells_a(a), self.cells_b(b)], dim=1)
+        return cells, self.diagnoses(torch.cat([a.mean(dim=1), b.mean(dim=1)], dim=1))
+
+
+def dense_targets(findings: Sequence[DrawnFinding]) -> tuple[Array, Array]:
+    """What each cell should say.
+
+    Returns:
+        Labels (245, labels), 0 or 1, and boxes (245, 4) as fractions of the side, NaN where nothing covers.
+    """
+    parts = [_grid_targets(findings, cells) for cells in GRIDS]
+    return np.concatenate([labels for labels, _ in parts]), np.concatenate([boxes for _, boxes in parts])
+
+
+def _grid_targets(findings: Sequence[DrawnFinding], cells: int) -> tuple[Array, Array]:
+    labels = np.zeros((cells, cells, len(DRAWN_LABELS)), np.float32)
+    boxes = np.full((cells, cells, 4), np.nan, np.float32)
+    # Largest first, so that the smallest box of a cell is written last.
+    for finding in sorted(findings, key=lambda finding: -finding.box.area):
+        box = finding.box
+        fractions = np.array([box.x_min, box.y_min, box.x_max, box.y_max], np.float32) / SIDE
+        covered = np.outer(
+            _overlap(fractions[1], fractions[3], cells), _overlap(fractions[0], fractions[2], cells)
+        )
+        mask = covered > _COVERED
+        row = int((fractions[1] + fractions[3]) / 2 * cells)
+        column = int((fractions[0] + fractions[2]) / 2 * cells)
+        mask[min(row, cells - 1), min(column, cells - 1)] = True
+        labels[mask, DRAWN_LABELS.index(finding.label)] = 1
+        boxes[mask] = fractions
+    return labels.reshape(-1, len(DRAWN_LABELS)), boxes.reshape(-1, 4)
+
+
+def _overlap(low: float, high: float, cells: int) -> Array:
+    """Which part of each cell along one axis lies between two fractions of the side."""
+    edges = np.arange(cells + 1, dtype=np.float32) / cells
+    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) * cells
+
+
+def dense_loss(
+    head: DenseHead, tokens: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor, diagnoses: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy of labels and diagnoses, L1 of boxes where a cell has one.
+
+    Args:
+        head: The read-outs.
+        tokens: (batch, 245, width).
+        labels: (batch, 245, labels), 0 or 1.
+        boxes: (batch, 245, 4), fractions of the side or NaN.
+        diagnoses: (batch, diagnoses), 0 or 1.
+    """
+    cells, said = head(tokens)
+    cells, said = cells.float(), said.float()
+    named, placed = cells[..., : len(DRAWN_LABELS)], cells[..., len(DRAWN_LABELS) :]
+    weight = torch.tensor(_POSITIVE_WEIGHT, device=tokens.device)
+    loss = _CLASS_WEIGHT * F.binary_cross_entropy_with_logits(named, labels, pos_weight=weight)
+    loss = loss + _DIAGNOSIS_WEIGHT * F.binary_cross_entropy_with_logits(said, diagnoses)
+    has_box = ~boxes[..., 0].isnan()  # (batch, 245)
+    if has_box.any():
+        loss = loss + F.l1_loss(placed[has_box], (boxes[has_box] - 0.5) * _BOX_SCALE)
+    return loss
