@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
@@ -31,6 +31,12 @@ MAXIMUM_PIXELS: Final = 100_000_000
 
 _LUMINANCE: Final = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luminance Y (PS3.3 C.7.6.3.1.2, YBR_FULL)."""
+
+_PLUGINS: Final = ("pyjpegls", "pylibjpeg", "pillow", "gdcm")
+"""Decoders of pydicom, best first, one to an image. Left to itself pydicom tries all of them on a damaged
+image, and GDCM aborts the whole process over some damaged JPEG-LS; so it decodes only what no other can (JPEG
+Lossless).
+"""
 
 _UNREADABLE: Final = (*MALFORMED, MemoryError, RuntimeError, zlib.error)
 """What pydicom and the decoders raise over broken files."""
@@ -172,7 +178,7 @@ def _transfer_syntax(dataset: Dataset) -> UID:
     transfer_syntax = file_meta.get("TransferSyntaxUID") if file_meta is not None else None
     if not transfer_syntax:
         raise RadiographError("the object does not say its transfer syntax")
-    return UID(str(transfer_syntax))
+    return UID(_one_line(transfer_syntax))
 
 
 def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
@@ -184,7 +190,8 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
     # with the unused bits: pydicom's correction would shift stored bits out where High Bit is unusual.
     options = as_pixel_options(dataset, number_of_frames=1, correct_unused_bits=False)
     try:
-        pixels, _ = get_decoder(layout.transfer_syntax).as_array(dataset, index=0, **options)
+        decoder = get_decoder(layout.transfer_syntax)
+        pixels, _ = decoder.as_array(dataset, index=0, decoding_plugin=_plugin(decoder), **options)
     except BaseException as error:
         # Some damage makes the RLE decoder, written in Rust, panic: a class outside Exception, named nowhere
         if not isinstance(error, (*_UNREADABLE, OSError)) and type(error).__name__ != "PanicException":
@@ -196,6 +203,11 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
     if pixels.shape != expected or pixels.dtype.itemsize > 2:
         raise RadiographError(f"the pixel data decode to {pixels.shape} where {expected} was announced")
     return pixels
+
+
+def _plugin(decoder: Decoder) -> str:
+    """The plugin to decode with; "" lets pydicom try one after the other."""
+    return next((name for name in _PLUGINS if name in decoder.available_plugins), "")
 
 
 def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> NDArray[np.uint8]:
@@ -216,5 +228,5 @@ def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> 
     return shown
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _one_line(text_or_error: object) -> str:
+    return " ".join(str(text_or_error).split())[:300] or type(text_or_error).__name__
