@@ -1,0 +1,166 @@
+"""Reading studies: claim what is due, read every image, make the results, write it all down in one go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+
+from litegpt.engine import Engine
+from litegpt.errors import RadiographError
+from litegpt.identity import read_identity
+from litegpt.radiograph import Radiograph, read_radiograph
+from service import queue
+from service.archive import Archive
+from service.errors import LeaseLost, NodeError, TryAgain
+from service.records import analyses
+from service.records.analyses import Claim, ClaimedImage, ImageOutcome
+from service.records.database import Records
+from service.records.retry import Retry
+from service.settings import Settings
+from worker.errors import NothingReadable
+from worker.results.making import make_results
+
+log = logging.getLogger(__name__)
+
+
+class Analyst:
+    """One process's reader of studies. The model is loaded with the first of them."""
+
+    def __init__(self, settings: Settings, records: Records, archive: Archive, bell: queue.Bell) -> None:
+        self._settings = settings
+        self._records = records
+        self._archive = archive
+        self._bell = bell
+        self._retry = Retry.of(settings)
+        self._lease = timedelta(seconds=settings.analysis_lease_seconds)
+        self._identity = read_identity(settings.model)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine.load(self._settings.model)
+
+    def drain(self) -> None:
+        """Analyses until nothing is due.
+
+        Raises:
+            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
+        """
+        while claims := self._claim():
+            with self._kept(claims):
+                # What has been tried before is read alone: it may be what brought its batch down.
+                fresh = [claim for claim in claims if claim.attempt == 1]
+                for batch in [fresh, *([claim] for claim in claims if claim.attempt > 1)]:
+                    self._read(batch)
+            self._ring_for_deliveries()
+
+    def _claim(self) -> list[Claim]:
+        return analyses.claim(
+            self._records,
+            model_id=self._identity.id,
+            model_version=self._identity.version,
+            limit=self._settings.analysis_batch_size,
+            lease=self._lease,
+            retry=self._retry,
+        )
+
+    def _read(self, batch: Sequence[Claim]) -> None:
+        """Reads a batch together; where that fails, one by one, so that only what is to blame fails."""
+        if len(batch) > 1:
+            try:
+                outcomes = self._outcomes([image for claim in batch for image in claim.images])
+            except Exception as error:  # noqa: BLE001 - the task's edge: what is to blame shows alone
+                log.warning("a batch of %d analyses failed (%s); reading one by one", len(batch), error)
+            else:
+                for claim in batch:
+                    with self._guarded(claim):
+                        self._conclude(claim, outcomes)
+                return
+        for claim in batch:
+            with self._guarded(claim):
+                self._conclude(claim, self._outcomes(claim.images))
+
+    @contextmanager
+    def _guarded(self, claim: Claim) -> Iterator[None]:
+        """The task's edge: whatever happens to one analysis is written down, and the others go on."""
+        try:
+            yield
+        except LeaseLost as error:
+            log.warning("study %s: %s; its results are dropped", claim.study_instance_uid, error)
+        except NodeError as error:
+            self._fail(claim, str(error), again=isinstance(error, TryAgain))
+        except Exception as error:
+            log.exception("analysis %d of study %s", claim.analysis_id, claim.study_instance_uid)
+            self._fail(claim, f"{type(error).__name__}: {error}", again=True)
+
+    def _outcomes(self, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
+        """Reads every image that can be read, all in one batch of the model."""
+        outcomes: dict[int, ImageOutcome] = {}
+        readable: list[tuple[int, Radiograph]] = []
+        for image in images:
+            try:
+                path = self._archive.absolute(image.path)
+                radiograph = read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
+            except RadiographError as error:
+                log.warning("image %s cannot be read: %s", image.sop_instance_uid, error)
+                outcomes[image.instance_id] = ImageOutcome(image.instance_id, not_read=str(error))
+            else:
+                readable.append((image.instance_id, radiograph))
+        readings = self._engine.read([radiograph for _, radiograph in readable]) if readable else []
+        for (instance_id, _), reading in zip(readable, readings, strict=True):
+            outcomes[instance_id] = ImageOutcome(instance_id, reading.findings)
+        return outcomes
+
+    def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome]) -> None:
+        """Makes an analysis's results and writes everything down."""
+        outcomes = [read[image.instance_id] for image in claim.images]
+        if all(outcome.not_read for outcome in outcomes):
+            raise NothingReadable("; ".join(outcome.not_read for outcome in outcomes))
+        results = make_results(claim, outcomes, self._identity, self._settings, self._archive)
+        analyses.finish(self._records, claim, outcomes, results, self._settings.destinations)
+        log.info(
+            "study %s: analysis %d done, %d findings in %d images",
+            claim.study_instance_uid,
+            claim.analysis_id,
+            sum(len(outcome.findings) for outcome in outcomes),
+            len(outcomes),
+        )
+
+    def _fail(self, claim: Claim, error: str, *, again: bool) -> None:
+        log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)
+        try:
+            analyses.fail(self._records, claim, error, again=again, retry=self._retry)
+        except LeaseLost as lost:
+            log.warning("study %s: %s", claim.study_instance_uid, lost)
+
+    def _ring_for_deliveries(self) -> None:
+        if not self._settings.destinations:
+            return
+        try:
+            self._bell.ring(queue.DELIVERY)
+        except TryAgain as error:
+            log.warning("deliveries wait for the sweeper: %s", error)
+
+    @contextmanager
+    def _kept(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """Renews the claims' leases in the background while the block works on them."""
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(claims, over), name="leases", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
+    def _keep(self, claims: Sequence[Claim], over: threading.Event) -> None:
+        while not over.wait(self._lease.total_seconds() / 3):
+            for claim in claims:
+                try:
+                    analyses.renew(self._records, claim, self._lease)
+                except (LeaseLost, TryAgain) as error:
+                    # Finished already, superseded, or the database is away: `finish` will find out.
+                    log.debug("lease of analysis %d not renewed: %s", claim.analysis_id, error)

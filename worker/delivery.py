@@ -1,0 +1,96 @@
+"""Bringing results to their destinations: one association each, as many results on it as are due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+
+from service.archive import Archive
+from service.errors import LeaseLost, PeerRefused, PeerUnavailable
+from service.records import deliveries
+from service.records.database import Records
+from service.records.deliveries import DeliveryClaim
+from service.records.retry import Retry
+from service.settings import Destination, Settings
+from service.wire.sender import Connection, Sender, result_contexts
+
+log = logging.getLogger(__name__)
+
+
+class Courier:
+    """Sends what is due, and writes down what each destination answered."""
+
+    def __init__(self, settings: Settings, records: Records, archive: Archive) -> None:
+        self._settings = settings
+        self._records = records
+        self._archive = archive
+        self._sender = Sender(settings)
+        self._retry = Retry.of(settings)
+
+    def drain(self) -> None:
+        """Sends until nothing is due.
+
+        Raises:
+            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
+        """
+        while destinations := deliveries.destinations_due(self._records):
+            for destination in destinations:
+                self._serve(destination)
+
+    def _serve(self, destination: Destination) -> None:
+        lease_seconds = self._settings.delivery_lease_seconds
+        claims = deliveries.claim(
+            self._records,
+            destination,
+            limit=self._settings.delivery_batch_size,
+            lease=timedelta(seconds=lease_seconds),
+        )
+        if not claims:
+            return
+        # A send that begins now must end before another worker may begin it too.
+        last_start = time.monotonic() + lease_seconds - self._settings.dimse_timeout_seconds
+        contexts = result_contexts([claim.sop_class_uid for claim in claims])
+        try:
+            with self._sender.associate(destination, contexts) as connection:
+                for number, claim in enumerate(claims):
+                    if number and time.monotonic() > last_start:
+                        self._postpone(claims[number:], "the batch took too long")
+                        return
+                    self._send(connection, claim)
+        except PeerRefused as error:
+            self._refuse(claims, error)
+        except PeerUnavailable as error:
+            self._postpone(claims, str(error))
+
+    def _send(self, connection: Connection, claim: DeliveryClaim) -> None:
+        try:
+            connection.store(self._archive.absolute(claim.path))
+        except PeerRefused as error:
+            self._refuse([claim], error)
+        except PeerUnavailable as error:
+            self._postpone([claim], str(error))
+        else:
+            self._write(claim, deliveries.sent, "sent")
+
+    def _refuse(self, claims: Sequence[DeliveryClaim], error: PeerRefused) -> None:
+        for claim in claims:
+            self._write(claim, partial(deliveries.refused, error=str(error)), f"refused: {error}")
+
+    def _postpone(self, claims: Sequence[DeliveryClaim], error: str) -> None:
+        for claim in claims:
+            self._write(
+                claim, partial(deliveries.postpone, error=error, retry=self._retry), f"put off: {error}"
+            )
+
+    def _write(
+        self, claim: DeliveryClaim, write: Callable[[Records, DeliveryClaim], None], what: str
+    ) -> None:
+        log.info("study %s: result of analysis %d %s", claim.study_instance_uid, claim.analysis_id, what)
+        try:
+            write(self._records, claim)
+        except LeaseLost as error:
+            # Whoever holds it now sends the same bytes under the same UID: nothing is lost or doubled.
+            log.warning("study %s: %s", claim.study_instance_uid, error)

@@ -1,0 +1,94 @@
+"""The two tasks. Each answers a bell: it works until nothing is due, and a second bell finds nothing to do.
+
+What a task needs is made on first use, in the process that runs it: never in Celery's parent, where a
+database connection or a GPU would not survive the fork.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import Any
+
+from celery import Task
+
+from service import queue
+from service.archive import Archive
+from service.errors import TryAgain
+from service.records.database import Records
+from service.settings import Settings, load_settings
+from worker.app import app
+from worker.delivery import Courier
+
+log = logging.getLogger(__name__)
+
+
+class NodeTask(Task):  # type: ignore[misc]
+    """A task with the node around it."""
+
+    abstract = True
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, read once per process."""
+        return load_settings()
+
+    @cached_property
+    def records(self) -> Records:
+        """This process's connections to the database."""
+        return Records.open(self.settings)
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The files."""
+        return Archive(self.settings.data_dir)
+
+    @cached_property
+    def bell(self) -> queue.Bell:
+        """The bell at the other workers' door."""
+        return queue.Bell(self.settings)
+
+
+class AnalysisTask(NodeTask):
+    """A task with the model, loaded once per process, when the first study comes."""
+
+    abstract = True
+
+    @cached_property
+    def analyst(self) -> Any:
+        """Reads studies. Imported here: it loads torch, which the delivery worker never needs."""
+        from worker.analysis import Analyst
+
+        return Analyst(self.settings, self.records, self.archive, self.bell)
+
+
+class DeliveryTask(NodeTask):
+    """A task with a sender."""
+
+    abstract = True
+
+    @cached_property
+    def courier(self) -> Courier:
+        """Brings results to destinations."""
+        return Courier(self.settings, self.records, self.archive)
+
+
+@app.task(bind=True, base=AnalysisTask, name=queue.TASKS[queue.ANALYSIS])  # type: ignore[untyped-decorator]
+def analyse(task: AnalysisTask) -> None:
+    """Analyses whatever is due."""
+    _until_nothing_is_due(task, task.analyst.drain)
+
+
+@app.task(bind=True, base=DeliveryTask, name=queue.TASKS[queue.DELIVERY])  # type: ignore[untyped-decorator]
+def deliver(task: DeliveryTask) -> None:
+    """Delivers whatever is due."""
+    _until_nothing_is_due(task, task.courier.drain)
+
+
+def _until_nothing_is_due(task: NodeTask, drain: Any) -> None:
+    try:
+        drain()
+    except TryAgain as error:
+        log.warning("%s put off: %s", task.name, error)
+    except Exception:  # the task's edge: what was claimed comes back when its lease ends
+        log.exception("%s broke off", task.name)
