@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 from tests.waiting import wait_until
 
 Value = TypeVar("Value")
@@ -53,7 +55,9 @@ class Process:
 
         Raises:
             TimeoutError: If it had to be killed.
+            ChildProcessError: If it ended and left something running that it had started.
         """
+        started = self.descendants()
         if self.popen.poll() is None:
             self.popen.send_signal(with_signal)
         try:
@@ -64,17 +68,29 @@ class Process:
                 f"{self.popen.args!r} did not end {timeout_seconds:g} s after signal {with_signal}:\n"
                 + self._tail()
             ) from None
-        self._kill_group()
+        _, left = psutil.wait_procs(started, timeout=5)
+        for process in left:
+            process.kill()
+        if left:
+            raise ChildProcessError(f"{self.popen.args!r} left running: {left}\n{self._tail()}")
         return status
 
-    def kill(self) -> None:
-        """``kill -9`` to the program and to everything that it started in its group."""
-        self._kill_group()
-        self.popen.wait()
+    def descendants(self) -> list[psutil.Process]:
+        """Everything that the program started and that still runs, in whatever group."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
-    def _kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
+    def kill(self) -> None:
+        """``kill -9`` to the program and to everything that it started."""
+        started = self.descendants()
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.popen.wait()
 
     def _tail(self) -> str:
         return self.output()[-_TAIL_CHARACTERS:]

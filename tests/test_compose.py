@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,11 @@ def pacs(tmp_path: Path) -> Iterator[Storescp]:
 def test_every_study_is_delivered_by_the_services_of_the_file(
     tmp_path: Path, machine: Machine, pacs: Storescp
 ) -> None:
-    variables = {"LITEGPT_DESTINATIONS": pacs.destination, "LITEGPT_QUIET_SECONDS": "1"}
+    variables = {
+        "LITEGPT_DESTINATIONS": pacs.destination,
+        "LITEGPT_CALLING_AE_TITLES": "DCMSEND",
+        "LITEGPT_QUIET_SECONDS": "1",
+    }
     composition = read_composition(FILE, variables)
     secrets = tmp_path / "made-secrets"
     make_secrets(ROOT, secrets)
@@ -62,10 +67,10 @@ def test_every_study_is_delivered_by_the_services_of_the_file(
     assert len({container.process.pid for container in containers}) == 5
 
 
-def _all_delivered(listener: Container, files: Sequence[Path]) -> list[dict[str, str]]:
+def _all_delivered(listener: Container, files: Sequence[Path]) -> list[dict[str, Any]]:
     ended = subprocess.run(
         ["litegpt-node", "studies", "--json"], env=listener.environment, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
-    studies: list[dict[str, str]] = json.loads(ended.stdout)
-    return studies if studies and all(study["state"] == "delivered" for study in studies) else []
+    studies: list[dict[str, Any]] = json.loads(ended.stdout)
+    return studies if studies and all(study["outcome"] == "delivered" for study in studies) else []

@@ -1,0 +1,126 @@
+"""A whole node among real peers: what dcmtk and Orthanc send comes back to them as reports.
+
+Everything runs twice: embedded (SQLite, file-system broker) and on PostgreSQL with Redis.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from tests.node import Node, node_up
+from tests.peers.dcmtk import Storescp, dcmsend, dsrdump, echoscu, storescp, storescu
+from tests.peers.dicom3tools import dciodvfy
+from tests.peers.orthanc import Orthanc, orthanc
+from tests.peers.radiographs import as_new_studies, sample_files, study_uids
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(400)
+
+SENDERS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A node with two destinations, one of which also sends."""
+
+    node: Node
+    pacs: Storescp
+    archive: Orthanc
+
+    def reports_of(self, studies: Iterable[str]) -> list[Path]:
+        """The reports on these studies that are at storescp."""
+        wanted = set(studies)
+        return [path for path in self.pacs.files() if pydicom.dcmread(path).StudyInstanceUID in wanted]
+
+    def check_delivered(self, files: Iterable[Path]) -> list[Path]:
+        """Waits for the studies of the files; one report each, at both destinations."""
+        studies = study_uids(files)
+        self.node.wait_for(studies, "delivered", timeout_seconds=240)
+        reports = self.reports_of(studies)
+        assert Counter(pydicom.dcmread(path).StudyInstanceUID for path in reports) == Counter(studies)
+        at_orthanc = Counter(
+            answer["MainDicomTags"]["SOPInstanceUID"]
+            for study in studies
+            for answer in self.archive.instances({"StudyInstanceUID": study, "Modality": "SR"})
+        )
+        assert at_orthanc == Counter(pydicom.dcmread(path).SOPInstanceUID for path in reports)
+        return reports
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    folder = tmp_path_factory.mktemp(f"hospital-{request.param}")
+    settings = {}
+    if request.param == "postgres":
+        settings = {
+            "database_url": request.getfixturevalue("postgres_url"),
+            "broker_url": request.getfixturevalue("redis_url"),
+        }
+    with (
+        storescp(folder / "pacs", ae_title="PACS") as pacs,
+        orthanc(folder / "orthanc") as archive,
+        node_up(
+            folder / "node", destinations=f"{pacs.destination},{archive.destination}", **settings
+        ) as node,
+    ):
+        archive.add_modality("node", node.ae_title, node.port)
+        yield Hospital(node, pacs, archive)
+
+
+def test_echoscu(hospital: Hospital) -> None:
+    assert echoscu(hospital.node.port, called=hospital.node.ae_title).succeeded
+
+
+def test_dcmsend_on_one_association(hospital: Hospital) -> None:
+    files = sample_files()
+    sent = dcmsend(hospital.node.port, *files)
+    assert [(one.path.name, one.status) for one in sent] == [(file.name, 0) for file in files]
+    for report in hospital.check_delivered(files):
+        assert dciodvfy(report) == []
+        assert "Imaging Measurement Report" in dsrdump(report)
+
+
+def test_dcmsend_several_at_once(hospital: Hospital, tmp_path: Path) -> None:
+    batches = [as_new_studies(sample_files(), tmp_path / str(number)) for number in range(SENDERS_AT_ONCE)]
+    with ThreadPoolExecutor(SENDERS_AT_ONCE) as senders:
+        reports = list(senders.map(lambda batch: dcmsend(hospital.node.port, *batch), batches))
+    assert {one.status for report in reports for one in report} == {0}
+    hospital.check_delivered([file for batch in batches for file in batch])
+
+
+def test_storescu_one_per_file(hospital: Hospital, tmp_path: Path) -> None:
+    files = as_new_studies(sample_files(), tmp_path)
+    for file in files:
+        ended = storescu(hospital.node.port, file)
+        assert ended.succeeded, ended.output
+    hospital.check_delivered(files)
+
+
+def test_orthanc_pushes_studies_and_gets_reports(hospital: Hospital, tmp_path: Path) -> None:
+    files = as_new_studies(sample_files(), tmp_path)
+    archive = hospital.archive
+    instances = [archive.upload(file) for file in files]
+    archive.store("node", *instances)
+    reports = hospital.check_delivered(files)
+
+    # The same study once more, now with our report in it: nothing new comes of it.
+    study = archive.request("GET", f"/instances/{instances[0]}/study")["ID"]
+    before = archive.statistics()["CountInstances"]
+    archive.store("node", study)
+    uid = study_uids(files[:1])
+    wait_until(lambda: _holds_its_own_report(hospital, uid), 30, "study with its own report")
+    hospital.node.wait_for(uid, "delivered")
+    assert archive.statistics()["CountInstances"] == before
+    assert len(hospital.reports_of(study_uids(files))) == len(reports)
+
+
+def _holds_its_own_report(hospital: Hospital, uid: set[str]) -> bool:
+    (study,) = uid
+    return len(hospital.node.studies()[study].images) == 2
