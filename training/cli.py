@@ -59,6 +59,38 @@ def phantom_model(
         train_phantom_model(out, seed=seed, factor=factor, minutes=minutes, report=report)
 
 
+@app.command()
+def phantom(
+    out: Out,
+    images: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    seed: Seed = 1,
+) -> None:
+    """Write phantoms as DICOM files, with what is drawn in them in truth.json.
+
+    Example: litegpt-train phantom --images 500 --seed 7 --out build/phantoms
+    """
+    from training.phantom.collection import fresh_phantoms, write_collection
+
+    with _progress_bar() as bar:
+        for _ in bar.track(
+            write_collection(fresh_phantoms(images, seed), out), total=images, description="phantoms"
+        ):
+            pass
+
+
+@app.command()
+def samples(out: Out) -> None:
+    """Write the eight phantoms that ship inside the package.
+
+    Example: litegpt-train samples --out litegpt/phantoms
+    """
+    from training.phantom.collection import samples as shipped
+    from training.phantom.collection import write_collection
+
+    for path in write_collection(shipped(), out):
+        typer.echo(path)
+
+
 @contextmanager
 def _progress_bar() -> Iterator[ProgressBar]:
     columns = (
@@ -74,7 +106,8 @@ def _progress_bar() -> Iterator[ProgressBar]:
 
 def main() -> None:
     """Entry point of ``litegpt-train``."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
     try:
         app()
     except (TrainingError, LiteGPTError) as error:
