@@ -44,7 +44,7 @@ class Eligibility:
     @property
     def digest(self) -> str:
         """Names these rules; part of what an analysis is."""
-        rules = {"rules": _RULES_VERSION, "age": self.minimum_age_years, "pixels": self.maximum_pixels}
+        rules = {"rules": _RULES_VERSION, "age": float(self.minimum_age_years), "pixels": self.maximum_pixels}
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
     def reason_against(self, header: Dataset) -> str:
@@ -71,7 +71,7 @@ class Eligibility:
     def _age(self, header: Dataset) -> str:
         age = _age_years(header)
         if age is not None and age < self.minimum_age_years:
-            return f"patient is {age:.0f} years old, below {self.minimum_age_years:g}"
+            return f"patient is {int(age)} years old, below {self.minimum_age_years:g}"
         return ""
 
 

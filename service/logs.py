@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Final
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -16,5 +17,7 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level, format=FORMAT, force=True)
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # pydicom warns of every oddity in every header; oddities that matter are errors of ours.
+    # pydicom warns of every oddity in every header, and quotes it, patients' names included. Oddities that
+    # matter are errors of ours.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")

@@ -118,6 +118,7 @@ class Settings(BaseSettings):
     maximum_pixels: int = Field(100_000_000, gt=0, description="Larger images are not analysed")
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
+    delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")
     delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")
     maximum_attempts: int = Field(5, ge=1, description="Attempts before an analysis is quarantined")
     retry_first_seconds: float = Field(10, ge=0, description="First wait before another attempt; doubles")

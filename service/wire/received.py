@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from service.archive import file_digest
 from service.errors import CannotUnderstand, DatasetMismatch
@@ -128,7 +129,7 @@ def _read_header(path: Path) -> tuple[Dataset, bool]:
         header = _partial(file, pixels)
         if "TransferSyntaxUID" not in header.file_meta:
             raise CannotUnderstand("the file does not say its transfer syntax")
-        _require_whole_elements(header)
+        _require_sound_elements(header)
         deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
         if pixels.length is not None and not deflated:
             _require_whole_pixels(file, pixels.length)
@@ -145,16 +146,20 @@ def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) 
     except (InvalidDicomError, EOFError, ValueError, KeyError, TypeError, OverflowError) as error:
         # What pydicom raises on bytes that are no dataset is not one family.
         raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
-    except (NotImplementedError, AttributeError, IndexError, OSError, RecursionError) as error:
+    except (NotImplementedError, AttributeError, IndexError, OSError, struct.error) as error:
         raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
 
 
-def _require_whole_elements(header: Dataset) -> None:
-    for tag in header.keys():  # noqa: SIM118 - iterating a Dataset would decode every element
-        raw: Any = header.get_item(tag)
-        if not isinstance(raw, RawDataElement) or raw.length == _UNDEFINED_LENGTH:
+def _require_sound_elements(header: Dataset) -> None:
+    """Every element whole, and in the transfer syntax that was agreed: pydicom reads on where one is not."""
+    agreed: UID = header.file_meta.TransferSyntaxUID
+    raw: Any
+    for raw in header.values():  # as they were read: going over the Dataset itself would decode each element
+        if not isinstance(raw, RawDataElement):
             continue
-        if len(raw.value or b"") != raw.length:
+        if raw.is_implicit_VR != agreed.is_implicit_VR:
+            raise CannotUnderstand(f"the dataset is not in its transfer syntax, {agreed.name}")
+        if raw.length != _UNDEFINED_LENGTH and len(raw.value or b"") != raw.length:
             raise CannotUnderstand(f"the dataset ends early, within {raw.tag}")
 
 

@@ -1,0 +1,77 @@
+"""A node's footing on both databases: settings, migrated records, an archive, a receiver of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from sqlalchemy import text
+
+from litegpt.identity import ModelIdentity
+from service.archive import Archive
+from service.completion import Completion
+from service.eligibility import Eligibility
+from service.records.database import Records
+from service.records.intake import Receiver
+from service.records.migrate import migrate
+from service.records.tables import Base
+from service.settings import Settings, load_settings
+
+MODEL = ModelIdentity("litegpt-test", "1", demonstration=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings on each of the two databases, with nothing to wait for."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    return load_settings(
+        data_dir=tmp_path / "node",
+        database_url=url,
+        dicom_host="127.0.0.1",
+        dicom_port=0,
+        quiet_seconds=0,
+        minimum_free_bytes=0,
+        retry_first_seconds=0,
+        retry_maximum_seconds=0,
+    )
+
+
+@pytest.fixture
+def records(settings: Settings) -> Iterator[Records]:
+    """Records with every table, and nothing in them."""
+    records = Records.open(settings)
+    migrate(records.engine)
+    with records.writing() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(text(f"DELETE FROM {table.name}"))
+    yield records
+    records.close()
+
+
+@pytest.fixture
+def archive(settings: Settings) -> Archive:
+    """An archive with nothing in it."""
+    archive = Archive(settings.data_dir)
+    archive.prepare()
+    return archive
+
+
+@pytest.fixture
+def receiver(settings: Settings, records: Records, archive: Archive) -> Receiver:
+    """Takes files as the listener does, without the wire."""
+    return Receiver(records, archive, Eligibility.of(settings))
+
+
+@pytest.fixture
+def completion(settings: Settings) -> Completion:
+    """Completes whatever is there at once, for one model."""
+    return Completion.of(settings, MODEL)
+
+
+def incoming(archive: Archive, dataset: Dataset) -> Path:
+    """The dataset as a file that has just been received."""
+    path = archive.incoming / f"{dataset.SOPInstanceUID}.{id(dataset)}.part"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
