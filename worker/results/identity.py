@@ -1,0 +1,119 @@
+"""Names of results: the same analysis, told in the same form, always has the same UIDs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid5
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from litegpt.identity import ModelIdentity
+from worker.results.patient_study import patient_header_digest
+
+_NAMESPACE: Final = UUID("6f0c5e54-3c0f-5e0a-9a55-0c1b7b6f3d21")
+"""Ours; changing it would rename every result there is."""
+
+SERIES_NUMBERS: Final = {"sr": 9701}
+"""Series Number by kind of result: behind the images in a viewer's list, and ours side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultIdentity:
+    """What makes a result this one and no other; its UIDs are derived from that.
+
+    Attributes:
+        study_instance_uid: The study that was read, and that the result joins.
+        input_digest: Digest of the images that were read.
+        model_id: Which model.
+        model_version: Version of its weights.
+        settings_digest: Digest of thresholds, preprocessing and eligibility rules.
+        kind: ``sr``.
+        sop_class_uid: Storage SOP class of the result.
+        template_version: Version of the form in which the result is told.
+        patient_header_digest: Digest of the patient and study attributes written into it.
+    """
+
+    study_instance_uid: str
+    input_digest: str
+    model_id: str
+    model_version: str
+    settings_digest: str
+    kind: str
+    sop_class_uid: str
+    template_version: str
+    patient_header_digest: str
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        study_instance_uid: str,
+        input_digest: str,
+        model: ModelIdentity,
+        settings_digest: str,
+        kind: str,
+        sop_class_uid: str,
+        template_version: str,
+        patient_header: Dataset,
+    ) -> ResultIdentity:
+        """The identity of a result that an analysis by ``model`` will have.
+
+        Args:
+            study_instance_uid: The study.
+            input_digest: Digest of the images read.
+            model: The model that reads.
+            settings_digest: Digest of the settings it reads with.
+            kind: Kind of result, such as ``sr``.
+            sop_class_uid: Storage SOP class of the result.
+            template_version: ``TEMPLATE_VERSION`` of the module that writes the result.
+            patient_header: The image header whose patient and study attributes the result carries.
+        """
+        return cls(
+            study_instance_uid=study_instance_uid,
+            input_digest=input_digest,
+            model_id=model.id,
+            model_version=model.version,
+            settings_digest=settings_digest,
+            kind=kind,
+            sop_class_uid=sop_class_uid,
+            template_version=template_version,
+            patient_header_digest=patient_header_digest(patient_header),
+        )
+
+    @property
+    def sop_instance_uid(self) -> UID:
+        """SOP Instance UID of the result."""
+        return self.uid("instance")
+
+    @property
+    def series_instance_uid(self) -> UID:
+        """Series Instance UID of the result, which has a series of its own."""
+        return self.uid("series")
+
+    @property
+    def series_number(self) -> int:
+        """Series Number of the result."""
+        return SERIES_NUMBERS[self.kind]
+
+    def uid(self, *names: str) -> UID:
+        """A UID for something within this result, such as one finding; the same names give the same UID."""
+        return derived_uid(
+            self.study_instance_uid,
+            self.input_digest,
+            self.model_id,
+            self.model_version,
+            self.settings_digest,
+            self.kind,
+            self.sop_class_uid,
+            self.template_version,
+            self.patient_header_digest,
+            *names,
+        )
+
+
+def derived_uid(*names: str) -> UID:
+    """A ``2.25.`` UID (PS3.5 B.2) from a name-based UUID (RFC 9562 version 5) of the names."""
+    return UID(f"2.25.{uuid5(_NAMESPACE, json.dumps(names)).int}")

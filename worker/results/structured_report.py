@@ -1,0 +1,251 @@
+"""The Structured Report of an analysis: Comprehensive 3D SR, TID 1500, after IHE AIR (Rev 1.3).
+
+What it says: the images read, a region per finding, diagnoses of whole images, "No finding" where nothing was
+found, which images were not read and why, which model spoke, and that nobody has verified it. The same input
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from io import BytesIO
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from highdicom import ContributingEquipment, sr
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
+
+from litegpt.identity import ModelIdentity
+from worker.results import codes
+from worker.results.identity import ResultIdentity
+from worker.results.measurement_groups import MeasurementGroups
+from worker.results.patient_study import CHARACTER_SET, patient_and_study, referenced_requests
+from worker.results.reading import MANUFACTURER, ImageReading, ReportingDevice
+from worker.results.source_image import source_image
+
+__all__ = [
+    "DEMONSTRATION",
+    "SOP_CLASS_UID",
+    "TEMPLATE_VERSION",
+    "ImageReading",
+    "ReportingDevice",
+    "encode",
+    "structured_report",
+]
+
+TEMPLATE_VERSION: Final = "1"
+"""Part of a result's identity: counted up whenever the same reading is told in another form."""
+
+SOP_CLASS_UID: Final = Comprehensive3DSRStorage
+
+DEMONSTRATION: Final = (
+    "DEMONSTRATION - not for clinical use. This model was trained on synthetic images; what it says about a "
+    "patient has no meaning."
+)
+_UNVERIFIED: Final = "Preliminary result of an algorithm, not verified by a person."
+
+
+def structured_report(
+    readings: Sequence[ImageReading],
+    *,
+    identity: ResultIdentity,
+    algorithm: ModelIdentity,
+    device: ReportingDevice,
+    created_at: datetime,
+    time_zone: ZoneInfo,
+    patient_header: Dataset | None = None,
+    other_images: Sequence[ImageReading] = (),
+) -> Dataset:
+    """Writes the report of one analysis.
+
+    Args:
+        readings: The images that were to be read, of one study, in the order in which the report tells them.
+        identity: Names the report.
+        algorithm: The model that read.
+        device: The node.
+        created_at: When the reading was done; with a UTC offset.
+        time_zone: The hospital's, in which dates and times are written.
+        patient_header: The newest header of the study, from which the patient and study attributes are taken;
+            the last reading's where left out.
+        other_images: Images of the study that were not meant to be read, each with its reason.
+
+    Returns:
+        The report, Explicit VR Little Endian; ``encode`` gives its bytes.
+
+    Raises:
+        ValueError: If there is nothing to report on, an image is of another study or lacks its UIDs, or a box
+            lies outside its image.
+    """
+    if not readings:
+        raise ValueError("a report needs at least one image")
+    if created_at.tzinfo is None:
+        raise ValueError("the time of creation needs its UTC offset")
+    sources = [source_image(reading.header, identity.study_instance_uid) for reading in readings]
+    local = created_at.astimezone(time_zone)
+    report = sr.Comprehensive3DSR(
+        evidence=sources,
+        content=_content(readings, sources, other_images, identity, algorithm, device),
+        series_instance_uid=identity.series_instance_uid,
+        series_number=identity.series_number,
+        series_description=_series_description(readings, algorithm),
+        sop_instance_uid=identity.sop_instance_uid,
+        instance_number=1,
+        manufacturer=device.manufacturer,
+        manufacturer_model_name=device.model_name,
+        device_serial_number=device.station_uid,
+        software_versions=device.software_version,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        requested_procedures=referenced_requests(
+            [reading.header for reading in readings], identity.study_instance_uid
+        )
+        or None,
+        coding_schemes=[
+            CodingSchemeIdentificationItem(
+                designator=codes.PRIVATE_SCHEME,
+                name=codes.PRIVATE_SCHEME_NAME,
+                responsible_organization=MANUFACTURER,
+            )
+        ],
+        specific_character_set=CHARACTER_SET,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    report.StationName = device.ae_title
+    report.update(patient_and_study(readings[-1].header if patient_header is None else patient_header))
+    _write_times(report, local)
+    report.ContributingEquipmentSequence = [_contribution(algorithm, device, local)]
+    return report
+
+
+def encode(report: Dataset) -> bytes:
+    """The report as a DICOM file (PS3.10), the same bytes for the same report."""
+    buffer = BytesIO()
+    report.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _content(
+    readings: Sequence[ImageReading],
+    sources: Sequence[Dataset],
+    other_images: Sequence[ImageReading],
+    identity: ResultIdentity,
+    algorithm: ModelIdentity,
+    device: ReportingDevice,
+) -> Dataset:
+    """The content tree: TID 1500's root container."""
+    groups = MeasurementGroups(identity, algorithm)
+    read = [
+        (reading, source) for reading, source in zip(readings, sources, strict=True) if not reading.not_read
+    ]
+    measurements = [group for reading, source in read for group in groups.of_image(reading, source)]
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=_observer(device)),
+        procedure_reported=codes.PLAIN_CHEST_RADIOGRAPH,
+        referenced_images=[source for _, source in read],
+        imaging_measurements=measurements or [groups.of_failure(list(sources))],
+    )
+    root: Dataset = content[0]
+    root.ContentSequence.append(_evaluations(readings, other_images, algorithm))
+    return root
+
+
+def _observer(device: ReportingDevice) -> sr.ObserverContext:
+    return sr.ObserverContext(
+        observer_type=sr.CodedConcept("121007", "DCM", "Device"),
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=device.station_uid,
+            name=device.ae_title,
+            manufacturer_name=device.manufacturer,
+            model_name=device.model_name,
+        ),
+    )
+
+
+def _evaluations(
+    readings: Sequence[ImageReading], other_images: Sequence[ImageReading], algorithm: ModelIdentity
+) -> sr.ContainerContentItem:
+    """TID 1500's Qualitative Evaluations: the report as a whole, in a code and in plain words."""
+    failed = sum(reading.not_read is not None for reading in readings)
+    findings = sum(len(reading.positive) for reading in readings)
+    container = sr.ContainerContentItem(
+        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=sr.RelationshipTypeValues.CONTAINS
+    )
+    container.ContentSequence = sr.ContentSequence(
+        [
+            sr.CodeContentItem(
+                name=codes.FINDINGS_SUMMARY,
+                value=codes.findings_summary(
+                    read=len(readings) - failed, failed=failed, findings=findings > 0
+                ),
+                relationship_type=sr.RelationshipTypeValues.CONTAINS,
+            )
+        ]
+    )
+    for text in _statements(readings, other_images, algorithm):
+        container.ContentSequence.append(
+            sr.TextContentItem(
+                name=codes.COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
+            )
+        )
+    return container
+
+
+def _statements(
+    readings: Sequence[ImageReading], other_images: Sequence[ImageReading], algorithm: ModelIdentity
+) -> list[str]:
+    statements = [DEMONSTRATION] if algorithm.demonstration else []
+    statements.append(f"{algorithm.id} {algorithm.version}: {_outcome(readings)}. {_UNVERIFIED}")
+    for reading in readings:
+        contradiction = reading.no_finding if reading.positive else None
+        if contradiction:
+            statements.append(
+                f'The model also answered "{contradiction.label}" ({contradiction.score:.2f}) for image '
+                f"{reading.sop_instance_uid}, beside findings."
+            )
+    for reading in (*readings, *other_images):
+        if reading.not_read is not None:
+            statements.append(f"Image {reading.sop_instance_uid} was not read: {reading.not_read}")
+    return statements
+
+
+def _outcome(readings: Sequence[ImageReading]) -> str:
+    findings = sum(len(reading.positive) for reading in readings)
+    failed = sum(reading.not_read is not None for reading in readings)
+    if failed == len(readings):
+        return "not read"
+    found = "no finding" if not findings else f"{findings} finding{'s' if findings > 1 else ''}"
+    return f"{found}, {failed} of {len(readings)} images not read" if failed else found
+
+
+def _series_description(readings: Sequence[ImageReading], algorithm: ModelIdentity) -> str:
+    """What a viewer's series list shows: the outcome, since some show nothing else of a report."""
+    prefix = "DEMONSTRATION " if algorithm.demonstration else ""
+    return f"{prefix}AI: {_outcome(readings)}"[:64]
+
+
+def _write_times(report: Dataset, local: datetime) -> None:
+    """Dates and times in the hospital's zone, with its offset; highdicom writes the process's own clock."""
+    date, time = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
+    report.InstanceCreationDate = report.SeriesDate = report.ContentDate = date
+    report.InstanceCreationTime = report.SeriesTime = report.ContentTime = time
+    report.TimezoneOffsetFromUTC = local.strftime("%z")[:5]
+
+
+def _contribution(
+    algorithm: ModelIdentity, device: ReportingDevice, local: datetime
+) -> ContributingEquipment:
+    """The algorithm as contributing equipment; must agree with TID 4019 in the groups (IHE AIR 6.5.3.1)."""
+    item = ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=codes.PROCESSING_EQUIPMENT,
+        manufacturer_model_name=algorithm.id,
+        software_versions=algorithm.version,
+        contribution_datetime=local.strftime("%Y%m%d%H%M%S%z")[:19],
+        contribution_description="Reading of chest radiographs by an algorithm",
+    )
+    item.DeviceUID = device.algorithm_uid(algorithm)
+    return item
