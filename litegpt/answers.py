@@ -30,6 +30,7 @@ _SPELLINGS: Final = {
     "lung tumour": "Lung tumor",
 }
 _NAMED: Final = re.compile(r"<p>(?P<name>[^<>]*)</p>")
+_PIECE: Final = re.compile(r"(?:(?!\s+and\s|[,;]).)+")
 _NUMBER: Final = r"(-?\d{1,9}(?:\.\d{1,9})?)"
 _BOX: Final = re.compile(r"\s*\{[\s<]*" + r"[\s,<>]+".join([_NUMBER] * 4) + r"[\s>]*\}")
 
@@ -42,7 +43,7 @@ class ReadLabel:
         label: The vocabulary's spelling.
         box: On the grid; None for a diagnosis.
         start: Where in the text the preceding statement ended, as a character index.
-        end: Where this label's name ends. The text from ``start`` to ``end`` is what had to be chosen to say it.
+        end: Where this label's name ends. The text between the two is what had to be chosen to say it.
     """
 
     label: str
@@ -61,7 +62,9 @@ class ReadAnswer:
 
 def canonical_order(findings: Iterable[GridFinding]) -> list[GridFinding]:
     """Vocabulary order, then top to bottom, then left to right; repeated findings once."""
-    return sorted(set(findings), key=lambda item: (LOCAL_LABELS.index(item[0]), item[1][1], item[1][0], item[1]))
+    return sorted(
+        set(findings), key=lambda item: (LOCAL_LABELS.index(item[0]), item[1][1], item[1][0], item[1])
+    )
 
 
 def write_findings(findings: Iterable[GridFinding]) -> str:
@@ -108,35 +111,40 @@ def read_findings(text: str) -> ReadAnswer:
             said.add((label, box))
             labels.append(ReadLabel(label, box, start, match.end("name")))
         start = (box_match or match).end()
-    if text.count("<p>") > len(_NAMED.findall(text)):
-        malformed += 1
-    elif not labels and not malformed and NO_FINDING.casefold() not in text.casefold():
+    breaks_off = text.count("<p>") > len(_NAMED.findall(text))
+    says_nothing = not labels and not malformed and NO_FINDING.casefold() not in text.casefold()
+    if breaks_off or says_nothing:
         malformed += 1
     return ReadAnswer(tuple(labels), malformed)
 
 
 def read_diagnoses(text: str) -> ReadAnswer:
-    """Reads the diagnoses of a global sentence, by name, wherever they stand.
+    """Reads the diagnoses of a global sentence, with or without its beginning.
 
     ``No finding`` beside another diagnosis contradicts it and is dropped and counted; so is an answer without
-    any diagnosis, and each piece between commas that is none.
+    any diagnosis, and each piece between commas (or "and") that is none.
     """
     labels: list[ReadLabel] = []
     malformed, position = 0, _after_prefix(text, GLOBAL_PREFIX)
     sentence = text[position:].split(".")[0]
     start = position
-    for piece in sentence.split(","):
-        label = _SPELLINGS.get(piece.strip().casefold())
-        end = position + len(piece.rstrip())
+    for match in _PIECE.finditer(sentence):
+        name = match[0].strip().removeprefix("and ").strip()
+        if not name:
+            continue
+        label = _SPELLINGS.get(name.casefold())
+        end = position + len(sentence[: match.end()].rstrip())
         if label in DIAGNOSES:
             if all(label != known.label for known in labels):
                 labels.append(ReadLabel(label, None, start, end))
         else:
             malformed += 1
-        start, position = end, position + len(piece) + 1
+        start = end
     others = [known for known in labels if known.label != NO_FINDING]
     if others and len(others) < len(labels):
         labels, malformed = others, malformed + 1
+    if not labels and not malformed:
+        malformed = 1
     return ReadAnswer(tuple(labels), malformed)
 
 

@@ -55,7 +55,7 @@ class TimmEncoder(nn.Module):
 class ClipEncoder(nn.Module):
     """A CLIP vision tower: its last hidden state, CLS dropped.
 
-    ``post_layernorm`` is not applied, as transformers applies it to the pooled CLS token only, and the paper's
+    ``post_layernorm`` is not applied: transformers applies it to the pooled CLS token only, and the paper's
     code reads ``last_hidden_state``.
     """
 
@@ -118,9 +118,10 @@ def _open_clip_trunk(name: str) -> TimmEncoder:
 
 def _clip_vision_tower(name: str) -> ClipEncoder:
     try:
-        tower, report = CLIPVisionModel.from_pretrained(name, output_loading_info=True)
+        loaded: Any = CLIPVisionModel.from_pretrained(name, output_loading_info=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"encoder {name} cannot be loaded: {error}") from error
+    tower, report = loaded
     # A full CLIP checkpoint also holds the text tower, which is not needed: only what is missing matters.
     if report["missing_keys"]:
         raise ModelError(f"encoder {name} lacks {', '.join(sorted(report['missing_keys']))}")

@@ -1,9 +1,9 @@
 """LiteGPT itself: encode, concatenate, project, put the image into the prompt, decode.
 
-    image ─┬─ encoder A ─ 196 × w ─┐
-           └─ encoder B ─  49 × w ─┴─ 245 × w ─ LayerNorm ─ 49 × 5w ─ Linear·GELU·Linear ─ 49 × e ─┐
-    [INST] <Img> ──────────────────────────────────────────────────── embeddings ─────────────────┤
-    </Img> [identify] … [/INST] ────────────────────────────────────── embeddings ────────────────┴─ Llama + LoRA
+    image ┬ encoder A ─ 196 × w ┐
+          └ encoder B ─  49 × w ┴ 245 × w ─ LayerNorm ─ 49 × 5w ─ Linear·GELU·Linear ─ 49 × e ┐
+    [INST] <Img> ───────────────────────────────────────────────────────── embeddings ────────┤
+    </Img> [identify] … [/INST] ────────────────────────────────────────── embeddings ────────┴ Llama, LoRA
 
 Source: arXiv 2407.12064. This module knows nothing of files, boxes or DICOM.
 """
@@ -77,7 +77,9 @@ class LiteGPT(nn.Module):
             (batch, before + 49 + after, embedding).
         """
         batch, device = len(image_embeddings), image_embeddings.device
-        before = self.embed_tokens(prompt.before.to(device)).expand(batch, -1, -1)  # (batch, before, embedding)
+        before = self.embed_tokens(prompt.before.to(device)).expand(
+            batch, -1, -1
+        )  # (batch, before, embedding)
         after = self.embed_tokens(prompt.after.to(device)).expand(batch, -1, -1)  # (batch, after, embedding)
         return torch.cat([before, image_embeddings.to(before.dtype), after], dim=1)
 
@@ -112,7 +114,7 @@ def left_pad(sequences: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Ten
         sequences: Each (batch, length, embedding).
 
     Returns:
-        The embeddings, (sum of batches, longest, embedding), and the attention mask, (sum of batches, longest).
+        Embeddings, (sum of batches, longest, embedding), and attention mask, (sum of batches, longest).
     """
     longest = max(sequence.shape[1] for sequence in sequences)
     padded, masks = [], []

@@ -1,6 +1,6 @@
 """Model folders: what a set of weights consists of on disk, loaded strictly.
 
-    config.json                 id, version, demonstration, encoders, language model, preprocessing, vocabulary
+    config.json                 id, version, demonstration, encoders, language model, preprocessing, …
     projection.safetensors      fc1.*, fc2.*
     adapter/                    the LoRA adapter, as PEFT writes it
     tokenizer/                  as transformers writes it
@@ -133,7 +133,9 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-def paper_config(identity: ModelIdentity, language_model: str = "meta-llama/Llama-2-7b-chat-hf") -> ModelConfig:
+def paper_config(
+    identity: ModelIdentity, language_model: str = "meta-llama/Llama-2-7b-chat-hf"
+) -> ModelConfig:
     """The published architecture: BiomedCLIP, PubMedCLIP and Llama-2-7b-chat, by hub id or path."""
     return ModelConfig(
         identity=identity,
@@ -205,9 +207,7 @@ def load_model(
     return LoadedModel(config, network, tokenizer)
 
 
-def save_model(
-    folder: Path, config: ModelConfig, model: LiteGPT, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def save_model(folder: Path, config: ModelConfig, model: LiteGPT, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes a model folder; weights as float16. What is published is named, not copied."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
@@ -294,7 +294,9 @@ def _plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _save(state: Tensors, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}, path)
+    save_file(
+        {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}, path
+    )
 
 
 def _load_encoder(folder: Path, letter: str, source: EncoderSource) -> nn.Module:
@@ -314,7 +316,8 @@ def _load_language_model(folder: Path, config: ModelConfig, dtype: torch.dtype) 
         architecture = AutoConfig.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} holds no language model: {error}") from None
-    language_model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
+    make: Any = AutoModelForCausalLM.from_config
+    language_model = make(architecture, dtype=torch.float32)
     language_model.generation_config = GenerationConfig.from_model_config(architecture)
     load_strictly(language_model, read_tensors(path / _LANGUAGE_MODEL_WEIGHTS), str(path))
     language_model.tie_weights()
@@ -323,11 +326,10 @@ def _load_language_model(folder: Path, config: ModelConfig, dtype: torch.dtype) 
 
 def _published_language_model(name: str, dtype: torch.dtype) -> nn.Module:
     try:
-        language_model, report = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, output_loading_info=True
-        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"language model {name} cannot be loaded: {error}") from error
+    language_model, report = loaded
     faults = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
     if faults:
         raise ModelError(f"language model {name} has missing or extra tensors: {', '.join(faults)}")

@@ -1,6 +1,6 @@
 """From a display image of any size to the one tensor that feeds both encoders.
 
-The whole image is squashed to a square (its aspect ratio is lost, as in the paper), bicubic with antialiasing:
+The whole image is squashed to a square (its aspect ratio is lost, as in the paper), bicubic and antialiased:
 Pillow's, which is what torchvision's ``Resize`` does to the published code's images.
 """
 
@@ -42,7 +42,9 @@ class Preprocessing:
         Returns:
             (batch, 3, size, size) float32; the three channels differ only by mean and std.
         """
-        squares = np.stack([self.squash(radiograph.pixels) for radiograph in radiographs])  # (batch, size, size)
+        squares = np.stack(
+            [self.squash(radiograph.pixels) for radiograph in radiographs]
+        )  # (batch, size, size)
         return self.normalise(torch.from_numpy(squares))
 
     def squash(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

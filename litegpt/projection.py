@@ -20,7 +20,7 @@ class Projection(nn.Module):
     """Frozen LayerNorm, groups of consecutive tokens, Linear–GELU–Linear.
 
     The published ``ln_vision`` stays at its initial values and is never saved, so it is a plain normalisation
-    of each token. Groups are made in row-major order and take no notice of rows or of which encoder a token is
+    of each token. Groups are made in row-major order and take no notice of rows or of the encoder a token is
     from: with 196 + 49 tokens and groups of five, group 39 mixes one token of A with four of B.
     """
 
@@ -44,7 +44,9 @@ class Projection(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, width) to (batch, 49, embedding)."""
         batch, _, width = tokens.shape
-        normal = F.layer_norm(tokens.float(), (width,), eps=NORM_EPS).to(tokens.dtype)  # (batch, tokens, width)
+        normal = F.layer_norm(tokens.float(), (width,), eps=NORM_EPS).to(
+            tokens.dtype
+        )  # (batch, tokens, width)
         groups = normal.reshape(batch, IMAGE_EMBEDDINGS, self.group * width)  # (batch, 49, group·width)
         hidden = F.gelu(self.fc1(groups))  # (batch, 49, hidden)
         return cast(torch.Tensor, self.fc2(hidden))  # (batch, 49, embedding)

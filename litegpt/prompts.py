@@ -17,8 +17,8 @@ INSTRUCTIONS: Final = {
         "List local diseases with localized bounding boxes."
     ),
     VQA: (
-        "[vqa] Given the provided chest X-ray image, which of the following diagnoses are present (select all "
-        "that apply): COPD, Lung Tumor, Pneumonia, Tuberculosis, Other Disease, or No Finding?"
+        "[vqa] Given the provided chest X-ray image, which of the following diagnoses are present (select "
+        "all that apply): COPD, Lung Tumor, Pneumonia, Tuberculosis, Other Disease, or No Finding?"
     ),
 }
 """By tag. The paper's own ``[identify]`` wording is not published; this is the local part of the released

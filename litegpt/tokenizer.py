@@ -1,7 +1,7 @@
 """The phantom's tokenizer: byte-level BPE over the vocabulary of prompts and answers, one token per number.
 
-With one token for each of ``<0>`` to ``<100>`` a box costs four tokens, and near numbers can be taught as near.
-The paper's Llama-2 tokenizer splits numbers into digits instead; nothing else knows the difference.
+With one token for each of ``<0>`` to ``<100>`` a box costs four tokens, and near numbers can be taught as
+near. The paper's Llama-2 tokenizer splits numbers into digits instead; nothing else knows the difference.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def phantom_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(_corpus(), trainer)
     added = [*_MARKERS, *(number_token(number) for number in range(GRID + 1))]
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=EOS,

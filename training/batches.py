@@ -58,9 +58,7 @@ def make_batch(phantoms_: Sequence[Phantom], tokenizer: PreTrainedTokenizerBase)
 def findings_answer(phantom: Phantom) -> str:
     """The true answer to ``[identify]``."""
     rows, columns = phantom.pixels.shape
-    return write_findings(
-        (finding.label, finding.box.to_grid(columns, rows)) for finding in phantom.findings
-    )
+    return write_findings((finding.label, finding.box.to_grid(columns, rows)) for finding in phantom.findings)
 
 
 def _answers(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:

@@ -91,6 +91,34 @@ def samples(out: Out) -> None:
         typer.echo(path)
 
 
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A model folder, or 'phantom' for the shipped one.")
+    ] = "phantom",
+    images: Annotated[int, typer.Option(min=1, help="How many fresh phantoms.")] = 300,
+    seed: Seed = 999,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a model on fresh phantoms against what was drawn; guessing is printed beside it.
+
+    Example: litegpt-train evaluate phantom --images 300 --seed 999
+    """
+    from litegpt.engine import Engine
+    from training.evaluation import evaluation, guessing, read_phantoms
+    from training.scorecard import scorecard, to_json
+
+    engine = Engine.load(model)
+    with _progress_bar() as bar:
+        stream = read_phantoms(engine, images, seed)
+        results = list(bar.track(stream, total=images, description="reading phantoms"))
+    measured, guessed = evaluation(results), guessing([phantom for phantom, _ in results])
+    if as_json:
+        typer.echo(to_json(measured, guessed))
+    else:
+        Console().print(scorecard(measured, guessed))
+
+
 @contextmanager
 def _progress_bar() -> Iterator[ProgressBar]:
     columns = (

@@ -1,8 +1,8 @@
 """The dense task that teaches the small encoders to see, and its head, which is thrown away afterwards.
 
 The paper's encoders come pre-trained on millions of images; the phantom's start from nothing. So each patch
-token is asked which findings cover its cell and where the smallest of them ends, and all tokens together which
-diagnoses hold. Without it the answers' few tokens teach the encoders far too slowly.
+token is asked which findings cover its cell and where the smallest of them ends, and all tokens together
+which diagnoses hold. Without it the answers' few tokens teach the encoders far too slowly.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _grid_targets(findings: Sequence[DrawnFinding], cells: int) -> tuple[Array, 
 def _overlap(low: float, high: float, cells: int) -> Array:
     """Which part of each cell along one axis lies between two fractions of the side."""
     edges = np.arange(cells + 1, dtype=np.float32) / cells
-    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) * cells
+    overlap = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+    return np.asarray(np.clip(overlap, 0, None) * cells, np.float32)
 
 
 def dense_loss(

@@ -1,6 +1,6 @@
 """Errors of the training package.
 
-    TrainingError            a run cannot start or go on
+TrainingError            a run cannot start or go on
 """
 
 

@@ -89,7 +89,9 @@ class Learner:
 
     def _answer_loss(self, embeddings: torch.Tensor, tag: str, answers: torch.Tensor) -> torch.Tensor:
         forced = answers.masked_fill(answers == IGNORED, int(self.tokenizer.pad_token_id or 0))
-        logits = self.model.answer_logits(embeddings, self.prompts[tag], forced)  # (batch, length, vocabulary)
+        logits = self.model.answer_logits(
+            embeddings, self.prompts[tag], forced
+        )  # (batch, length, vocabulary)
         return answer_loss(logits, answers, self._first_number, self._near)
 
 

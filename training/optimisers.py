@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from training.dense import DenseHead
 from litegpt.model import LiteGPT
+from training.dense import DenseHead
 from training.stages import Stage
 
 _MUON_FACTOR = 3.0
@@ -34,7 +34,9 @@ class Optimisers:
         for modules, factor in _trained(stage, model, head):
             named = [item for module in modules for item in module.named_parameters()]
             trained = {name: parameter for name, parameter in named if parameter.requires_grad}
-            hidden = [p for name, p in trained.items() if stage.trains_encoders and _is_hidden_matrix(name, p)]
+            hidden = [
+                p for name, p in trained.items() if stage.trains_encoders and _is_hidden_matrix(name, p)
+            ]
             rest = [p for p in trained.values() if all(p is not known for known in hidden)]
             self.parameters += [*hidden, *rest]
             if hidden:
@@ -74,9 +76,7 @@ def choose_trained(stage: Stage, model: LiteGPT) -> None:
         parameter.requires_grad_(stage.trains_answers and (stage.trains_language_model or is_adapter))
 
 
-def _trained(
-    stage: Stage, model: LiteGPT, head: DenseHead
-) -> Iterable[tuple[tuple[nn.Module, ...], float]]:
+def _trained(stage: Stage, model: LiteGPT, head: DenseHead) -> Iterable[tuple[tuple[nn.Module, ...], float]]:
     if stage.trains_encoders:
         yield (model.encoder_a, model.encoder_b, head), _ENCODER_FACTOR if stage.trains_answers else 1.0
     if stage.trains_answers:

@@ -1,4 +1,4 @@
-"""Trains the phantom model from nothing: pre-training, then the paper's two stages, one model folder at the end."""
+"""Trains the phantom model from nothing: pre-training, then the paper's two stages, into one model folder."""
 
 from __future__ import annotations
 

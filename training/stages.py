@@ -1,8 +1,8 @@
 """What the phantom model learns, in order: each stage is data, and ``training.loop`` runs any of them.
 
 1. ``encoders``     the dense task alone (the paper's encoders come pre-trained; ours must be)
-2. ``pretraining``  both prompts, everything trained, the dense task kept beside them (stands for Llama-2's and
-                    MiniGPT-v2's pre-training)
+2. ``pretraining``  both prompts, everything trained, the dense task kept beside them (stands for the
+                    pre-training of Llama-2 and MiniGPT-v2)
 3. ``grounding``    the paper's stage 1: ``[identify]``; LoRA and projection, all else frozen
 4. ``diagnosis``    the paper's stage 2: ``[vqa]``; likewise. A share of ``[identify]`` is kept, as one set of
                     weights has to answer both prompts (how the paper did this is not known).

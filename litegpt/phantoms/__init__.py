@@ -1,6 +1,6 @@
-"""Eight synthetic chest radiographs as DICOM files, so that everything can be tried without a patient's image.
+"""Eight synthetic chest radiographs as DICOM files, to try everything without a patient's image.
 
-Made by ``litegpt-train samples``; what is drawn in them is in ``truth.json`` (boxes in pixels of each matrix).
+Made by ``litegpt-train samples``; what is drawn in them is in ``truth.json``, boxes in pixels of each matrix.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Synthetic frontal chest radiographs ("phantoms") whose findings and boxes are known because they were drawn."""
+"""Synthetic frontal chest radiographs ("phantoms"): findings and boxes are known, as they were drawn."""

@@ -84,7 +84,9 @@ def write_collection(items: Iterator[Item], folder: Path) -> Iterator[Path]:
 
 
 def _truth(item: Item) -> dict[str, Any]:
-    boxes = [(finding.label, in_form(finding.box, item.phantom, item.form)) for finding in item.phantom.findings]
+    boxes = [
+        (finding.label, in_form(finding.box, item.phantom, item.form)) for finding in item.phantom.findings
+    ]
     return {
         "file": item.file_name,
         "study": item.label.study,

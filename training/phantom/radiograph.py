@@ -1,7 +1,7 @@
 """One phantom: draw a chest, draw findings into it, expose it.
 
-The same generator state always gives the same phantom: ``phantom(np.random.default_rng(seed))``. Global labels
-follow from what was drawn (``diagnoses_of``).
+The same generator state always gives the same phantom: ``phantom(np.random.default_rng(seed))``. Global
+labels follow from what was drawn (``diagnoses_of``).
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ def mask_box(mask: Mask) -> Box | None:
 
 
 def _is_large_enough(box: Box) -> bool:
-    return box.x_max - box.x_min >= _SMALLEST_WIDTH * SIDE and box.y_max - box.y_min >= _SMALLEST_HEIGHT * SIDE
+    return (
+        box.x_max - box.x_min >= _SMALLEST_WIDTH * SIDE and box.y_max - box.y_min >= _SMALLEST_HEIGHT * SIDE
+    )
 
 
 def _draw_vessels(scene: Scene, *, faint: bool) -> None:
@@ -200,7 +202,7 @@ def _draw_bones(scene: Scene) -> None:
 
 def _stripes(turn: Plane, width: float) -> Plane:
     """One bright stripe in the middle of every unit of ``turn``."""
-    return np.exp(-(((turn - np.floor(turn) - 0.5) / np.float32(width)) ** 2)).astype(np.float32)
+    return np.asarray(np.exp(-(((turn - np.floor(turn) - 0.5) / np.float32(width)) ** 2)))
 
 
 def _expose(scene: Scene) -> npt.NDArray[np.uint8]:

@@ -6,12 +6,12 @@ Filtering noise for every image would cost more than all the rest of a phantom.
 from __future__ import annotations
 
 from functools import cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]
 Texture = Literal["grain", "cloud", "mottle", "vessels", "reticulum"]
 
 FIELD_SIDE: Final = 640
@@ -47,12 +47,12 @@ def _band(rng: np.random.Generator, low: float, high: float) -> Field:
     distance = (np.log(cycles + 1e-6) - np.log(np.sqrt(low * high))) / np.log(high / low)
     spectrum = np.fft.rfft2(_white(rng)) * np.exp(-2 * distance**2)
     field = np.fft.irfft2(spectrum, s=(FIELD_SIDE, FIELD_SIDE))
-    return (field / field.std()).astype(np.float32)
+    return np.asarray(field / field.std(), np.float32)
 
 
 def _ridges(field: Field, width: float) -> Field:
     """Bright lines where the field crosses zero: branching curves, as of vessels or septa."""
-    return np.exp(-((field / width) ** 2)).astype(np.float32)
+    return np.asarray(np.exp(-((field / width) ** 2)), np.float32)
 
 
 def texture(rng: np.random.Generator, kind: Texture, side: int) -> Field:

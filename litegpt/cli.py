@@ -1,0 +1,183 @@
+"""``litegpt``: read DICOM radiographs with the model alone, without a node."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from litegpt.errors import LiteGPTError, RadiographError
+from litegpt.findings import Finding, Reading
+from litegpt.identity import ModelIdentity
+from litegpt.overlay import draw_overlay
+from litegpt.radiograph import Radiograph, read_radiograph
+
+if TYPE_CHECKING:
+    from litegpt.engine import Engine
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+
+BATCH_SIZE = 8
+
+_PREAMBLE_BYTES = 128
+
+ReadFile = tuple[Path, Radiograph]
+
+
+@app.callback()
+def _commands() -> None:
+    """LiteGPT: findings with boxes and diagnoses from chest radiographs. Not a medical device."""
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.", metavar="FILE...")],
+    model: Annotated[str, typer.Option(help="Model folder, or 'phantom', the demonstration.")] = "phantom",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Folder for PNGs with the boxes drawn in.", file_okay=False)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+) -> None:
+    """Read radiographs and print what the model finds.
+
+    A file that cannot be read is reported in one line and the others go on; the exit code is then 1. Of a
+    folder, all files are read that are DICOM by their first bytes.
+
+    Example: litegpt predict chest.dcm more/ --overlay pictures
+    """
+    messages = Console(stderr=True, highlight=False, soft_wrap=True)
+    files = _files(paths)
+    engine = _engine(model, device, precision)
+    if engine.identity.demonstration:
+        messages.print(_demonstration_warning(engine.identity), style="yellow", markup=False)
+    table = Table("file", "finding", "score", "box in pixels: left, top, right, bottom")
+    failures: list[str] = []
+    pictures: set[Path] = set()
+    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("reading", total=len(files))
+        for start in range(0, len(files), BATCH_SIZE):
+            batch = list(_radiographs(files[start : start + BATCH_SIZE], failures))
+            readings = engine.read([radiograph for _, radiograph in batch])
+            for (path, radiograph), reading in zip(batch, readings, strict=True):
+                if as_json:
+                    typer.echo(_json_line(path, radiograph, reading, engine.identity))
+                _add_rows(table, path, reading.findings)
+                if overlay is not None:
+                    picture = draw_overlay(
+                        radiograph, reading.findings, demonstration=engine.identity.demonstration
+                    )
+                    picture.save(_picture_path(overlay, path, pictures))
+            bar.update(task, advance=min(BATCH_SIZE, len(files) - start))
+    if not as_json and table.row_count:
+        Console().print(table)
+    for failure in failures:
+        messages.print(failure, style="red", markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _engine(model: str, device: str | None, precision: str | None) -> Engine:
+    from litegpt.engine import Engine  # loads torch: not before --help and wrong options are dealt with
+
+    return Engine.load(model, device=device, precision=precision)
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """The files named, and those of the folders named that begin as DICOM files do (PS3.10 7.1)."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            found += [file for file in sorted(path.rglob("*")) if file.is_file() and _is_dicom(file)]
+        else:
+            found.append(path)
+    return found
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
+
+
+def _radiographs(files: Sequence[Path], failures: list[str]) -> Iterator[ReadFile]:
+    for path in files:
+        try:
+            yield path, read_radiograph(path)
+        except (RadiographError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            failures.append(f"{path}: {reason}")
+
+
+def _demonstration_warning(identity: ModelIdentity) -> str:
+    return (
+        f"{identity.id} {identity.version} is a demonstration, trained on synthetic images: "
+        "what it says about a patient means nothing."
+    )
+
+
+def _add_rows(table: Table, path: Path, findings: Sequence[Finding]) -> None:
+    for number, finding in enumerate(findings):
+        box = finding.box
+        sides = (box.x_min, box.y_min, box.x_max, box.y_max) if box else ()
+        place = ", ".join(f"{side:.0f}" for side in sides)
+        table.add_row("" if number else path.name, finding.label, f"{finding.score:.2f}", place)
+    if not findings:
+        table.add_row(path.name, "(no readable answer)", "", "")
+
+
+def _json_line(path: Path, radiograph: Radiograph, reading: Reading, identity: ModelIdentity) -> str:
+    rows, columns = radiograph.pixels.shape
+    return json.dumps(
+        {
+            "file": str(path),
+            "model": {
+                "id": identity.id,
+                "version": identity.version,
+                "demonstration": identity.demonstration,
+            },
+            "rows": rows,
+            "columns": columns,
+            "findings": [_finding_json(finding) for finding in reading.findings],
+            "answers": dict(reading.answers),
+            "malformed": reading.malformed,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    box = finding.box
+    sides = [box.x_min, box.y_min, box.x_max, box.y_max] if box else None
+    return {"label": finding.label, "score": round(finding.score, 4), "box": sides}
+
+
+def _picture_path(folder: Path, path: Path, taken: set[Path]) -> Path:
+    """``folder/NAME.png``, numbered where several files of this run have the same name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture, number = folder / f"{path.stem}.png", 1
+    while picture in taken:
+        number += 1
+        picture = folder / f"{path.stem}-{number}.png"
+    taken.add(picture)
+    return picture
+
+
+def main() -> None:
+    """Entry point of ``litegpt``."""
+    try:
+        app()
+    except LiteGPTError as error:
+        print(f"litegpt: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The engine: batches answer as single images do, scores are probabilities, boxes land in the right pixels."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from litegpt.answers import read_diagnoses, read_findings
+from litegpt.boxes import Box
+from litegpt.engine import Engine, Generated
+from litegpt.errors import ModelError
+from litegpt.findings import Reading
+from litegpt.phantoms import phantom_files
+from litegpt.prompts import IDENTIFY, VQA
+from litegpt.radiograph import Radiograph, read_radiograph
+from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS
+from tests.litegpt.tiny_models import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Engine:
+    return Engine.load("phantom", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def radiographs() -> list[Radiograph]:
+    return [read_radiograph(path) for path in phantom_files()]
+
+
+def noise(rows: int, columns: int, seed: int) -> Radiograph:
+    return Radiograph(np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8))
+
+
+def assert_same(one: Reading, other: Reading) -> None:
+    assert one.answers == other.answers
+    assert one.malformed == other.malformed
+    assert [(finding.label, finding.box) for finding in one.findings] == [
+        (finding.label, finding.box) for finding in other.findings
+    ]
+    scores = [finding.score for finding in one.findings]
+    assert scores == pytest.approx([finding.score for finding in other.findings], abs=1e-4)
+
+
+def test_a_batch_answers_as_single_images_do(shipped: Engine, radiographs: list[Radiograph]) -> None:
+    together = shipped.read(radiographs)
+    for radiograph, reading in zip(radiographs, together, strict=True):
+        assert_same(shipped.read([radiograph])[0], reading)
+
+
+def test_a_batch_of_random_weights_answers_as_single_images_do(tmp_path: Path) -> None:
+    """Random weights never end an answer early and say what no training taught: padding has to be exact."""
+    save_tiny_model(tmp_path / "model", seed=2)
+    engine = Engine.load(tmp_path / "model", device="cpu")
+    images = [noise(300, 200, 1), noise(224, 224, 2), noise(90, 400, 3)]
+    answers = [reading.answers for reading in engine.read(images)]
+    assert answers == [engine.read([image])[0].answers for image in images]
+    assert len({answer[IDENTIFY] for answer in answers} | {answer[VQA] for answer in answers}) > 1
+
+
+def test_findings_are_what_the_answers_say(shipped: Engine, radiographs: list[Radiograph]) -> None:
+    for radiograph, reading in zip(radiographs, shipped.read(radiographs), strict=True):
+        rows, columns = radiograph.pixels.shape
+        local = read_findings(reading.answers[IDENTIFY]).labels
+        overall = read_diagnoses(reading.answers[VQA]).labels
+        expected = {
+            (read.label, Box.from_grid(read.box, columns, rows)) for read in local if read.box is not None
+        }
+        assert expected | {(read.label, None) for read in overall} == {
+            (finding.label, finding.box) for finding in reading.findings
+        }
+        for finding in reading.findings:
+            assert 0 < finding.score <= 1
+            if finding.box is None:
+                assert finding.label in DIAGNOSES
+            else:
+                assert finding.label in LOCAL_LABELS
+                assert finding.box.clipped(columns, rows) == finding.box
+
+
+def test_boxes_come_first_then_diagnoses_in_the_vocabulary_s_order(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    for reading in shipped.read(radiographs):
+        order = [(finding.box is None, LABELS.index(finding.label)) for finding in reading.findings]
+        assert order == sorted(order)
+
+
+def test_boxes_scale_with_the_matrix(shipped: Engine, radiographs: list[Radiograph]) -> None:
+    """The same picture with every pixel repeated gets the same findings, at as many times the coordinates."""
+    small = radiographs[next(i for i, file in enumerate(phantom_files()) if "two" in file.name)]
+    large = Radiograph(np.kron(small.pixels, np.ones((3, 2), np.uint8)))
+    one, other = shipped.read([small])[0], shipped.read([large])[0]
+    boxes = [finding.box for finding in one.findings if finding.box is not None]
+    assert boxes
+    enlarged = [finding.box for finding in other.findings if finding.box is not None]
+    for box, big in zip(boxes, enlarged, strict=True):
+        doubled = Box(box.x_min * 2, box.y_min * 3, box.x_max * 2, box.y_max * 3)
+        assert doubled.iou(big) > 0.85
+
+
+def test_the_shipped_phantom_names_itself_a_demonstration(shipped: Engine) -> None:
+    assert shipped.identity.id == "litegpt-phantom"
+    assert shipped.identity.demonstration
+
+
+def test_nothing_to_read_is_no_reading(shipped: Engine) -> None:
+    assert shipped.read([]) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 2)])
+def test_images_of_odd_shapes_are_read(shipped: Engine, shape: tuple[int, int]) -> None:
+    (reading,) = shipped.read([Radiograph(np.full(shape, 128, np.uint8))])
+    for finding in reading.findings:
+        assert finding.box is None or finding.box.clipped(shape[1], shape[0]) == finding.box
+
+
+def test_loading_in_several_threads_at_once_gives_the_same_model(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model")
+    image = noise(224, 224, 7)
+    answers: list[str] = []
+    threads = torch.get_num_threads()
+
+    def load_and_read() -> None:
+        answers.append(Engine.load(tmp_path / "model", device="cpu").read([image])[0].answers[IDENTIFY])
+
+    workers = [threading.Thread(target=load_and_read) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(answers) == 4 and len(set(answers)) == 1
+    assert torch.get_num_threads() == threads
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_bfloat16_runs(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model")
+    (reading,) = Engine.load(tmp_path / "model", device="cpu", precision="bf16").read([noise(50, 60, 1)])
+    assert set(reading.answers) == {IDENTIFY, VQA}
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ModelError, match="precision 'int3' is not one of fp32, bf16, fp16"):
+        Engine.load(precision="int3")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_without_a_device_is_refused() -> None:
+    with pytest.raises(ModelError, match="device cuda was asked for, but PyTorch finds no CUDA device"):
+        Engine.load(device="cuda")
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a model folder"):
+        Engine.load(tmp_path / "nowhere")
+
+
+def test_the_probability_of_a_text_is_the_product_over_its_tokens() -> None:
+    #                      "ab" "cd" "" "e"
+    generated = Generated("abcde", (2, 4, 4, 5), (0.5, 0.5, 0.9, 0.25))
+    assert generated.probability(0, 2) == 0.5
+    assert generated.probability(1, 4) == 0.25
+    assert generated.probability(4, 5) == 0.25
+    assert generated.probability(0, 5) == pytest.approx(0.5 * 0.5 * 0.9 * 0.25)

@@ -1,0 +1,149 @@
+"""The model against a plain, independent computation with the libraries' own modules and hand-written loops."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from litegpt.encoders import EncoderSource, new_encoder
+from litegpt.errors import ModelError
+from litegpt.model import LiteGPT, left_pad
+from litegpt.model_folder import LoadedModel
+from litegpt.projection import Projection
+from litegpt.prompts import IDENTIFY, INSTRUCTIONS, tokenise_prompt
+from tests.litegpt.tiny_models import WIDTH, tiny_model
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def plain() -> LoadedModel:
+    return tiny_model(seed=3, has_adapter=False)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(5))
+
+
+def expected_visual_tokens(model: LiteGPT, images: torch.Tensor) -> torch.Tensor:
+    trunk, tower = cast(Any, model.encoder_a).trunk, cast(Any, model.encoder_b).tower
+    from_a = trunk.forward_features(images)
+    from_b = tower(pixel_values=images, output_hidden_states=True).hidden_states[-1]
+    assert from_a.shape == (2, 197, WIDTH) and from_b.shape == (2, 50, WIDTH)
+    rows = []
+    for image in range(len(images)):
+        tokens = [from_a[image, i] for i in range(1, 197)] + [from_b[image, i] for i in range(1, 50)]
+        rows.append(torch.stack(tokens))
+    return torch.stack(rows)
+
+
+def expected_projection(model: LiteGPT, tokens: torch.Tensor) -> torch.Tensor:
+    first, second = model.projection.fc1, model.projection.fc2
+    images = []
+    for image in tokens:
+        embeddings = []
+        for group in range(49):
+            parts = []
+            for token in image[5 * group : 5 * group + 5].double():
+                centred = token - token.mean()
+                parts.append(centred / torch.sqrt((centred**2).mean() + 1e-5))
+            row = torch.cat(parts)
+            hidden = first.weight.double() @ row + first.bias.double()
+            hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+            embeddings.append(second.weight.double() @ hidden + second.bias.double())
+        images.append(torch.stack(embeddings))
+    return torch.stack(images).float()
+
+
+def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LoadedModel, images: torch.Tensor) -> None:
+    tokens = plain.model.visual_tokens(images)
+    assert tokens.shape == (2, 245, WIDTH)
+    torch.testing.assert_close(
+        tokens, expected_visual_tokens(plain.model, images), atol=TOLERANCE, rtol=TOLERANCE
+    )
+
+
+def test_projection_groups_five_tokens_in_order(plain: LoadedModel, images: torch.Tensor) -> None:
+    tokens = plain.model.visual_tokens(images)
+    projected = plain.model.projection(tokens)
+    assert projected.shape == (2, 49, 24)
+    torch.testing.assert_close(
+        projected, expected_projection(plain.model, tokens), atol=TOLERANCE, rtol=TOLERANCE
+    )
+
+
+def test_encoder_b_has_no_post_layernorm(plain: LoadedModel, images: torch.Tensor) -> None:
+    """post_layernorm's weights must not matter: the paper reads the last hidden state."""
+    before = plain.model.encoder_b(images)
+    tower = cast(Any, plain.model.encoder_b).tower
+    norm = tower.post_layernorm if hasattr(tower, "post_layernorm") else tower.vision_model.post_layernorm
+    kept = norm.weight.clone()
+    norm.weight.fill_(7.0)
+    after = plain.model.encoder_b(images)
+    norm.weight.copy_(kept)
+    torch.testing.assert_close(before, after)
+
+
+def test_logits_of_an_answer_are_llama_s_own(plain: LoadedModel, images: torch.Tensor) -> None:
+    llama = cast(LlamaForCausalLM, plain.model.language_model)
+    tokenizer = plain.tokenizer
+    instruction = INSTRUCTIONS[IDENTIFY]
+    answers = [tokenizer.encode(text, add_special_tokens=False) for text in ("Local diseases", "Global one two")]
+    length = max(map(len, answers))
+    padded = torch.tensor([answer + [0] * (length - len(answer)) for answer in answers])
+    embeddings = plain.model.image_embeddings(images)
+    logits = plain.model.answer_logits(embeddings, tokenise_prompt(tokenizer, instruction), padded)
+
+    table = llama.model.embed_tokens.weight
+    left = [tokenizer.bos_token_id, *tokenizer.encode("[INST] <Img>", add_special_tokens=False)]
+    right = tokenizer.encode(f"</Img> {instruction}  [/INST]", add_special_tokens=False)
+    for image, answer in enumerate(answers):
+        rows = [table[token] for token in left]
+        rows += list(expected_projection(plain.model, expected_visual_tokens(plain.model, images))[image])
+        rows += [table[token] for token in [*right, *answer]]
+        full = llama(inputs_embeds=torch.stack(rows)[None]).logits[0]
+        start = len(left) + 49 + len(right) - 1
+        torch.testing.assert_close(
+            logits[image, : len(answer)], full[start : start + len(answer)], atol=TOLERANCE, rtol=TOLERANCE
+        )
+
+
+def test_prompt_has_one_bos_and_two_blanks_before_its_end() -> None:
+    tokenizer = tiny_model(has_adapter=False).tokenizer
+    prompt = tokenise_prompt(tokenizer, "[vqa] Which?")
+    before, after = tokenizer.decode(prompt.before[0]), tokenizer.decode(prompt.after[0])
+    assert (before, after) == ("<s>[INST] <Img>", "</Img> [vqa] Which?  [/INST]")
+
+
+def test_left_pad_puts_zeros_before_and_masks_them() -> None:
+    short, long = torch.ones(1, 2, 3), torch.ones(2, 4, 3)
+    padded, mask = left_pad([short, long])
+    assert padded.shape == (3, 4, 3)
+    assert mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
+    assert padded[0, :, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_tokens_that_make_no_49_groups_are_refused() -> None:
+    with pytest.raises(ModelError, match="246 image tokens cannot be grouped into 49"):
+        Projection(16, 246, 8, 8)
+
+
+def test_encoders_of_other_widths_are_refused(plain: LoadedModel) -> None:
+    architecture = {"img_size": 224, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    wide = new_encoder(EncoderSource("timm", architecture=architecture))
+    with pytest.raises(ModelError, match="widths differ: 32 and 16"):
+        LiteGPT(wide, plain.model.encoder_b, plain.model.language_model, image_size=224, hidden=8)
+
+
+def test_the_paper_s_shapes_come_out_at_full_width() -> None:
+    """ViT-B widths on the meta device: 245 tokens of 768 become 49 of 4096 through 3840 and 5632."""
+    with torch.device("meta"):
+        projection = Projection(768, 196 + 49, 5632, 4096)
+        out = projection(torch.empty(2, 245, 768))
+    assert out.shape == (2, 49, 4096)
+    assert projection.fc1.weight.shape == (5632, 3840)
+    assert sum(parameter.numel() for parameter in projection.parameters()) == 21_632_512 + 23_072_768

@@ -1,0 +1,174 @@
+"""Model folders: the same model comes back, and nothing that does not fit is let through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from litegpt.errors import ModelError
+from litegpt.identity import ModelIdentity, read_identity
+from litegpt.model_folder import load_model, paper_config, read_config
+from litegpt.preprocessing import CLIP_MEAN, CLIP_STD
+from litegpt.prompts import IDENTIFY, tokenise_prompt
+from tests.litegpt.tiny_models import save_tiny_model
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_tiny_model(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def logits(loaded: Any) -> torch.Tensor:
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[IDENTIFY])
+    answers = torch.arange(40, 48).view(2, 4)
+    return cast(torch.Tensor, loaded.model.answer_logits(loaded.model.image_embeddings(images), prompt, answers))
+
+
+def test_a_saved_model_comes_back(tmp_path: Path) -> None:
+    saved = save_tiny_model(tmp_path / "model", seed=4)
+    loaded = load_model(tmp_path / "model", merge=False)
+    torch.testing.assert_close(logits(loaded), logits(saved))
+    assert loaded.config == saved.config
+
+
+def test_merging_the_adapter_changes_nothing_but_the_speed(folder: Path) -> None:
+    merged, unmerged = load_model(folder, merge=True), load_model(folder, merge=False)
+    assert not any("lora_" in name for name, _ in merged.model.named_parameters())
+    torch.testing.assert_close(logits(merged), logits(unmerged), atol=1e-4, rtol=1e-4)
+
+
+def test_the_adapter_matters(folder: Path) -> None:
+    before = logits(load_model(folder))
+    _edit(folder / "adapter" / "adapter_model.safetensors", lambda tensors: [t.zero_() for t in tensors.values()])
+    assert not torch.allclose(before, logits(load_model(folder)), atol=1e-3)
+
+
+def test_the_adapter_is_the_paper_s(folder: Path) -> None:
+    adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (64, 16, 0.05)
+    assert sorted(adapter["target_modules"]) == ["q_proj", "v_proj"]
+    assert adapter["base_model_name_or_path"] is None
+
+
+def test_the_identity_can_be_read_alone(folder: Path) -> None:
+    assert read_identity(folder) == ModelIdentity("tiny", "1", demonstration=True)
+
+
+def test_the_paper_s_configuration_survives_json(tmp_path: Path) -> None:
+    config = paper_config(ModelIdentity("litegpt", "1", demonstration=False))
+    (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
+    assert read_config(tmp_path) == config
+    assert config.preprocessing.mean == CLIP_MEAN and config.preprocessing.std == CLIP_STD
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("projection.safetensors", "fc1.weight"),
+        ("encoders/a.safetensors", "trunk.cls_token"),
+        ("encoders/b.safetensors", "tower.pre_layrnorm.weight"),
+        ("language_model/model.safetensors", "model.norm.weight"),
+        (
+            "adapter/adapter_model.safetensors",
+            "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight",
+        ),
+    ],
+)
+class TestStrictness:
+    def test_a_missing_tensor_is_named(self, folder: Path, file: str, name: str) -> None:
+        _edit(folder / file, lambda tensors: tensors.pop(name))
+        with pytest.raises(ModelError, match=f"does not fit the model: {name} is missing$"):
+            load_model(folder)
+
+    def test_an_extra_tensor_is_named(self, folder: Path, file: str, name: str) -> None:
+        _edit(folder / file, lambda tensors: tensors.update({"stray.weight": torch.zeros(1)}))
+        with pytest.raises(ModelError, match="does not fit the model: stray.weight is one too many$"):
+            load_model(folder)
+
+    def test_a_tensor_of_another_shape_is_named(self, folder: Path, file: str, name: str) -> None:
+        _edit(folder / file, lambda tensors: tensors.update({name: torch.zeros(3, 5)}))
+        with pytest.raises(ModelError, match=rf"{name} is \(3, 5\) instead of \(.+\)$"):
+            load_model(folder)
+
+    def test_a_damaged_file_is_named(self, folder: Path, file: str, name: str) -> None:
+        content = (folder / file).read_bytes()
+        (folder / file).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ModelError, match=f"{Path(file).name} cannot be read"):
+            load_model(folder)
+
+    def test_a_missing_file_is_named(self, folder: Path, file: str, name: str) -> None:
+        (folder / file).unlink()
+        with pytest.raises(ModelError, match=f"{Path(file).name} cannot be read"):
+            load_model(folder)
+
+
+def test_several_faults_are_all_named(folder: Path) -> None:
+    def spoil(tensors: Tensors) -> None:
+        tensors["fc1.bias"] = torch.zeros(3)
+        tensors["fc3.bias"] = tensors.pop("fc2.bias")
+
+    _edit(folder / "projection.safetensors", spoil)
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    for part in ("fc2.bias is missing", "fc3.bias is one too many", "fc1.bias is (3,) instead of (20,)"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["encoders", "projection", "vocabulary", "id", "preprocessing"])
+def test_a_missing_key_of_the_configuration_is_named(folder: Path, key: str) -> None:
+    _configure(folder, lambda values: values.pop(key))
+    with pytest.raises(ModelError, match=f"config.json is not complete: KeyError '{key}'"):
+        load_model(folder)
+
+
+def test_another_vocabulary_is_refused(folder: Path) -> None:
+    _configure(folder, lambda values: values["vocabulary"]["local"].append("Fracture"))
+    with pytest.raises(ModelError, match="vocabulary is not the one"):
+        load_model(folder)
+
+
+def test_another_way_of_preparing_images_is_refused(folder: Path) -> None:
+    _configure(folder, lambda values: values["preprocessing"].update(resize="crop"))
+    with pytest.raises(ModelError, match="preprocessing.resize 'crop' is not supported"):
+        load_model(folder)
+
+
+def test_a_configuration_that_is_no_json_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"config.json cannot be read"):
+        load_model(folder)
+
+
+def test_a_folder_without_configuration_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a model folder"):
+        load_model(tmp_path)
+
+
+def test_a_missing_tokenizer_is_named(folder: Path) -> None:
+    for file in (folder / "tokenizer").iterdir():
+        file.unlink()
+    (folder / "tokenizer").rmdir()
+    with pytest.raises(ModelError, match="tokenizer holds no tokenizer"):
+        load_model(folder)
+
+
+def _edit(path: Path, change: Callable[[Tensors], object]) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def _configure(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    change(values)
+    (folder / "config.json").write_text(json.dumps(values))
