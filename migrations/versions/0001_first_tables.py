@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("receiving_since", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_eligible_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("state IN ('receiving', 'complete')", name="ck_study_state_known"),
+        sa.CheckConstraint("state IN ('receiving', 'complete')", name="state_known"),
         sa.PrimaryKeyConstraint("id", name="pk_study"),
         sa.UniqueConstraint("study_instance_uid", name="uq_study_study_instance_uid"),
     )
@@ -44,7 +44,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'done', 'not-applicable', 'failed', 'superseded', 'cancelled')",
-            name="ck_analysis_state_known",
+            name="state_known",
         ),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_analysis_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_analysis"),
@@ -76,7 +76,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("calling_ae_title", sa.String(length=16), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("state IN ('stored', 'conflict')", name="ck_instance_state_known"),
+        sa.CheckConstraint("state IN ('stored', 'conflict')", name="state_known"),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_instance_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_instance"),
         sa.UniqueConstraint("sop_instance_uid", "digest", name="uq_instance_sop_instance_uid_digest"),
@@ -121,7 +121,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "state IN ('due', 'sent', 'committed', 'refused', 'withdrawn')", name="ck_delivery_state_known"
+            "state IN ('due', 'sent', 'committed', 'refused', 'withdrawn')", name="state_known"
         ),
         sa.ForeignKeyConstraint(["result_id"], ["result.id"], name="fk_delivery_result_id"),
         sa.PrimaryKeyConstraint("id", name="pk_delivery"),

@@ -67,6 +67,8 @@ class Claim:
     input_digest: str
     settings_digest: str
     images: tuple[ClaimedImage, ...]
+    patient_header_path: str
+    """The file that came last among the images and their corrections: its patient and study are true."""
     predecessors: tuple[Delivered, ...]
 
 
@@ -221,29 +223,36 @@ def _write(session: Session, claim: Claim, **values: object) -> None:
 
 
 def _claim_of(session: Session, row: Analysis) -> Claim:
+    images = tuple(_claimed_image(session, image.instance) for image in row.images)
     return Claim(
         analysis_id=row.id,
         attempt=row.attempt,
         study_instance_uid=row.study.study_instance_uid,
         input_digest=row.input_digest,
         settings_digest=row.settings_digest,
-        images=tuple(_claimed_image(session, image.instance) for image in row.images),
+        images=images,
+        patient_header_path=_newest(session, row.study_id, [image.sop_instance_uid for image in images]),
         predecessors=_delivered_before(session, row),
     )
 
 
 def _claimed_image(session: Session, instance: Instance) -> ClaimedImage:
-    newest = session.scalars(
+    newest = _newest(session, instance.study_id, [instance.sop_instance_uid])
+    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest)
+
+
+def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -> str:
+    """Path of the stored file that came last under one of these UIDs: an image, or its corrected header."""
+    return session.scalars(
         select(Instance.path)
         .where(
-            Instance.sop_instance_uid == instance.sop_instance_uid,
-            Instance.study_id == instance.study_id,
+            Instance.study_id == study_id,
+            Instance.sop_instance_uid.in_(sop_instance_uids),
             Instance.state == InstanceState.STORED,
         )
         .order_by(Instance.id.desc())
         .limit(1)
     ).one()
-    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest)
 
 
 def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:

@@ -38,7 +38,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
-from service.errors import NodeError, SettingsError
+from service.errors import CannotUnderstand, NodeError, SettingsError
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.settings import Settings
@@ -142,19 +142,22 @@ class Listener:
     def _on_store(self, event: Event) -> int:
         request: Any = event.request
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
+        path: Path | None = event.dataset_path
         try:
+            if path is None:
+                raise CannotUnderstand("the command came without a dataset")
             self._receiver.take(
-                Path(event.dataset_path),
+                path,
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=sop_instance_uid,
                 calling_ae_title=str(event.assoc.requestor.ae_title).strip(),
             )
         except NodeError as error:
             status = statuses.status_of(error)
-            log.warning("refused %.64r with %04X: %s", sop_instance_uid, status, error)
+            log.warning("refused %.66r with %04X: %s", sop_instance_uid, status, error)
             return status
         except Exception as error:  # the network's edge: the sender gets an answer, the node goes on
-            log.exception("refused %.64r: unexpected fault", sop_instance_uid)
+            log.exception("refused %.66r: unexpected fault", sop_instance_uid)
             return statuses.status_of(error)
         return statuses.SUCCESS
 
