@@ -19,7 +19,9 @@ from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 
 coordinates = st.integers(0, GRID)
 intervals = st.tuples(coordinates, coordinates).map(sorted).filter(lambda pair: pair[0] < pair[1])
-grid_boxes = st.tuples(intervals, intervals).map(lambda sides: (sides[0][0], sides[1][0], sides[0][1], sides[1][1]))
+grid_boxes = st.tuples(intervals, intervals).map(
+    lambda sides: (sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+)
 grid_findings = st.lists(st.tuples(st.sampled_from(LOCAL_LABELS), grid_boxes), max_size=12)
 
 

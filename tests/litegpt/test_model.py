@@ -92,7 +92,9 @@ def test_logits_of_an_answer_are_llama_s_own(plain: LoadedModel, images: torch.T
     llama = cast(LlamaForCausalLM, plain.model.language_model)
     tokenizer = plain.tokenizer
     instruction = INSTRUCTIONS[IDENTIFY]
-    answers = [tokenizer.encode(text, add_special_tokens=False) for text in ("Local diseases", "Global one two")]
+    answers = [
+        tokenizer.encode(text, add_special_tokens=False) for text in ("Local diseases", "Global one two")
+    ]
     length = max(map(len, answers))
     padded = torch.tensor([answer + [0] * (length - len(answer)) for answer in answers])
     embeddings = plain.model.image_embeddings(images)

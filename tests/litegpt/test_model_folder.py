@@ -31,7 +31,9 @@ def logits(loaded: Any) -> torch.Tensor:
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[IDENTIFY])
     answers = torch.arange(40, 48).view(2, 4)
-    return cast(torch.Tensor, loaded.model.answer_logits(loaded.model.image_embeddings(images), prompt, answers))
+    return cast(
+        torch.Tensor, loaded.model.answer_logits(loaded.model.image_embeddings(images), prompt, answers)
+    )
 
 
 def test_a_saved_model_comes_back(tmp_path: Path) -> None:
@@ -49,7 +51,10 @@ def test_merging_the_adapter_changes_nothing_but_the_speed(folder: Path) -> None
 
 def test_the_adapter_matters(folder: Path) -> None:
     before = logits(load_model(folder))
-    _edit(folder / "adapter" / "adapter_model.safetensors", lambda tensors: [t.zero_() for t in tensors.values()])
+    _edit(
+        folder / "adapter" / "adapter_model.safetensors",
+        lambda tensors: [t.zero_() for t in tensors.values()],
+    )
     assert not torch.allclose(before, logits(load_model(folder)), atol=1e-3)
 
 

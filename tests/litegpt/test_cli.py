@@ -1,0 +1,99 @@
+"""``litegpt predict`` as a person calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from typer.testing import CliRunner, Result
+
+from litegpt.cli import app, main
+from litegpt.phantoms import phantom_files
+from litegpt.vocabulary import LABELS
+
+runner = CliRunner()
+
+
+def predict(*arguments: object) -> Result:
+    return runner.invoke(app, ["predict", *map(str, arguments)], env={"COLUMNS": "160"})
+
+
+def test_prints_a_line_of_json_an_image() -> None:
+    files = phantom_files()[:3]
+    result = predict(*files, "--json")
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(file) for file in files]
+    for line, file in zip(lines, files, strict=True):
+        dataset = dcmread(file, stop_before_pixels=True)
+        assert (line["rows"], line["columns"]) == (dataset.Rows, dataset.Columns)
+        assert line["model"]["demonstration"] is True
+        assert line["findings"]
+        for finding in line["findings"]:
+            assert finding["label"] in LABELS and 0 <= finding["score"] <= 1
+            if finding["box"] is not None:
+                left, top, right, bottom = finding["box"]
+                assert 0 <= left < right <= dataset.Columns and 0 <= top < bottom <= dataset.Rows
+
+
+def test_prints_a_table_and_says_that_it_is_a_demonstration() -> None:
+    result = predict(phantom_files()[0])
+    assert result.exit_code == 0, result.output
+    assert phantom_files()[0].name in result.stdout
+    assert "means nothing" in result.stderr
+
+
+def test_draws_a_picture_an_image_also_where_names_are_the_same(tmp_path: Path) -> None:
+    source = phantom_files()[0]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "image.dcm").write_bytes(source.read_bytes())
+    result = predict(tmp_path / "a", tmp_path / "b", "--overlay", tmp_path / "pictures")
+    assert result.exit_code == 0, result.output
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [picture.name for picture in pictures] == ["image-2.png", "image.png"]
+    dataset = dcmread(source, stop_before_pixels=True)
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.size == (dataset.Columns, dataset.Rows)
+
+
+def test_what_cannot_be_read_is_one_line_and_the_others_go_on(tmp_path: Path) -> None:
+    broken, missing = tmp_path / "broken.dcm", tmp_path / "missing.dcm"
+    broken.write_bytes(b"no DICOM at all")
+    good = phantom_files()[0]
+    result = predict(broken, good, missing, "--json")
+    assert result.exit_code == 1
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [str(good)]
+    complaints = [line for line in result.stderr.splitlines() if ".dcm: " in line]
+    assert [complaint.split(": ")[0] for complaint in complaints] == [str(broken), str(missing)]
+    assert "Traceback" not in result.stderr
+
+
+def test_of_a_folder_only_dicom_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "image").write_bytes(phantom_files()[0].read_bytes())
+    result = predict(tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [
+        str(tmp_path / "deep" / "image")
+    ]
+
+
+def test_a_folder_that_is_no_model_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["litegpt", "predict", str(phantom_files()[0]), "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message == f"litegpt: {tmp_path} is not a model folder: it has no config.json"
+
+
+def test_help_has_an_example() -> None:
+    assert "Example: litegpt predict" in runner.invoke(app, ["predict", "--help"]).stdout
