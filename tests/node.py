@@ -19,6 +19,9 @@ BIN = Path(sys.executable).parent
 QUICK = {"quiet_seconds": "1", "sweep_interval_seconds": "0.2", "retry_first_seconds": "0.5"}
 """Settings under which a test need not wait as long as a hospital does."""
 
+_LOST = ("failed", "refused")
+"""Outcomes that no waiting will change."""
+
 
 class Node:
     """A node that is up."""
@@ -43,7 +46,8 @@ class Node:
         """Waits until each of the studies has come to the outcome, such as ``delivered``.
 
         Raises:
-            TimeoutError: If one has not; the text says where each stands.
+            AssertionError: If one has failed or was refused instead.
+            TimeoutError: If one has not come there; the text says where each stands.
             ChildProcessError: If the node ended.
         """
         last: dict[str, str] = {}
@@ -52,6 +56,8 @@ class Node:
             studies = self.studies()
             found = [studies[uid] for uid in study_uids if uid in studies]
             last.update({view.study_instance_uid: f"{view.outcome} {view.error}" for view in found})
+            lost = [view for view in found if view.outcome in _LOST and view.outcome != outcome]
+            assert not lost, last
             there = len(found) == len(study_uids) and all(view.outcome == outcome for view in found)
             return found if there else []
 
