@@ -8,7 +8,15 @@ from typing import Final
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_LOUD: Final = ("pynetdicom", "celery.worker.strategy", "celery.app.trace", "alembic", "sqlalchemy", "kombu")
+_LOUD: Final = (
+    "alembic",
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "highdicom",
+    "kombu",
+    "pynetdicom",
+    "sqlalchemy",
+)
 """Libraries whose every-day messages would drown ours."""
 
 

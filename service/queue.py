@@ -61,7 +61,7 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
             "socket_connect_timeout": _SOCKET_TIMEOUT_SECONDS,
         }
     folder = settings.data_dir.absolute() / "broker"
-    return "filesystem://", {
+    return "filesystem://localhost", {
         "data_folder_in": str(folder / "messages"),
         "data_folder_out": str(folder / "messages"),
         "processed_folder": str(folder / "processed"),

@@ -94,11 +94,11 @@ def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> 
 
 
 def finding_text(finding: FindingView) -> str:
-    """One finding in a line: label, score, and the box in pixels."""
+    """One finding in a line: label, score, and the box in pixels as [left top right bottom]."""
     if finding.box is None:
         return f"{finding.label} {finding.score:.2f}"
     x_min, y_min, x_max, y_max = finding.box
-    return f"{finding.label} {finding.score:.2f} ({x_min:.0f}, {y_min:.0f}) to ({x_max:.0f}, {y_max:.0f})"
+    return f"{finding.label} {finding.score:.2f} [{x_min:.0f} {y_min:.0f} {x_max:.0f} {y_max:.0f}]"
 
 
 def _about(image: ImageView) -> list[str]:

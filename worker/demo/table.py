@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from litegpt.boxes import Box
@@ -20,16 +22,13 @@ from worker.demo.run import DemoStudy
 
 def results_table(studies: Sequence[DemoStudy]) -> Table:
     """A line for each image: findings with scores and boxes in pixels, and how long the report took."""
-    table = Table(show_lines=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("image", overflow="fold")
-    table.add_column("findings: label, score, box in pixels", overflow="fold")
-    table.add_column("report after", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    table.add_column(escape("label, score, box [left top right bottom] in pixels"), overflow="fold")
+    table.add_column("report after", justify="right", overflow="fold")
     for study in studies:
         for sent in study.sent:
-            table.add_row(
-                sent.image.path.name, _what_was_said(study, sent), _seconds(study), _state(study, sent)
-            )
+            table.add_row(sent.image.path.name, escape(_what_was_said(study, sent)), _when(study, sent))
     return table
 
 
@@ -66,15 +65,12 @@ def _image_view(study: DemoStudy, sent: SentImage) -> ImageView | None:
     return next((view for view in images if view.sop_instance_uid == sent.image.sop_instance_uid), None)
 
 
-def _seconds(study: DemoStudy) -> str:
-    return f"{study.seconds:.1f} s" if study.seconds is not None else "-"
-
-
-def _state(study: DemoStudy, sent: SentImage) -> str:
+def _when(study: DemoStudy, sent: SentImage) -> str:
     if sent.complaint or study.view is None:
         return "[red]not taken[/]"
-    colour = "green" if study.is_delivered else "red"
-    return f"[{colour}]{study.view.outcome}[/]"
+    if study.is_delivered and study.seconds is not None:
+        return f"[green]{study.seconds:.1f} s[/]"
+    return f"[red]{study.view.outcome}[/]"
 
 
 def _findings(view: ImageView) -> tuple[Finding, ...]:

@@ -58,6 +58,7 @@ def structured_report(
     time_zone: ZoneInfo,
     patient_header: Dataset | None = None,
     other_images: Sequence[ImageReading] = (),
+    predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
     """Writes the report of one analysis.
 
@@ -71,6 +72,7 @@ def structured_report(
         patient_header: The newest header of the study, from which the patient and study attributes are taken;
             the last reading's where left out.
         other_images: Images of the study that were not meant to be read, each with its reason.
+        predecessors: Reports already delivered that this one replaces (PS3.3 C.17.2, Predecessor Documents).
 
     Returns:
         The report, Explicit VR Little Endian; ``encode`` gives its bytes.
@@ -111,6 +113,7 @@ def structured_report(
                 responsible_organization=MANUFACTURER,
             )
         ],
+        previous_versions=list(predecessors) or None,
         specific_character_set=CHARACTER_SET,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
