@@ -7,6 +7,7 @@ Encoder B is a transformers CLIP vision tower: PubMedCLIP's in the paper. Both s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import timm
@@ -105,9 +106,10 @@ def published_encoder(source: EncoderSource) -> nn.Module:
 def _open_clip_trunk(name: str) -> TimmEncoder:
     import open_clip  # slow to import, and the phantom never needs it
 
-    location = name if ":" in name else f"hf-hub:{name}"
+    location = f"local-dir:{name}" if Path(name).is_dir() else f"hf-hub:{name}"
     try:
-        clip = open_clip.create_model(location)
+        # Without require_pretrained, weights that cannot be had are left random with no more than a warning.
+        clip = open_clip.create_model(location, require_pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"encoder {name} cannot be loaded: {error}") from error
     trunk = getattr(clip.visual, "trunk", None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from litegpt.model_folder import LoadedModel, add_adapter, load_model, save_model
 from training.architecture import new_phantom_model
 from training.loop import Learner, Progress, run_stage
-from training.stages import DIAGNOSIS, ENCODERS, GROUNDING, PRETRAINING, Stage, scaled
+from training.stages import ADAPTER_STAGES, PRETRAINING_STAGES, STAGES, Stage, scaled
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +35,28 @@ def train_phantom_model(
             machine's speed; without it, only on the seed (and the machine's arithmetic).
         report: Told after each step.
     """
+    with TrainingLog(out / LOG_NAME, report) as log:
+        _pretrain(out, seed, _planned(PRETRAINING_STAGES, factor, minutes), log)
+        for stage in _planned(ADAPTER_STAGES, factor, minutes):
+            train_adapter_stage(out, out, stage, seed=seed, report=log)
+
+
+def pretrain_phantom_model(
+    out: Path, *, seed: int, factor: float = 1.0, minutes: float | None = None, report: Report
+) -> None:
+    """The stages before the paper's own; arguments as of ``train_phantom_model``, the time for these."""
+    share = sum(map(_cost, STAGES)) / sum(map(_cost, PRETRAINING_STAGES))
+    stages = _planned(PRETRAINING_STAGES, factor, None if minutes is None else minutes * share)
+    with TrainingLog(out / LOG_NAME, report) as log:
+        _pretrain(out, seed, stages, log)
+
+
+def _pretrain(out: Path, seed: int, stages: Sequence[Stage], log: TrainingLog) -> None:
     loaded = new_phantom_model(seed)
     learner = Learner(loaded)
-    with TrainingLog(out / LOG_NAME, report) as log:
-        for stage in _planned((ENCODERS, PRETRAINING), factor, minutes):
-            run_stage(learner, stage, seed=seed, report=_Checkpoints(out, loaded, log))
-        save_model(out, loaded.config, loaded.model, loaded.tokenizer)
-        for stage in _planned((GROUNDING, DIAGNOSIS), factor, minutes):
-            train_adapter_stage(out, out, stage, seed=seed, report=log)
+    for stage in stages:
+        run_stage(learner, stage, seed=seed, report=_Checkpoints(out, loaded, log))
+    save_model(out, loaded.config, loaded.model, loaded.tokenizer)
 
 
 def train_adapter_stage(start: Path, out: Path, stage: Stage, *, seed: int, report: Report) -> None:
@@ -105,7 +119,7 @@ def _planned(stages: Sequence[Stage], factor: float, minutes: float | None) -> l
     planned = [scaled(stage, factor) for stage in stages]
     if minutes is None:
         return planned
-    total = sum(_cost(stage) for stage in (ENCODERS, PRETRAINING, GROUNDING, DIAGNOSIS))
+    total = sum(map(_cost, STAGES))
     return [dataclasses.replace(stage, minutes=minutes * _cost(stage) / total) for stage in planned]
 
 

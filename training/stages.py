@@ -47,7 +47,9 @@ ENCODERS: Final = Stage("encoders", 4_800, 16, 1e-3, True, False, False, 0, 0, 1
 PRETRAINING: Final = Stage("pretraining", 60_000, 24, 1e-3, True, True, True, 1, 0.5, 1)
 GROUNDING: Final = Stage("grounding", 6_000, 24, 4e-4, False, False, True, 1, 0, 0)
 DIAGNOSIS: Final = Stage("diagnosis", 4_000, 24, 2e-4, False, False, True, 0.5, 1, 0)
-STAGES: Final = (ENCODERS, PRETRAINING, GROUNDING, DIAGNOSIS)
+PRETRAINING_STAGES: Final = (ENCODERS, PRETRAINING)
+ADAPTER_STAGES: Final = (GROUNDING, DIAGNOSIS)
+STAGES: Final = PRETRAINING_STAGES + ADAPTER_STAGES
 
 
 def scaled(stage: Stage, factor: float) -> Stage:

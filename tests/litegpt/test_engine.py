@@ -1,4 +1,4 @@
-"""The engine: batches answer as single images do, scores are probabilities, boxes land in the right pixels."""
+"""The engine: batches answer as single images do, scores are probabilities, boxes land in the right place."""
 
 from __future__ import annotations
 

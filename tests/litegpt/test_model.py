@@ -1,4 +1,4 @@
-"""The model against a plain, independent computation with the libraries' own modules and hand-written loops."""
+"""The model against a plain, independent computation: the libraries' own modules and hand-written loops."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class TestStrictness:
 
     def test_an_extra_tensor_is_named(self, folder: Path, file: str, name: str) -> None:
         _edit(folder / file, lambda tensors: tensors.update({"stray.weight": torch.zeros(1)}))
-        with pytest.raises(ModelError, match="does not fit the model: stray.weight is one too many$"):
+        with pytest.raises(ModelError, match=r"does not fit the model: stray\.weight is one too many$"):
             load_model(folder)
 
     def test_a_tensor_of_another_shape_is_named(self, folder: Path, file: str, name: str) -> None:
@@ -144,7 +144,7 @@ def test_another_vocabulary_is_refused(folder: Path) -> None:
 
 def test_another_way_of_preparing_images_is_refused(folder: Path) -> None:
     _configure(folder, lambda values: values["preprocessing"].update(resize="crop"))
-    with pytest.raises(ModelError, match="preprocessing.resize 'crop' is not supported"):
+    with pytest.raises(ModelError, match=r"preprocessing\.resize 'crop' is not supported"):
         load_model(folder)
 
 

@@ -47,5 +47,5 @@ def test_survives_json() -> None:
 
 
 def test_another_interpolation_is_refused() -> None:
-    with pytest.raises(ModelError, match="preprocessing.interpolation 'nearest' is not supported"):
+    with pytest.raises(ModelError, match=r"preprocessing\.interpolation 'nearest' is not supported"):
         Preprocessing.from_json({**Preprocessing().to_json(), "interpolation": "nearest"})

@@ -35,7 +35,7 @@ def finding(label: str, *sides: float) -> DrawnFinding:
 
 class TestTargets:
     def test_a_box_covers_its_cells_in_both_grids(self) -> None:
-        # 14 cells of 16 pixels, 7 of 32: columns 2 and 3 and row 1 of the first, column 1 (and half a row) of B.
+        # 14 cells of 16 pixels, 7 of 32: columns 2, 3 and row 1 of the first; column 1 and half a row of B.
         labels, boxes = dense_targets([finding("Cardiomegaly", 32, 16, 64, 32)])
         index = DRAWN_LABELS.index("Cardiomegaly")
         covered = {int(cell) for cell in labels[:, index].nonzero()[0]}

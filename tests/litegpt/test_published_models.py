@@ -1,0 +1,170 @@
+"""The ``paper`` preset's loading code, on folders of the same form as the published models, made small.
+
+BiomedCLIP is an open_clip folder with a timm trunk, PubMedCLIP a transformers CLIPModel with both towers,
+Llama-2 a transformers folder with its tokenizer. All by path and without network.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM
+
+from litegpt.encoders import EncoderSource, published_encoder
+from litegpt.errors import ModelError
+from litegpt.identity import ModelIdentity
+from litegpt.model import LiteGPT
+from litegpt.model_folder import ModelConfig, add_adapter, load_model, paper_config, save_model
+from litegpt.tokenizer import phantom_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+WIDTH = 192
+"""Of timm's smallest ViT."""
+
+
+@pytest.fixture(scope="module")
+def biomedclip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("biomedclip")
+    model_cfg = {
+        "embed_dim": 32,
+        "vision_cfg": {
+            "timm_model_name": "vit_tiny_patch16_224",
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": 224,
+        },
+        "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+    torch.manual_seed(0)
+    clip = open_clip.create_model(f"local-dir:{folder}")
+    save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, _weights(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pubmedclip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pubmedclip")
+    torch.manual_seed(1)
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "patch_size": 32,
+    }
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "vocab_size": 32,
+    }
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=8)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(2)
+    tokenizer = phantom_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def test_biomedclip_is_its_visual_trunk(biomedclip: Path) -> None:
+    encoder = published_encoder(EncoderSource("open_clip", str(biomedclip)))
+    assert encoder.width == WIDTH
+    images = torch.randn(1, 3, 224, 224)
+    tokens = encoder.eval()(images)
+    assert tokens.shape == (1, 196, WIDTH)
+    trunk = open_clip.create_model(f"local-dir:{biomedclip}").eval().visual.trunk
+    torch.testing.assert_close(tokens, cast(Any, trunk).forward_features(images)[:, 1:])
+
+
+def test_biomedclip_without_weights_is_refused(biomedclip: Path, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text((biomedclip / "open_clip_config.json").read_text())
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        published_encoder(EncoderSource("open_clip", str(tmp_path)))
+
+
+def test_pubmedclip_is_its_vision_tower(pubmedclip: Path) -> None:
+    encoder = published_encoder(EncoderSource("transformers", str(pubmedclip)))
+    images = torch.randn(1, 3, 224, 224)
+    tokens = encoder.eval()(images)
+    assert tokens.shape == (1, 49, WIDTH)
+    whole = CLIPModel.from_pretrained(pubmedclip).eval()
+    torch.testing.assert_close(tokens, whole.vision_model(pixel_values=images).last_hidden_state[:, 1:])
+
+
+def test_pubmedclip_with_a_tensor_missing_is_refused(pubmedclip: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((pubmedclip / "config.json").read_text())
+    tensors = load_file(pubmedclip / "model.safetensors")
+    name = next(name for name in tensors if "vision" in name and "layers.1" in name and "k_proj.bias" in name)
+    del tensors[name]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks .*layers\.1\.self_attn.k_proj\.bias"):
+        published_encoder(EncoderSource("transformers", str(tmp_path)))
+
+
+def test_a_paper_folder_names_its_bases_and_holds_only_what_was_trained(
+    biomedclip: Path, pubmedclip: Path, llama: Path, tmp_path: Path
+) -> None:
+    config = _config(biomedclip, pubmedclip, llama)
+    model = LiteGPT(
+        published_encoder(config.encoder_a),
+        published_encoder(config.encoder_b),
+        LlamaForCausalLM.from_pretrained(llama),
+        image_size=224,
+        hidden=config.projection_hidden,
+    )
+    add_adapter(model)
+    save_model(tmp_path, config, model.eval(), phantom_tokenizer())
+    assert not (tmp_path / "encoders").exists() and not (tmp_path / "language_model").exists()
+    loaded = load_model(tmp_path)
+    assert loaded.config == config
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = model.image_embeddings(images)
+    torch.testing.assert_close(loaded.model.image_embeddings(images), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_a_language_model_that_is_nowhere_is_refused(
+    biomedclip: Path, pubmedclip: Path, tmp_path: Path
+) -> None:
+    config = _config(biomedclip, pubmedclip, tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
+    with pytest.raises(ModelError, match="nowhere cannot be loaded"):
+        load_model(tmp_path)
+
+
+def _config(biomedclip: Path, pubmedclip: Path, llama: Path) -> ModelConfig:
+    paper = paper_config(ModelIdentity("small", "1", demonstration=False), language_model=str(llama))
+    return replace(
+        paper,
+        encoder_a=replace(paper.encoder_a, name=str(biomedclip)),
+        encoder_b=replace(paper.encoder_b, name=str(pubmedclip)),
+        projection_hidden=16,
+    )
+
+
+def _weights(folder: Path) -> Path:
+    return folder / "open_clip_model.safetensors"
