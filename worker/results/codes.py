@@ -23,12 +23,20 @@ ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal St
 BOUNDED_BY: Final = Code("75958009", "SCT", "Bounded by")
 CERTAINTY: Final = Code("111012", "DCM", "Certainty of Finding")
 COMMENT: Final = Code("121106", "DCM", "Comment")
+DEVICE: Final = Code("121007", "DCM", "Device")
+DIAGNOSTIC_IMAGING_REPORT: Final = Code("18748-4", "LN", "Diagnostic Imaging Report")
+ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
+FINDING: Final = Code("121071", "DCM", "Finding")
 FINDINGS_SUMMARY: Final = Code("111017", "DCM", "CAD Processing and Findings Summary")
+IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
+IMAGING_MEASUREMENTS: Final = Code("126010", "DCM", "Imaging Measurements")
 PERCENT: Final = Code("%", "UCUM", "Percent")
 PLAIN_CHEST_RADIOGRAPH: Final = Code("399208008", "SCT", "Plain chest X-ray")
+PROCEDURE_REPORTED: Final = Code("121058", "DCM", "Procedure reported")
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
-"""The container of TID 1500 for statements about the whole report."""
+"""The container of TID 1500 for statements that belong to no measurement."""
+SOURCE: Final = Code("260753009", "SCT", "Source")
 
 _HEART: Final = Code("80891009", "SCT", "Heart")
 _LUNG: Final = Code("39607008", "SCT", "Lung")

@@ -1,7 +1,10 @@
-"""Measurement groups of TID 1500: what was found in one image, in the form that viewers draw.
+"""Measurement groups of TID 1500: findings that have a place in an image, in the form that viewers draw.
 
 A box is a TID 1410 group with its region and no measurement of its own: a bare NUM there keeps OHIF from
 drawing the box. Its certainty stands in a second, TID 1501 group with the same Tracking Unique Identifier.
+
+Statements about a whole image are no groups (see ``evaluations``): over a group whose tracking identifier
+belongs to no region OHIF shows an error, and no boxes (3.12.10, ``_checkIfCanAddMeasurementsToDisplaySet``).
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ from typing import Final
 import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 
+from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
-from litegpt.vocabulary import NO_FINDING
 from worker.results import codes
+from worker.results.evaluations import algorithm_identification, caption, comment, percent
 from worker.results.identity import ResultIdentity
-from worker.results.reading import MANUFACTURER, ImageReading
+from worker.results.reading import ImageReading
 
 _RECTANGLE: Final = "Cornerstone3DTools@^0.1.0:RectangleROI"
 """The tool by which OHIF, of every version tried, knows a polyline for a rectangle."""
@@ -27,129 +30,69 @@ _RECTANGLE: Final = "Cornerstone3DTools@^0.1.0:RectangleROI"
 Group = sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
 
-class MeasurementGroups:
-    """Makes the groups of one report; numbers the findings through all of its images."""
+def measurement_groups(
+    images: list[tuple[ImageReading, Dataset]], identity: ResultIdentity, algorithm: ModelIdentity
+) -> Iterator[Group]:
+    """Two groups for each finding with a box, numbered through all images.
 
-    def __init__(self, identity: ResultIdentity, algorithm: ModelIdentity) -> None:
-        self._identity = identity
-        self._algorithm = algorithm
-        self._number = 0
+    Args:
+        images: The images read, each with its source image as ``source_image`` gives it.
+        identity: Names the report; the tracking identifiers are derived from it.
+        algorithm: The model that found them.
 
-    def of_image(self, reading: ImageReading, source: Dataset) -> Iterator[Group]:
-        """All groups of an image that was read.
-
-        Args:
-            reading: What was found.
-            source: The image, as ``source_image`` gives it.
-
-        Raises:
-            ValueError: If a box lies outside the image.
-        """
+    Raises:
+        ValueError: If a box lies outside its image.
+    """
+    number = 0
+    for reading, source in images:
         for finding in reading.positive:
-            self._number += 1
             if finding.box is None:
-                yield self._diagnosis(finding, source)
-            else:
-                yield self._region(finding, source)
-                yield self._certainty(finding, source)
-        if not reading.positive:
-            self._number += 1
-            yield self._nothing_found(reading.no_finding, source)
-
-    def of_failure(self, sources: list[Dataset]) -> Group:
-        """The group of a report in which no image could be read: it must have one."""
-        return self._group(
-            sr.TrackingIdentifier(uid=self._identity.uid("failure"), identifier="Not read"),
-            sources,
-            "No image could be read",
-            evaluation=codes.findings_summary(read=0, failed=len(sources), findings=False),
-        )
-
-    def _region(self, finding: Finding, source: Dataset) -> Group:
-        label = codes.label_codes(finding.label)
-        group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-            tracking_identifier=self._tracking(
-                finding, source, f"{_RECTANGLE}:{finding.label} {self._number}"
-            ),
-            referenced_region=_image_region(finding, source),
-            finding_type=label.finding,
-            finding_category=codes.ABNORMAL_STRUCTURE,
-            finding_sites=[sr.FindingSite(label.site)],
-            geometric_purpose=codes.BOUNDED_BY,
-            algorithm_id=self._algorithm_identification(),
-        )
-        _comment(group, _caption(finding))
-        return group
-
-    def _certainty(self, finding: Finding, source: Dataset) -> Group:
-        return self._group(
-            self._tracking(finding, source, f"{finding.label} {self._number}"),
-            [source],
-            comment=None,
-            finding=finding,
-        )
-
-    def _diagnosis(self, finding: Finding, source: Dataset) -> Group:
-        return self._group(
-            self._tracking(finding, source, f"{finding.label} {self._number}"),
-            [source],
-            _caption(finding),
-            finding=finding,
-        )
-
-    def _nothing_found(self, said: Finding | None, source: Dataset) -> Group:
-        finding = said or Finding(NO_FINDING, 1.0)
-        return self._group(
-            self._tracking(finding, source, NO_FINDING),
-            [source],
-            _caption(said) if said else NO_FINDING,
-            finding=said,
-            evaluation=codes.findings_summary(read=1, failed=0, findings=False),
-        )
-
-    def _group(
-        self,
-        tracking: sr.TrackingIdentifier,
-        sources: list[Dataset],
-        comment: str | None,
-        *,
-        finding: Finding | None = None,
-        evaluation: Code | None = None,
-    ) -> Group:
-        """A TID 1501 group: statements about whole images."""
-        label = codes.label_codes(finding.label) if finding else None
-        group = sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=tracking,
-            finding_type=label.finding if label else None,
-            finding_sites=[sr.FindingSite(label.site)] if label else None,
-            algorithm_id=self._algorithm_identification(),
-            measurements=[_certainty_measurement(finding.score)] if finding else None,
-            qualitative_evaluations=(
-                [sr.QualitativeEvaluation(codes.FINDINGS_SUMMARY, evaluation)] if evaluation else None
-            ),
-            source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source) for source in sources],
-        )
-        if comment:
-            _comment(group, comment)
-        return group
-
-    def _tracking(self, finding: Finding, source: Dataset, identifier: str) -> sr.TrackingIdentifier:
-        uid = self._identity.uid("finding", source.SOPInstanceUID, str(self._number), finding.label)
-        return sr.TrackingIdentifier(uid=uid, identifier=identifier)
-
-    def _algorithm_identification(self) -> sr.AlgorithmIdentification:
-        return sr.AlgorithmIdentification(
-            name=self._algorithm.id, version=self._algorithm.version, manufacturer=MANUFACTURER
-        )
+                continue
+            number += 1
+            uid = identity.uid("finding", source.SOPInstanceUID, str(number), finding.label)
+            name = f"{finding.label} {number}"
+            region = _image_region(finding.box, source)
+            yield _region(finding, region, sr.TrackingIdentifier(uid, f"{_RECTANGLE}:{name}"), algorithm)
+            yield _certainty(finding, source, sr.TrackingIdentifier(uid, name), algorithm)
 
 
-def _image_region(finding: Finding, source: Dataset) -> sr.ImageRegion:
+def _region(
+    finding: Finding, region: sr.ImageRegion, tracking: sr.TrackingIdentifier, algorithm: ModelIdentity
+) -> Group:
+    label = codes.label_codes(finding.label)
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        referenced_region=region,
+        finding_type=label.finding,
+        finding_category=codes.ABNORMAL_STRUCTURE,
+        finding_sites=[sr.FindingSite(label.site)],
+        geometric_purpose=codes.BOUNDED_BY,
+        algorithm_id=algorithm_identification(algorithm),
+    )
+    group[0].ContentSequence.append(comment(caption(finding)))
+    return group
+
+
+def _certainty(
+    finding: Finding, source: Dataset, tracking: sr.TrackingIdentifier, algorithm: ModelIdentity
+) -> Group:
+    label = codes.label_codes(finding.label)
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        finding_type=label.finding,
+        finding_sites=[sr.FindingSite(label.site)],
+        measurements=[sr.Measurement(codes.CERTAINTY, percent(finding.score), codes.PERCENT)],
+        algorithm_id=algorithm_identification(algorithm),
+        source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source)],
+    )
+
+
+def _image_region(box: Box, source: Dataset) -> sr.ImageRegion:
     """The box as a closed polyline: top left, top right, bottom right, bottom left, top left.
 
     Our boxes and SCOORD share their coordinates: pixel edges, (column, row) (PS3.3 C.18.6.1.2).
     """
-    assert finding.box is not None  # the caller's own branch, not outside data
-    box = finding.box.clipped(int(source.Columns), int(source.Rows))
+    box = box.clipped(int(source.Columns), int(source.Rows))
     corners = np.array(  # (points, 2)
         [
             (box.x_min, box.y_min),
@@ -164,19 +107,3 @@ def _image_region(finding: Finding, source: Dataset) -> sr.ImageRegion:
         graphic_data=corners,
         source_image=sr.SourceImageForRegion.from_source_image(source),
     )
-
-
-def _certainty_measurement(score: float) -> sr.Measurement:
-    return sr.Measurement(name=codes.CERTAINTY, value=round(score * 100, 1), unit=codes.PERCENT)
-
-
-def _comment(group: Group, text: str) -> None:
-    group[0].ContentSequence.append(
-        sr.TextContentItem(
-            name=codes.COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
-        )
-    )
-
-
-def _caption(finding: Finding) -> str:
-    return f"{finding.label} {finding.score:.2f}"

@@ -20,8 +20,9 @@ from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
 from litegpt.identity import ModelIdentity
 from worker.results import codes
+from worker.results.evaluations import DEMONSTRATION, evaluations, outcome
 from worker.results.identity import ResultIdentity
-from worker.results.measurement_groups import MeasurementGroups
+from worker.results.measurement_groups import measurement_groups
 from worker.results.patient_study import CHARACTER_SET, patient_and_study, referenced_requests
 from worker.results.reading import MANUFACTURER, ImageReading, ReportingDevice
 from worker.results.source_image import source_image
@@ -40,12 +41,6 @@ TEMPLATE_VERSION: Final = "1"
 """Part of a result's identity: counted up whenever the same reading is told in another form."""
 
 SOP_CLASS_UID: Final = Comprehensive3DSRStorage
-
-DEMONSTRATION: Final = (
-    "DEMONSTRATION - not for clinical use. This model was trained on synthetic images; what it says about a "
-    "patient has no meaning."
-)
-_UNVERIFIED: Final = "Preliminary result of an algorithm, not verified by a person."
 
 
 def structured_report(
@@ -139,26 +134,43 @@ def _content(
     algorithm: ModelIdentity,
     device: ReportingDevice,
 ) -> Dataset:
-    """The content tree: TID 1500's root container."""
-    groups = MeasurementGroups(identity, algorithm)
-    read = [
-        (reading, source) for reading, source in zip(readings, sources, strict=True) if not reading.not_read
-    ]
-    measurements = [group for reading, source in read for group in groups.of_image(reading, source)]
-    content = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=_observer(device)),
-        procedure_reported=codes.PLAIN_CHEST_RADIOGRAPH,
-        referenced_images=[source for _, source in read],
-        imaging_measurements=measurements or [groups.of_failure(list(sources))],
+    """The content tree: TID 1500's root container.
+
+    Put together from highdicom's templates: its ``MeasurementReport`` insists on measurement groups and has
+    no Qualitative Evaluations. A report without any measurement is not called a measurement report (CID 7021
+    is extensible): under that title OHIF shows an error instead of the text.
+    """
+    content = sr.ContentSequence()
+    content.extend(sr.LanguageOfContentItemAndDescendants(sr.CodedConcept.from_code(codes.ENGLISH)))
+    content.extend(sr.ObservationContext(observer_device_context=_observer(device)))
+    content.append(
+        sr.CodeContentItem(
+            name=codes.PROCEDURE_REPORTED,
+            value=codes.PLAIN_CHEST_RADIOGRAPH,
+            relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
+        )
     )
-    root: Dataset = content[0]
-    root.ContentSequence.append(_evaluations(readings, other_images, algorithm))
+    pairs = zip(readings, sources, strict=True)
+    read = [(reading, source) for reading, source in pairs if reading.not_read is None]
+    if read:
+        content.extend(sr.ImageLibrary([source for _, source in read]))
+    groups = list(measurement_groups(read, identity, algorithm))
+    if groups:
+        measurements = sr.ContainerContentItem(
+            name=codes.IMAGING_MEASUREMENTS, relationship_type=sr.RelationshipTypeValues.CONTAINS
+        )
+        measurements.ContentSequence = sr.ContentSequence([item for group in groups for item in group])
+        content.append(measurements)
+    content.append(evaluations(readings, sources, other_images, algorithm))
+    title = codes.IMAGING_MEASUREMENT_REPORT if groups else codes.DIAGNOSTIC_IMAGING_REPORT
+    root = sr.ContainerContentItem(name=title, template_id="1500")
+    root.ContentSequence = content
     return root
 
 
 def _observer(device: ReportingDevice) -> sr.ObserverContext:
     return sr.ObserverContext(
-        observer_type=sr.CodedConcept("121007", "DCM", "Device"),
+        observer_type=sr.CodedConcept.from_code(codes.DEVICE),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
             uid=device.station_uid,
             name=device.ae_title,
@@ -168,66 +180,10 @@ def _observer(device: ReportingDevice) -> sr.ObserverContext:
     )
 
 
-def _evaluations(
-    readings: Sequence[ImageReading], other_images: Sequence[ImageReading], algorithm: ModelIdentity
-) -> sr.ContainerContentItem:
-    """TID 1500's Qualitative Evaluations: the report as a whole, in a code and in plain words."""
-    failed = sum(reading.not_read is not None for reading in readings)
-    findings = sum(len(reading.positive) for reading in readings)
-    container = sr.ContainerContentItem(
-        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=sr.RelationshipTypeValues.CONTAINS
-    )
-    container.ContentSequence = sr.ContentSequence(
-        [
-            sr.CodeContentItem(
-                name=codes.FINDINGS_SUMMARY,
-                value=codes.findings_summary(
-                    read=len(readings) - failed, failed=failed, findings=findings > 0
-                ),
-                relationship_type=sr.RelationshipTypeValues.CONTAINS,
-            )
-        ]
-    )
-    for text in _statements(readings, other_images, algorithm):
-        container.ContentSequence.append(
-            sr.TextContentItem(
-                name=codes.COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
-            )
-        )
-    return container
-
-
-def _statements(
-    readings: Sequence[ImageReading], other_images: Sequence[ImageReading], algorithm: ModelIdentity
-) -> list[str]:
-    statements = [DEMONSTRATION] if algorithm.demonstration else []
-    statements.append(f"{algorithm.id} {algorithm.version}: {_outcome(readings)}. {_UNVERIFIED}")
-    for reading in readings:
-        contradiction = reading.no_finding if reading.positive else None
-        if contradiction:
-            statements.append(
-                f'The model also answered "{contradiction.label}" ({contradiction.score:.2f}) for image '
-                f"{reading.sop_instance_uid}, beside findings."
-            )
-    for reading in (*readings, *other_images):
-        if reading.not_read is not None:
-            statements.append(f"Image {reading.sop_instance_uid} was not read: {reading.not_read}")
-    return statements
-
-
-def _outcome(readings: Sequence[ImageReading]) -> str:
-    findings = sum(len(reading.positive) for reading in readings)
-    failed = sum(reading.not_read is not None for reading in readings)
-    if failed == len(readings):
-        return "not read"
-    found = "no finding" if not findings else f"{findings} finding{'s' if findings > 1 else ''}"
-    return f"{found}, {failed} of {len(readings)} images not read" if failed else found
-
-
 def _series_description(readings: Sequence[ImageReading], algorithm: ModelIdentity) -> str:
     """What a viewer's series list shows: the outcome, since some show nothing else of a report."""
     prefix = "DEMONSTRATION " if algorithm.demonstration else ""
-    return f"{prefix}AI: {_outcome(readings)}"[:64]
+    return f"{prefix}AI: {outcome(readings)}"[:64]
 
 
 def _write_times(report: Dataset, local: datetime) -> None:

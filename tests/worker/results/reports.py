@@ -26,7 +26,6 @@ class Group:
         points: Corners of the region, (column, row).
         images: SOP Instance UIDs that the group or its region refers to.
         certainty: Percent.
-        summary: Code value of the findings summary.
         comment: Text for people.
     """
 
@@ -38,8 +37,30 @@ class Group:
     points: list[tuple[float, float]] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     certainty: float | None = None
-    summary: str | None = None
     comment: str = ""
+
+
+@dataclass
+class Evaluation:
+    """One coded statement of Qualitative Evaluations.
+
+    Attributes:
+        name: Code value of what is stated: 121071 a finding, 111017 the findings summary.
+        value: (code value, scheme) stated.
+        site: (code value, scheme) of the site.
+        algorithm: Name and version of the algorithm.
+        certainty: Percent.
+        comment: Text for people.
+        images: SOP Instance UIDs it was inferred from.
+    """
+
+    name: str
+    value: tuple[str, str]
+    site: tuple[str, str] | None = None
+    algorithm: tuple[str, str] = ("", "")
+    certainty: float | None = None
+    comment: str = ""
+    images: list[str] = field(default_factory=list)
 
 
 class Report:
@@ -58,8 +79,8 @@ class Report:
     @property
     def groups(self) -> list[Group]:
         """Every measurement group, in the report's order."""
-        container = next(item for item in children(self.root) if name(item) == "126010")
-        return [_group(item) for item in children(container) if name(item) == "125007"]
+        containers = [item for item in children(self.root) if name(item) == "126010"]
+        return [_group(item) for found in containers for item in children(found) if name(item) == "125007"]
 
     @property
     def boxes(self) -> list[Group]:
@@ -67,9 +88,20 @@ class Report:
         return [group for group in self.groups if group.points]
 
     @property
+    def evaluations(self) -> list[Evaluation]:
+        """The coded statements about whole images, that is, those inferred from an image."""
+        coded = [_evaluation(item) for item in self._evaluations() if "0040A168" in item]
+        return [evaluation for evaluation in coded if evaluation.images]
+
+    @property
     def summary(self) -> str:
         """Code value of the whole report's findings summary."""
         return next(code(item)[0] for item in self._evaluations() if name(item) == "111017")
+
+    @property
+    def title(self) -> str:
+        """Code value of the document's title."""
+        return name(self.root)
 
     @property
     def statements(self) -> list[str]:
@@ -115,7 +147,6 @@ def code(item: Item, tag: str = "0040A168") -> tuple[str, str]:
 
 def _group(container: Item) -> Group:
     group = Group()
-    algorithm = {}
     for item in children(container):
         match name(item):
             case "112040":
@@ -126,23 +157,43 @@ def _group(container: Item) -> Group:
                 group.finding = code(item)
             case "363698007":
                 group.site = code(item)
-            case "111001" | "111003":
-                algorithm[name(item)] = item["0040A160"]["Value"][0]
             case "111030":
                 data = item["00700022"]["Value"]
                 assert item["00700023"]["Value"] == ["POLYLINE"]
                 group.points = list(zip(data[0::2], data[1::2], strict=True))
             case "111012":
-                measured = item["0040A300"]["Value"][0]
-                assert code(measured, "004008EA") == ("%", "UCUM")
-                group.certainty = float(measured["0040A30A"]["Value"][0])
-            case "111017":
-                group.summary = code(item)[0]
+                group.certainty = _percent(item)
             case "121106":
                 group.comment = item["0040A160"]["Value"][0]
-    group.algorithm = (algorithm.get("111001", ""), algorithm.get("111003", ""))
+    group.algorithm = _algorithm(container)
     group.images = list(_references(container))
     return group
+
+
+def _evaluation(item: Item) -> Evaluation:
+    evaluation = Evaluation(
+        name(item), code(item), algorithm=_algorithm(item), images=list(_references(item))
+    )
+    for child in children(item):
+        match name(child):
+            case "363698007":
+                evaluation.site = code(child)
+            case "111012":
+                evaluation.certainty = _percent(child)
+            case "121106":
+                evaluation.comment = child["0040A160"]["Value"][0]
+    return evaluation
+
+
+def _algorithm(item: Item) -> tuple[str, str]:
+    texts = {name(child): child["0040A160"]["Value"][0] for child in children(item) if "0040A160" in child}
+    return texts.get("111001", ""), texts.get("111003", "")
+
+
+def _percent(item: Item) -> float:
+    measured = item["0040A300"]["Value"][0]
+    assert code(measured, "004008EA") == ("%", "UCUM")
+    return float(measured["0040A30A"]["Value"][0])
 
 
 def _references(item: Item) -> Iterator[str]:

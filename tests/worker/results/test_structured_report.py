@@ -115,21 +115,36 @@ def test_findings_become_regions_with_their_certainty(written: Any) -> None:
         ("", 91.2),
         ("Cardiomegaly 0.50", None),
         ("", 50.0),
-        ("Pneumonia 0.40", 40.0),
     ]
-    nodule, certainty, heart, _, pneumonia = read.groups
+    nodule, certainty, heart, _ = read.groups
     assert nodule.points == [(3.25, 4.5), (20, 4.5), (20, 30), (3.25, 30), (3.25, 4.5)]
     assert nodule.tracking_identifier == "Cornerstone3DTools@^0.1.0:RectangleROI:Nodule/Mass 1"
     assert certainty.tracking_uid == nodule.tracking_uid
-    assert len({nodule.tracking_uid, heart.tracking_uid, pneumonia.tracking_uid}) == 3
+    assert nodule.tracking_uid != heart.tracking_uid
     assert (nodule.finding, nodule.site) == (("4147007", "SCT"), ("39607008", "SCT"))
-    assert (pneumonia.finding, pneumonia.points) == (("233604007", "SCT"), [])
     for group in read.groups:
         assert group.images == [image.SOPInstanceUID]
         assert group.algorithm == ("litegpt-test", "1.2")
-    assert read.summary == "111242"
+    assert (read.title, read.summary) == ("126000", "111242")
     assert read.library == read.evidence == [image.SOPInstanceUID]
     assert read.value("0008103E") == "AI: 3 findings"
+
+
+def test_a_diagnosis_is_a_statement_about_the_image(written: Any) -> None:
+    image = header()
+    read = written([ImageReading(image, THREE)])
+    (pneumonia,) = read.evaluations
+    assert (pneumonia.name, pneumonia.value) == ("121071", ("233604007", "SCT"))
+    assert pneumonia.site == ("39607008", "SCT")
+    assert (pneumonia.certainty, pneumonia.comment) == (40.0, "Pneumonia 0.40")
+    assert (pneumonia.images, pneumonia.algorithm) == ([image.SOPInstanceUID], ("litegpt-test", "1.2"))
+    assert any("Nodule/Mass 0.91, Cardiomegaly 0.50, Pneumonia 0.40" in text for text in read.statements)
+
+
+def test_every_tracking_identifier_belongs_to_a_region(written: Any) -> None:
+    # OHIF shows an error instead of all boxes where a group's does not
+    read = written([ImageReading(header(), (*THREE, Finding("COPD", 0.2)))])
+    assert {group.tracking_uid for group in read.groups} == {group.tracking_uid for group in read.boxes}
 
 
 def test_the_document_says_what_it_is(written: Any) -> None:
@@ -160,10 +175,16 @@ def code_value(item: Any) -> str:
 @pytest.mark.parametrize("label", LABELS)
 def test_every_label_is_coded(written: Any, label: str) -> None:
     box = Box(1, 2, 30, 40) if label in LOCAL_LABELS else None
-    first = written([ImageReading(header(), (Finding(label, 0.5, box),))]).groups[0]
+    read = written([ImageReading(header(), (Finding(label, 0.5, box),))])
     codes = LABEL_CODES[label]
-    expected = codes.finding and (codes.finding.value, codes.finding.scheme_designator)
-    assert (first.finding, first.site) == (expected, (codes.site.value, codes.site.scheme_designator))
+    finding = codes.finding and (codes.finding.value, codes.finding.scheme_designator)
+    if box:
+        first = read.groups[0]
+        assert first.finding == finding
+    else:
+        (first,) = read.evaluations
+        assert first.value == (finding or ("111241", "DCM"))
+    assert first.site == (codes.site.value, codes.site.scheme_designator)
     assert first.comment == f"{label} 0.50"
 
 
@@ -179,21 +200,23 @@ def test_the_table_of_codes_has_every_label_once() -> None:
 
 def test_no_finding_is_a_statement_and_not_normal(written: Any) -> None:
     said = written([ImageReading(header(), (Finding(NO_FINDING, 0.93),))])
-    (group,) = said.groups
-    assert (group.summary, group.certainty, group.comment) == ("111241", 93.0, "No finding 0.93")
-    assert group.finding is None
+    (statement,) = said.evaluations
+    assert (statement.name, statement.value) == ("111017", ("111241", "DCM"))
+    assert (statement.certainty, statement.comment) == (93.0, "No finding 0.93")
+    assert said.groups == []
+    assert said.title == "18748-4"  # under the title of a measurement report OHIF shows an error
     assert (said.summary, said.value("0008103E")) == ("111241", "AI: no finding")
     silent = written([ImageReading(header())])
-    (group,) = silent.groups
-    assert (group.summary, group.certainty, group.comment) == ("111241", None, "No finding")
+    (statement,) = silent.evaluations
+    assert (statement.value[0], statement.certainty, statement.comment) == ("111241", None, "No finding")
     assert "17621005" not in str(said.root)  # SNOMED CT "Normal"
 
 
 def test_no_finding_beside_findings_is_told_but_not_coded(written: Any) -> None:
     read = written([ImageReading(header(), (*THREE, Finding(NO_FINDING, 0.2)))])
-    assert [group.summary for group in read.groups] == [None] * 5
+    assert [evaluation.name for evaluation in read.evaluations] == ["121071"]
     assert read.summary == "111242"
-    assert any('also answered "No finding" (0.20)' in statement for statement in read.statements)
+    assert any('also answered "No finding 0.20"' in statement for statement in read.statements)
 
 
 def test_two_images_of_one_study(written: Any) -> None:
@@ -235,7 +258,7 @@ def test_an_image_that_was_not_read_is_named_with_its_reason(
 def test_a_study_of_which_nothing_could_be_read(written: Any) -> None:
     read = written([ImageReading(header(), not_read="the pixel data is truncated")])
     assert read.summary == "111245"
-    assert [group.summary for group in read.groups] == ["111245"]
+    assert (read.groups, read.evaluations, read.library) == ([], [], [])
     assert read.value("0008103E") == "AI: not read"
 
 
@@ -438,7 +461,13 @@ def test_highdicom_reads_back_what_went_in(tmp_path: Path) -> None:
     content = srread(path).content
     planar = content.get_planar_roi_measurement_groups()
     assert [group.finding_type.meaning for group in planar] == ["Mass", "Cardiomegaly"]
-    assert len(content.get_image_measurement_groups()) == 3
+    assert [group.get_measurements()[0].value for group in content.get_image_measurement_groups()] == [
+        91.2,
+        50,
+    ]
+    nothing = tmp_path / "nothing.dcm"
+    nothing.write_bytes(report([ImageReading(header())]))
+    assert srread(nothing).content.get_planar_roi_measurement_groups() == []
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")  # one of them gives an age of "81"
@@ -451,5 +480,5 @@ def test_real_radiographs(written: Any) -> None:
         )
         diagnoses = tuple(Finding(label, 0.25) for label in DIAGNOSES[:-1])
         read = written([ImageReading(image, findings + diagnoses)], model=PHANTOM)
-        assert len(read.boxes) == 22
+        assert (len(read.boxes), len(read.evaluations)) == (22, 5)
         assert read.value("0020000D") == image.StudyInstanceUID
