@@ -24,8 +24,8 @@ def results_table(studies: Sequence[DemoStudy]) -> Table:
     """A line for each image: findings with scores and boxes in pixels, and how long the report took."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("image", overflow="fold")
-    table.add_column(escape("label, score, box [left top right bottom] in pixels"), overflow="fold")
-    table.add_column("report after", justify="right", overflow="fold")
+    table.add_column(escape("label, score, box in pixels [left top right bottom]"), no_wrap=True)
+    table.add_column("report", justify="right", no_wrap=True)
     for study in studies:
         for sent in study.sent:
             table.add_row(sent.image.path.name, escape(_what_was_said(study, sent)), _when(study, sent))

@@ -1,0 +1,199 @@
+"""Studies through the real model: what can be read is read, and nothing brings the rest down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom import Dataset
+from pydicom.uid import JPEGLSLossless
+
+from litegpt.findings import Reading
+from litegpt.phantoms import phantom_files
+from litegpt.radiograph import Radiograph
+from service.errors import OutOfResources
+from service.records.overview import StudyView
+from tests.images import make_radiograph
+from tests.worker.conftest import SmallNode
+from worker.analysis import Analyst
+
+
+def _analyst(node: SmallNode) -> Analyst:
+    return Analyst(node.settings, node.records, node.archive, node.bell)
+
+
+def _undecodable(**attributes: Any) -> Dataset:
+    """A radiograph whose compressed pixel data are noise in a proper wrapping."""
+    dataset = make_radiograph(transfer_syntax=JPEGLSLossless, **attributes)
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7 no image at all " * 4])
+    return dataset
+
+
+def _reports(node: SmallNode, view: StudyView) -> list[Dataset]:
+    return [pydicom.dcmread(node.archive.absolute(delivery.path)) for delivery in view.deliveries]
+
+
+def test_a_study_is_read_reported_and_due_for_delivery(node: SmallNode) -> None:
+    phantom = pydicom.dcmread(phantom_files()[0])
+    node.take(phantom)
+    _analyst(node).drain()
+    view = node.show(phantom.StudyInstanceUID)
+    assert (view.analysis_state, view.outcome, view.attempt) == ("done", "delivering", 1)
+    assert view.images[0].findings
+    (report,) = _reports(node, view)
+    assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
+    assert report.StudyInstanceUID == phantom.StudyInstanceUID
+    assert report.PatientID == phantom.PatientID
+    for finding in view.images[0].findings:
+        if finding.box:
+            x_min, y_min, x_max, y_max = finding.box
+            assert 0 <= x_min < x_max <= phantom.Columns
+            assert 0 <= y_min < y_max <= phantom.Rows
+
+
+def test_an_image_that_cannot_be_decoded_is_named_and_the_other_is_read(node: SmallNode) -> None:
+    good = make_radiograph(rows=256, columns=200)
+    bad = _undecodable(study_uid=good.StudyInstanceUID)
+    node.take(good, bad)
+    _analyst(node).drain()
+    view = node.show(good.StudyInstanceUID)
+    assert view.analysis_state == "done"
+    by_uid = {image.sop_instance_uid: image for image in view.images}
+    assert by_uid[good.SOPInstanceUID].findings and not by_uid[good.SOPInstanceUID].not_read
+    assert by_uid[bad.SOPInstanceUID].not_read and not by_uid[bad.SOPInstanceUID].findings
+    texts = [element.value for element in _reports(node, view)[0].iterall() if element.keyword == "TextValue"]
+    assert any(text.startswith(f"Image {bad.SOPInstanceUID} was not read: ") for text in texts)
+
+
+def test_a_study_without_a_readable_image_is_quarantined_at_once(node: SmallNode) -> None:
+    bad = _undecodable()
+    node.take(bad, make_radiograph(rows=64, columns=64))
+    _analyst(node).drain()
+    view = node.show(bad.StudyInstanceUID)
+    assert (view.analysis_state, view.attempt) == ("failed", 1)
+    assert view.error
+    assert not view.deliveries
+
+
+def test_the_newest_header_names_the_patient(node: SmallNode) -> None:
+    image = make_radiograph(PatientName="Before^Merge", PatientID="OLD")
+    corrected = make_radiograph(
+        study_uid=image.StudyInstanceUID,
+        series_uid=image.SeriesInstanceUID,
+        sop_instance_uid=image.SOPInstanceUID,
+        PatientName="After^Merge",
+        PatientID="NEW",
+    )
+    node.take(image, corrected)
+    _analyst(node).drain()
+    (report,) = _reports(node, node.show(image.StudyInstanceUID))
+    assert (report.PatientName, report.PatientID) == ("After^Merge", "NEW")
+
+
+def test_a_late_image_makes_a_report_that_names_the_one_delivered_before(node: SmallNode) -> None:
+    from service.records import deliveries
+    from tests.service.test_work import MINUTE
+
+    first = make_radiograph()
+    node.take(first)
+    _analyst(node).drain()
+    (claim,) = deliveries.claim(node.records, node.settings.destinations[0], limit=9, lease=MINUTE)
+    deliveries.sent(node.records, claim)
+    node.take(make_radiograph(study_uid=first.StudyInstanceUID))
+    _analyst(node).drain()
+    (report,) = _reports(node, node.show(first.StudyInstanceUID))
+    (study,) = report.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence] == [
+        claim.sop_instance_uid
+    ]
+    assert report.SOPInstanceUID != claim.sop_instance_uid
+
+
+class _Explosive:
+    """A model that fails on any batch with an image of ``rows`` rows, as one out of memory would."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.batches: list[int] = []
+
+    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+        self.batches.append(len(radiographs))
+        if any(radiograph.pixels.shape[0] == self.rows for radiograph in radiographs):
+            raise RuntimeError("out of memory")
+        return [Reading(()) for _ in radiographs]
+
+
+def test_what_brings_a_batch_down_fails_alone(node: SmallNode) -> None:
+    good = [make_radiograph(rows=64) for _ in range(3)]
+    bad = make_radiograph(rows=65)
+    node.take(*good[:2], bad, good[2])
+    analyst = _analyst(node)
+    engine = _Explosive(rows=65)
+    analyst.__dict__["_engine"] = engine
+    analyst.drain()
+    assert [node.show(image.StudyInstanceUID).analysis_state for image in good] == ["done"] * 3
+    view = node.show(bad.StudyInstanceUID)
+    assert (view.analysis_state, view.attempt) == ("failed", node.settings.maximum_attempts)
+    assert view.error == "RuntimeError: out of memory"
+    assert engine.batches == [4, 1, 1, 1, 1, 1, 1]
+
+
+def test_an_archive_that_will_not_take_the_report_is_tried_again(node: SmallNode) -> None:
+    image = make_radiograph()
+    node.take(image)
+    results = node.archive.root / "results"
+    results.rmdir()
+    results.touch()
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst.drain()
+    view = node.show(image.StudyInstanceUID)
+    assert (view.analysis_state, view.attempt) == ("failed", 3)
+    assert view.error.startswith("the archive: ")
+
+
+def test_a_broker_that_is_away_does_not_undo_the_analysis(node: SmallNode, tmp_path: Path) -> None:
+    image = make_radiograph()
+    node.take(image)
+
+    class Broken:
+        def ring(self, queue: str) -> None:
+            raise OutOfResources("no broker")
+
+    analyst = Analyst(node.settings, node.records, node.archive, Broken())  # type: ignore[arg-type]
+    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst.drain()
+    assert node.show(image.StudyInstanceUID).outcome == "delivering"
+
+
+@pytest.mark.parametrize("lease_seconds", [0.3])
+def test_a_long_analysis_keeps_its_lease(tmp_path: Path, lease_seconds: float) -> None:
+    import time
+
+    from service.records import analyses
+    from tests.worker.conftest import small_node
+
+    node = small_node(tmp_path / "node", analysis_lease_seconds=lease_seconds)
+    image = make_radiograph()
+    node.take(image)
+    others: list[int] = []
+
+    class Slow(_Explosive):
+        def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+            deadline = time.monotonic() + 4 * lease_seconds
+            while time.monotonic() < deadline:
+                with node.records.reading() as session:
+                    others.append(analyses.count_due(session))
+                time.sleep(0.02)
+            return super().read(radiographs)
+
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = Slow(rows=0)
+    analyst.drain()
+    assert set(others) == {0}
+    assert node.show(image.StudyInstanceUID).analysis_state == "done"
+    node.records.close()

@@ -1,0 +1,116 @@
+"""Results reach a real storescp once; what a peer answers decides what happens next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from service.errors import TryAgain
+from tests.images import CR, make_radiograph
+from tests.peers.dcmtk import storescp
+from tests.ports import free_port
+from tests.service.test_sender import _peer as peer
+from tests.worker.conftest import SmallNode, small_node
+from tests.worker.test_analysis import _Explosive
+from worker.analysis import Analyst
+from worker.delivery import Courier
+
+SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+def _analysed(
+    folder: Path, *destinations: str, count: int = 1, **settings: object
+) -> tuple[SmallNode, list[str]]:
+    node = small_node(folder, destinations=list(destinations), **settings)
+    images = [make_radiograph() for _ in range(count)]
+    node.take(*images)
+    analyst = Analyst(node.settings, node.records, node.archive, node.bell)
+    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst.drain()
+    return node, [str(image.StudyInstanceUID) for image in images]
+
+
+def _courier(node: SmallNode) -> Courier:
+    return Courier(node.settings, node.records, node.archive)
+
+
+def test_every_result_arrives_once_and_byte_for_byte(tmp_path: Path) -> None:
+    with storescp(tmp_path / "pacs", ae_title="PACS") as pacs:
+        node, studies = _analysed(tmp_path / "node", pacs.destination, count=7, delivery_batch_size=3)
+        _courier(node).drain()
+        _courier(node).drain()
+        received = {str(dataset.StudyInstanceUID): dataset for dataset in pacs.datasets()}
+        assert len(pacs.files()) == 7
+    assert set(received) == set(studies)
+    for study in studies:
+        view = node.show(study)
+        assert (view.outcome, view.deliveries[0].attempt) == ("delivered", 1)
+        kept = pydicom.dcmread(node.archive.absolute(view.deliveries[0].path))
+        assert kept == received[study]
+    node.records.close()
+
+
+# pynetdicom 3.0.4 leaves the socket of a failed connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_destination_that_was_away_gets_the_same_bytes_later(tmp_path: Path) -> None:
+    port = free_port()
+    node, (study,) = _analysed(
+        tmp_path / "node", f"PACS@127.0.0.1:{port}", retry_first_seconds=3600, retry_maximum_seconds=3600
+    )
+    _courier(node).drain()
+    view = node.show(study)
+    assert (view.outcome, view.deliveries[0].attempt) == ("delivering", 1)
+    assert "does not answer" in view.deliveries[0].error
+    with node.records.writing() as session:
+        session.connection().exec_driver_sql("UPDATE delivery SET not_before = '2020-01-01 00:00:00.000000'")
+    with storescp(tmp_path / "pacs", ae_title="PACS", port=port) as pacs:
+        _courier(node).drain()
+        assert len(pacs.files()) == 1
+    assert node.show(study).outcome == "delivered"
+    node.records.close()
+
+
+def test_a_refusal_is_final_and_the_other_destination_is_served(tmp_path: Path) -> None:
+    with storescp(tmp_path / "pacs", ae_title="PACS") as pacs, peer(0xC000, sop_class=SR) as refusing:
+        node, (study,) = _analysed(tmp_path / "node", str(refusing), pacs.destination)
+        _courier(node).drain()
+        _courier(node).drain()
+    states = {delivery.destination: delivery for delivery in node.show(study).deliveries}
+    assert states[str(refusing)].state == "refused"
+    assert states[str(refusing)].attempt == 1
+    assert "C000" in states[str(refusing)].error
+    assert states[pacs.destination].state == "sent"
+    node.records.close()
+
+
+def test_a_destination_that_takes_no_reports_has_refused(tmp_path: Path) -> None:
+    with peer(sop_class=CR) as images_only:
+        node, (study,) = _analysed(tmp_path / "node", str(images_only))
+        _courier(node).drain()
+    (delivery,) = node.show(study).deliveries
+    assert (delivery.state, delivery.attempt) == ("refused", 1)
+    assert "takes none of the objects" in delivery.error
+    node.records.close()
+
+
+def test_a_lost_reply_is_a_second_send_of_the_same_object(tmp_path: Path) -> None:
+    with peer(0xFFFF, 0x0000, sop_class=SR) as forgetful:
+        node, (study,) = _analysed(tmp_path / "node", str(forgetful))
+        _courier(node).drain()
+    (delivery,) = node.show(study).deliveries
+    assert (delivery.state, delivery.attempt) == ("sent", 2)
+    node.records.close()
+
+
+def test_records_that_are_away_leave_the_delivery_due(tmp_path: Path) -> None:
+    node, (study,) = _analysed(tmp_path / "node", "PACS@127.0.0.1:1")
+    with node.records.writing() as session:
+        session.connection().exec_driver_sql("ALTER TABLE delivery RENAME TO elsewhere")
+    with pytest.raises(TryAgain):
+        _courier(node).drain()
+    with node.records.writing() as session:
+        session.connection().exec_driver_sql("ALTER TABLE elsewhere RENAME TO delivery")
+    assert node.show(study).outcome == "delivering"
+    node.records.close()
