@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,6 +82,11 @@ def node_up(folder: Path, *, ready_seconds: float = 60, **settings: str) -> Iter
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {"dicom_port": "0", **QUICK, **settings}
     environment = {PREFIX + name.upper(): value for name, value in chosen.items()}
+    if "database_url" in chosen:
+        # `up` migrates by itself only the database that is its own.
+        subprocess.run(
+            [BIN / "litegpt-node", "migrate"], env={**os.environ, **environment}, cwd=folder, check=True
+        )
     command = [BIN / "litegpt-node", "up", "--data-dir", data_dir]
     with running(
         command, log=folder / "node.log", environment=environment, folder=folder, stop_timeout_seconds=40

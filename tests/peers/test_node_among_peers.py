@@ -84,15 +84,16 @@ def test_dcmsend_on_one_association(hospital: Hospital) -> None:
     assert [(one.path.name, one.status) for one in sent] == [(file.name, 0) for file in files]
     for report in hospital.check_delivered(files):
         assert dciodvfy(report) == []
-        assert "Imaging Measurement Report" in dsrdump(report)
+        assert "Comprehensive 3D SR Document" in dsrdump(report)
 
 
 def test_dcmsend_several_at_once(hospital: Hospital, tmp_path: Path) -> None:
-    batches = [as_new_studies(sample_files(), tmp_path / str(number)) for number in range(SENDERS_AT_ONCE)]
+    files = as_new_studies(sample_files(), tmp_path)
+    batches = [files[first::SENDERS_AT_ONCE] for first in range(SENDERS_AT_ONCE)]
     with ThreadPoolExecutor(SENDERS_AT_ONCE) as senders:
         reports = list(senders.map(lambda batch: dcmsend(hospital.node.port, *batch), batches))
     assert {one.status for report in reports for one in report} == {0}
-    hospital.check_delivered([file for batch in batches for file in batch])
+    hospital.check_delivered(files)
 
 
 def test_storescu_one_per_file(hospital: Hospital, tmp_path: Path) -> None:
