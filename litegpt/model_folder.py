@@ -203,7 +203,10 @@ def load_model(
     vocabulary = cast(Any, network.language_model).config.vocab_size
     if len(tokenizer) > vocabulary:
         raise ModelError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary}")
-    network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    network.to(device).eval().requires_grad_(False)
+    # Parameters only: the rotary embedding's frequencies are a buffer that has to stay float32.
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(dtype)
     return LoadedModel(config, network, tokenizer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from litegpt.engine import Engine, Generated
 from litegpt.errors import ModelError
 from litegpt.findings import Reading
 from litegpt.phantoms import phantom_files
-from litegpt.prompts import IDENTIFY, VQA
+from litegpt.model_folder import load_model
+from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.radiograph import Radiograph, read_radiograph
 from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS
 from tests.litegpt.tiny_models import save_tiny_model
@@ -166,3 +168,31 @@ def test_the_probability_of_a_text_is_the_product_over_its_tokens() -> None:
     assert generated.probability(1, 4) == 0.25
     assert generated.probability(4, 5) == 0.25
     assert generated.probability(0, 5) == pytest.approx(0.5 * 0.5 * 0.9 * 0.25)
+
+
+def test_scores_are_the_probabilities_of_teacher_forcing(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    """P(label | all before) = P(text up to the label's end) / P(text up to the end of what went before)."""
+    loaded = load_model("phantom")
+    (reading,) = shipped.read(radiographs[:1])
+    image = loaded.model.image_embeddings(loaded.config.preprocessing(radiographs[:1]))
+
+    def log_probability(tag: str, text: str) -> float:
+        ids = torch.tensor([loaded.tokenizer.encode(text, add_special_tokens=False)])
+        prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag])
+        logits = loaded.model.answer_logits(image, prompt, ids)
+        return float(logits.log_softmax(dim=-1).gather(-1, ids[..., None]).sum())
+
+    expected: dict[str, list[float]] = {}
+    for tag, read in ((IDENTIFY, read_findings), (VQA, read_diagnoses)):
+        text = reading.answers[tag]
+        for label in read(text).labels:
+            ratio = log_probability(tag, text[: label.end]) - log_probability(tag, text[: label.start])
+            expected.setdefault(label.label, []).append(math.exp(ratio))
+    found: dict[str, list[float]] = {}
+    for finding in reading.findings:
+        found.setdefault(finding.label, []).append(finding.score)
+    assert found.keys() == expected.keys()
+    for name, scores in found.items():
+        assert sorted(scores) == pytest.approx(sorted(expected[name]), abs=1e-4)

@@ -65,6 +65,13 @@ def test_the_adapter_is_the_paper_s(folder: Path) -> None:
     assert adapter["base_model_name_or_path"] is None
 
 
+def test_half_precision_leaves_the_rotary_frequencies_alone(folder: Path) -> None:
+    half, full = load_model(folder, dtype=torch.bfloat16), load_model(folder)
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
+    frequencies = [cast(Any, one.model.language_model).model.rotary_emb.inv_freq for one in (half, full)]
+    torch.testing.assert_close(frequencies[0], frequencies[1], atol=0, rtol=0)
+
+
 def test_the_identity_can_be_read_alone(folder: Path) -> None:
     assert read_identity(folder) == ModelIdentity("tiny", "1", demonstration=True)
 
