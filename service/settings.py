@@ -127,6 +127,11 @@ class Settings(BaseSettings):
     time_zone: str = Field("UTC", description="The hospital's IANA time zone, written into results")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
+    @field_validator("database_url", "broker_url", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("ae_title", mode="after")
     @classmethod
     def _check_ae_title(cls, value: str) -> str:
@@ -188,16 +193,10 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.data_dir / 'node.sqlite').absolute()}"
 
     def as_environment(self) -> dict[str, str]:
-        """The same settings as ``LITEGPT_…`` variables, for processes that the node starts."""
-        environment = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if value is None:
-                continue
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            environment[PREFIX + name.upper()] = text
-        environment["LITEGPT_DATA_DIR"] = str(self.data_dir.absolute())
-        return environment
+        """All of the settings as ``LITEGPT_…`` variables: a process that gets them needs no other source."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values["data_dir"] = self.data_dir.absolute()
+        return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
@@ -234,6 +233,37 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(f"{toml_file}: {error}") from None
     except ValidationError as error:
         raise SettingsError(_first_complaint(error)) from None
+
+
+def settings_without_sources(**values: Any) -> Settings:
+    """Settings of these values and the defaults alone, whatever the environment or a file says.
+
+    Raises:
+        SettingsError: If a value is wrong.
+    """
+
+    class Isolated(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    try:
+        return Isolated(**values)
+    except ValidationError as error:
+        raise SettingsError(_first_complaint(error)) from None
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _refuse_unknown_variables() -> None:

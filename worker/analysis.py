@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from math import inf
 
 from litegpt.engine import Engine
 from litegpt.errors import RadiographError
@@ -43,19 +45,27 @@ class Analyst:
     def _engine(self) -> Engine:
         return Engine.load(self._settings.model)
 
-    def drain(self) -> None:
-        """Analyses until nothing is due.
+    def drain(self, seconds: float = inf) -> bool:
+        """Analyses until nothing is due, or until the batch in hand when ``seconds`` are over.
+
+        Returns:
+            Whether nothing is due any more.
 
         Raises:
             OutOfResources: If the records are away; what was claimed is due again when its lease ends.
         """
-        while claims := self._claim():
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            claims = self._claim()
+            if not claims:
+                return True
             with self._kept(claims):
                 # What has been tried before is read alone: it may be what brought its batch down.
                 fresh = [claim for claim in claims if claim.attempt == 1]
                 for batch in [fresh, *([claim] for claim in claims if claim.attempt > 1)]:
                     self._read(batch)
             self._ring_for_deliveries()
+        return False
 
     def _claim(self) -> list[Claim]:
         return analyses.claim(

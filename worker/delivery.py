@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from math import inf
 
 from service.archive import Archive
 from service.errors import LeaseLost, PeerRefused, PeerUnavailable
@@ -30,15 +31,23 @@ class Courier:
         self._sender = Sender(settings)
         self._retry = Retry.of(settings)
 
-    def drain(self) -> None:
-        """Sends until nothing is due.
+    def drain(self, seconds: float = inf) -> bool:
+        """Sends until nothing is due, or until the round in hand when ``seconds`` are over.
+
+        Returns:
+            Whether nothing is due any more.
 
         Raises:
             OutOfResources: If the records are away; what was claimed is due again when its lease ends.
         """
-        while destinations := deliveries.destinations_due(self._records):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            destinations = deliveries.destinations_due(self._records)
+            if not destinations:
+                return True
             for destination in destinations:
                 self._serve(destination)
+        return False
 
     def _serve(self, destination: Destination) -> None:
         lease_seconds = self._settings.delivery_lease_seconds

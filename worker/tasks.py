@@ -1,4 +1,4 @@
-"""The two tasks. Each answers a bell: it works until nothing is due, and a second bell finds nothing to do.
+"""The two tasks. Each answers a bell: it works on what is due, and a second bell may find nothing to do.
 
 What a task needs is made on first use, in the process that runs it: never in Celery's parent, where a
 database connection or a GPU would not survive the fork.
@@ -7,8 +7,9 @@ database connection or a GPU would not survive the fork.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from celery import Task
 
@@ -21,6 +22,9 @@ from worker.app import app
 from worker.delivery import Courier
 
 log = logging.getLogger(__name__)
+
+WORK_SECONDS: Final = 5.0
+"""After this a task ends with the batch in hand; Celery stops a worker between tasks."""
 
 
 class NodeTask(Task):  # type: ignore[misc]
@@ -76,18 +80,20 @@ class DeliveryTask(NodeTask):
 @app.task(bind=True, base=AnalysisTask, name=queue.TASKS[queue.ANALYSIS])  # type: ignore[untyped-decorator]
 def analyse(task: AnalysisTask) -> None:
     """Analyses whatever is due."""
-    _until_nothing_is_due(task, task.analyst.drain)
+    _answer(task, queue.ANALYSIS, task.analyst.drain)
 
 
 @app.task(bind=True, base=DeliveryTask, name=queue.TASKS[queue.DELIVERY])  # type: ignore[untyped-decorator]
 def deliver(task: DeliveryTask) -> None:
     """Delivers whatever is due."""
-    _until_nothing_is_due(task, task.courier.drain)
+    _answer(task, queue.DELIVERY, task.courier.drain)
 
 
-def _until_nothing_is_due(task: NodeTask, drain: Any) -> None:
+def _answer(task: NodeTask, queue_name: str, drain: Callable[[float], bool]) -> None:
+    """Works for a while, and rings again where work is left: so a worker that is asked to stop soon does."""
     try:
-        drain()
+        if not drain(WORK_SECONDS):
+            task.bell.ring(queue_name)
     except TryAgain as error:
         log.warning("%s put off: %s", task.name, error)
     except Exception:  # the task's edge: what was claimed comes back when its lease ends

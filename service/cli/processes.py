@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from service.cli.options import (
     QuietSeconds,
     settings_of_process,
 )
-from service.errors import NodeError
+from service.errors import NodeError, PeerRefused
 from service.records.database import Records
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
@@ -109,7 +110,9 @@ def health(
         raise NodeError("no sweeper has been round lately")
     if part is Part.LISTENER:
         ours = Destination(ae_title=settings.ae_title, host="127.0.0.1", port=settings.dicom_port)
-        Sender(settings).echo(ours)
+        # A listener that lets only listed callers in refuses us, and is well.
+        with suppress(PeerRefused):
+            Sender(settings).echo(ours)
 
 
 def _require_records(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from service.errors import NodeError
 from service.records import overview
 from service.records.database import Records
 from service.records.overview import StudyView
-from service.settings import Destination, Settings, load_settings
+from service.settings import Destination, Settings, settings_without_sources
 from service.supervisor import STOP_SECONDS, running_port
 from worker.demo.modality import OutgoingImage, SentImage, push
 from worker.demo.pacs import DemoPACS
@@ -63,7 +63,7 @@ def demonstrate(
         NodeError: If the node does not start, or nothing moves any more.
     """
     with DemoPACS(folder / "pacs") as pacs:
-        settings = load_settings(
+        settings = settings_without_sources(
             data_dir=folder / "node",
             dicom_port=0,
             dicom_host="127.0.0.1",
@@ -86,11 +86,10 @@ def _as_modality(settings: Settings) -> Settings:
 
 @contextmanager
 def _node(settings: Settings, log: Path) -> Iterator[Destination]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LITEGPT_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.cli.main", "up"],
-            env=environment | settings.as_environment(),
+            env=os.environ | settings.as_environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
