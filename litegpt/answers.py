@@ -149,11 +149,8 @@ def read_diagnoses(text: str) -> ReadAnswer:
 
 
 def _after_prefix(text: str, prefix: str) -> int:
-    at = text.casefold().find(prefix.strip().casefold())
-    if at < 0:
-        return 0
-    end = at + len(prefix.strip())
-    return end + (1 if text[end : end + 1] == " " else 0)
+    match = re.search(re.escape(prefix.strip()), text, re.IGNORECASE)
+    return match.end() if match else 0
 
 
 def _tidy_box(match: re.Match[str]) -> GridBox | None:

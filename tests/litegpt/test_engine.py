@@ -15,8 +15,8 @@ from litegpt.boxes import Box
 from litegpt.engine import Engine, Generated
 from litegpt.errors import ModelError
 from litegpt.findings import Reading
-from litegpt.phantoms import phantom_files
 from litegpt.model_folder import load_model
+from litegpt.phantoms import phantom_files
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.radiograph import Radiograph, read_radiograph
 from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS
