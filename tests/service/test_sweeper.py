@@ -1,0 +1,95 @@
+"""The sweeper completes studies, rings for what waits, and waits for a database that is away."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from service.sweeper import BEAT_FILE, BEAT_IS_OLD_SECONDS, Sweeper, is_beating
+from tests.images import make_radiograph
+from tests.service.conftest import incoming
+from tests.waiting import wait_until
+from tests.worker.conftest import SmallNode, small_node
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> SmallNode:
+    return small_node(tmp_path / "node", sweep_interval_seconds=0.05)
+
+
+def _bells(node: SmallNode) -> int:
+    return len(list((node.settings.data_dir / "broker" / "messages").iterdir()))
+
+
+def _receive(node: SmallNode) -> str:
+    from service.eligibility import Eligibility
+    from service.records.intake import Receiver
+
+    dataset = make_radiograph()
+    receiver = Receiver(node.records, node.archive, Eligibility.of(node.settings))
+    receiver.take(incoming(node.archive, dataset))
+    return str(dataset.StudyInstanceUID)
+
+
+def test_a_round_completes_studies_and_rings_once_for_all_of_them(node: SmallNode) -> None:
+    studies = [_receive(node) for _ in range(5)]
+    sweeper = Sweeper(node.settings)
+    sweeper.sweep()
+    assert {node.show(study).outcome for study in studies} == {"queued"}
+    assert _bells(node) == 1
+    sweeper.sweep()
+    assert _bells(node) == 1
+    _receive(node)
+    sweeper.sweep()
+    assert _bells(node) == 2
+
+
+def test_while_work_waits_the_bell_rings_again(node: SmallNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.sweeper.RING_AGAIN_SECONDS", 0)
+    _receive(node)
+    sweeper = Sweeper(node.settings)
+    sweeper.sweep()
+    sweeper.sweep()
+    assert _bells(node) == 2
+
+
+def test_nothing_to_do_rings_no_bell(node: SmallNode) -> None:
+    Sweeper(node.settings).sweep()
+    assert _bells(node) == 0
+
+
+def test_a_round_leaves_a_beat(node: SmallNode) -> None:
+    assert not is_beating(node.settings.data_dir)
+    Sweeper(node.settings).sweep()
+    assert is_beating(node.settings.data_dir)
+    (node.settings.data_dir / BEAT_FILE).write_text(f"{time.time() - BEAT_IS_OLD_SECONDS - 1}\n")
+    assert not is_beating(node.settings.data_dir)
+
+
+def test_leftovers_of_broken_transfers_are_removed(node: SmallNode) -> None:
+    leftover = node.archive.incoming / "tmpabc.dcm"
+    leftover.touch()
+    os.utime(leftover, (0, 0))
+    Sweeper(node.settings).sweep()
+    assert not leftover.exists()
+
+
+def test_a_database_that_is_away_is_waited_for(node: SmallNode, caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+    sweeping = threading.Thread(target=Sweeper(node.settings).run, args=(stop,))
+    with node.records.writing() as session:
+        session.connection().exec_driver_sql("ALTER TABLE study RENAME TO elsewhere")
+    sweeping.start()
+    try:
+        wait_until(lambda: "sweep put off" in caplog.text, 20, "complaint")
+        with node.records.writing() as session:
+            session.connection().exec_driver_sql("ALTER TABLE elsewhere RENAME TO study")
+        study = _receive(node)
+        wait_until(lambda: node.show(study).outcome == "queued", 20, "completion")
+    finally:
+        stop.set()
+        sweeping.join()
