@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
@@ -213,6 +215,32 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     toml_file = _toml_file(config)
     secrets = Path(os.environ.get("LITEGPT_SECRETS_DIR", "/run/secrets"))
 
+    def sources(settings_cls: type[BaseSettings]) -> Iterator[PydanticBaseSettingsSource]:
+        yield EnvSettingsSource(settings_cls)
+        if secrets.is_dir():
+            yield SecretsSettingsSource(settings_cls, secrets)
+        if toml_file:
+            yield TomlConfigSettingsSource(settings_cls, toml_file)
+
+    try:
+        return _settings({name: value for name, value in overrides.items() if value is not None}, sources)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{toml_file}: {error}") from None
+
+
+def settings_without_sources(**values: Any) -> Settings:
+    """Settings of these values and the defaults alone, whatever the environment or a file says.
+
+    Raises:
+        SettingsError: If a value is wrong.
+    """
+    return _settings(values, lambda _: iter(()))
+
+
+def _settings(
+    values: dict[str, Any],
+    sources: Callable[[type[BaseSettings]], Iterator[PydanticBaseSettingsSource]],
+) -> Settings:
     class Sourced(Settings):
         @classmethod
         def settings_customise_sources(
@@ -223,39 +251,10 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            files = [SecretsSettingsSource(settings_cls, secrets)] if secrets.is_dir() else []
-            toml = [TomlConfigSettingsSource(settings_cls, toml_file)] if toml_file else []
-            return init_settings, env_settings, *files, *toml
+            return init_settings, *sources(settings_cls)
 
     try:
-        return Sourced(**{name: value for name, value in overrides.items() if value is not None})
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{toml_file}: {error}") from None
-    except ValidationError as error:
-        raise SettingsError(_first_complaint(error)) from None
-
-
-def settings_without_sources(**values: Any) -> Settings:
-    """Settings of these values and the defaults alone, whatever the environment or a file says.
-
-    Raises:
-        SettingsError: If a value is wrong.
-    """
-
-    class Isolated(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings,)
-
-    try:
-        return Isolated(**values)
+        return Sourced(**values)
     except ValidationError as error:
         raise SettingsError(_first_complaint(error)) from None
 
