@@ -20,9 +20,9 @@ from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.eligibility import Eligibility
+from service.received import ReceivedObject, examine, pixel_digest
 from service.records.database import Records, utc_now
 from service.records.tables import Instance, InstanceState, Study, StudyState
-from service.wire.received import ReceivedObject, examine, pixel_digest
 
 log = logging.getLogger(__name__)
 

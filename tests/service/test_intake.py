@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 from service.archive import Archive, file_digest
 from service.completion import Completion
 from service.errors import DatasetMismatch, OutOfResources
+from service.received import dataset_offset
 from service.records.database import Records
 from service.records.intake import Intake, Receiver
 from service.records.tables import Instance, Study, StudyState
 from service.settings import load_settings
-from service.wire.received import dataset_offset
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import incoming
 

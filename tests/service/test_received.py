@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from service.errors import CannotUnderstand, DatasetMismatch
-from service.wire.received import dataset_offset, examine, pixel_digest
+from service.received import dataset_offset, examine, pixel_digest
 from tests.images import make_radiograph
 from tests.presence import real_radiographs
 
