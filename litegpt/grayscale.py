@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 PERCENTILES: Final = (0.5, 99.5)
 """Of the pixels' values, the ends of the window where the image brings none."""
 
+_COUNTED_AT_ONCE: Final = 2**20
+"""Pixels; bincount copies what it counts as 64-bit integers."""
+
 _Table = NDArray[np.float64]
 
 
@@ -52,9 +55,9 @@ class StoredValues:
         if signed:
             values[2 ** (bits_stored - 1) :] -= 2**bits_stored
         counts = np.zeros(2**bits_stored, dtype=np.int64)  # (codes,)
-        for row in codes:  # by rows: bincount of a whole large image would first copy it as 64-bit integers
-            row_counts = np.bincount(row)
-            counts[: len(row_counts)] += row_counts
+        pixels = codes.ravel()  # (rows * columns,)
+        for start in range(0, pixels.size, _COUNTED_AT_ONCE):
+            counts += np.bincount(pixels[start : start + _COUNTED_AT_ONCE], minlength=len(counts))
         return cls(values, counts)
 
     def without_padding(self, dataset: Dataset) -> StoredValues:
