@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -280,10 +281,10 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     image = header()
     first = report([ImageReading(image, THREE)])
     assert report([ImageReading(image, THREE)]) == first
-    again = pydicom.dcmread(pydicom.filebase.DicomBytesIO(first))
+    again = pydicom.dcmread(BytesIO(first))
     corrected = image.copy()
     corrected.PatientName = "Test^Corrected"
-    other = pydicom.dcmread(pydicom.filebase.DicomBytesIO(report([ImageReading(corrected, THREE)])))
+    other = pydicom.dcmread(BytesIO(report([ImageReading(corrected, THREE)])))
     assert other.SOPInstanceUID != again.SOPInstanceUID
     assert other.SeriesInstanceUID != again.SeriesInstanceUID
     for dataset in (again, other):
@@ -439,6 +440,17 @@ def test_the_newest_header_names_the_patient(written: Any) -> None:
     newest = image.copy()
     newest.PatientID = "MERGED"
     assert written([ImageReading(image)], patient_header=newest).value("00100020") == "MERGED"
+
+
+def test_a_report_names_the_one_it_replaces(written: Any) -> None:
+    image = header()
+    before = pydicom.dcmread(BytesIO(report([ImageReading(image)])))
+    read = written([ImageReading(image, THREE)], predecessors=[before])
+    (study,) = read.root["0040A360"]["Value"]
+    (series,) = study["00081115"]["Value"]
+    assert read.value("0020000D", study) == image.StudyInstanceUID
+    assert read.value("0020000E", series) == before.SeriesInstanceUID
+    assert read.value("00081155", series["00081199"]["Value"][0]) == before.SOPInstanceUID
 
 
 def test_what_cannot_be_reported_on() -> None:
