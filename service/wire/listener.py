@@ -69,8 +69,8 @@ COMPRESSED: Final = (
     HTJ2KLosslessRPCL,
     RLELossless,
 )
-"""What our decoders read. JPEG Extended is not among them: its usual 12 bits need a library under the GPL, and a
-sender whose offer is refused sends another syntax, while one whose image cannot be read never learns of it."""
+"""What our decoders read. JPEG Extended is not among them: its usual 12 bits need a library under the GPL.
+A sender whose offer is refused sends another syntax; one whose image cannot be read never learns of it."""
 
 _REJECTED_TRANSIENT: Final = 0x02
 _SOURCE_PRESENTATION: Final = 0x03
