@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,10 @@ def test_every_study_is_delivered_by_the_services_of_the_file(
     assert migrated.returncode == 0, migrated.stderr
 
     with run_containers(composition, OURS, machine, {"analysis-worker": 2}) as containers:
-        listener = containers[0]
         files = phantom_files() + sorted(RADIOGRAPHS.glob("*.dcm"))
         sent = dcmsend(machine.port(11112), *files)
         assert [one.status for one in sent] == [0] * len(files)
-        studies = wait_until(lambda: _all_delivered(listener, files), 240, "delivered studies")
+        studies = _wait_until_all_are_delivered(containers)
         reports = pacs.datasets()
 
     assert Counter(report.StudyInstanceUID for report in reports) == Counter(
@@ -67,10 +66,28 @@ def test_every_study_is_delivered_by_the_services_of_the_file(
     assert len({container.process.pid for container in containers}) == 5
 
 
-def _all_delivered(listener: Container, files: Sequence[Path]) -> list[dict[str, Any]]:
+def _wait_until_all_are_delivered(containers: list[Container]) -> list[dict[str, Any]]:
+    studies: list[dict[str, Any]] = []
+    listener = containers[0]
+
+    def all_delivered() -> bool:
+        assert [container.service.name for container in containers if not container.runs] == []
+        studies[:] = _studies(listener)
+        return all(study["outcome"] == "delivered" for study in studies)
+
+    try:
+        wait_until(all_delivered, 240, "delivery of all studies")
+    except TimeoutError as error:
+        raise TimeoutError([(study["outcome"], study["error"]) for study in studies]) from error
+    return studies
+
+
+def _studies(listener: Container) -> list[dict[str, Any]]:
+    """What an admin in the listener's container is told."""
     ended = subprocess.run(
         ["litegpt-node", "studies", "--json"], env=listener.environment, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
     studies: list[dict[str, Any]] = json.loads(ended.stdout)
-    return studies if studies and all(study["outcome"] == "delivered" for study in studies) else []
+    assert studies
+    return studies

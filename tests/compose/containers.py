@@ -50,6 +50,10 @@ class Container:
     process: Process
     environment: Mapping[str, str]
 
+    @property
+    def runs(self) -> bool:
+        return self.process.popen.poll() is None
+
     def is_healthy(self) -> bool:
         """Runs the service's health check once."""
         check = self.service.health
@@ -101,7 +105,12 @@ def run_containers(
         ]
         for container in containers:
             container.process.wait_until(container.is_healthy, 120, f"healthy {container.service.name}")
-        yield containers
+        try:
+            yield containers
+        except BaseException:
+            for container in containers:
+                print(f"--- {container.service.name}:\n{container.process.output()[-3000:]}")
+            raise
 
 
 def _environment(composition: Composition, service: Service, machine: Machine, host: str) -> dict[str, str]:

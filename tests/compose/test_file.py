@@ -9,6 +9,7 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
+from service.settings import PREFIX, Settings
 from tests.compose.composition import Composition, UnsetVariable, read_composition
 from tests.compose.containers import make_secrets
 
@@ -73,6 +74,16 @@ def test_redis_never_drops_a_message_and_survives_a_restart(composition: Composi
     command = " ".join(composition.services["redis"].command)
     assert "--maxmemory-policy noeviction" in command
     assert "--appendonly yes" in command
+
+
+def test_every_setting_exists(composition: Composition) -> None:
+    for service in composition.services.values():
+        named = {name for name in service.environment if name.startswith(PREFIX)}
+        assert named <= {PREFIX + name.upper() for name in Settings.model_fields}
+        assert {name.removeprefix(PREFIX.lower()) for name in service.secrets} <= {
+            *Settings.model_fields,
+            "postgres_password",
+        }
 
 
 def test_no_secret_stands_in_the_file(composition: Composition) -> None:
