@@ -188,6 +188,10 @@ class Storescp:
         """The files that are whole: storescp writes them in place."""
         return [path for path in sorted(self.folder.iterdir()) if _is_whole(path)]
 
+    def store_requests(self) -> int:
+        """How many C-STOREs came; a second one of an object writes over the first one's file."""
+        return self.process.output().count("Received Store Request")
+
     def datasets(self) -> list[pydicom.Dataset]:
         """What was received and is whole."""
         return [pydicom.dcmread(path) for path in self.files()]
