@@ -58,8 +58,8 @@ def _options_shown(shown: str) -> set[str]:
     options = set()
     for document in DOCUMENTS:
         for line in _unindented(document).splitlines():
-            if shown in line:
-                options |= set(re.findall(r"(?<!\S)--[a-z][a-z-]+", line.partition(shown)[2]))
+            if found := re.search(rf"{shown}(?![\w-])(.*)", line):
+                options |= set(re.findall(r"(?<!\S)--[a-z][a-z-]+", found[1]))
     return options
 
 
