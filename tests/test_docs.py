@@ -104,7 +104,7 @@ def test_the_table_of_settings_is_that_of_the_settings() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_pictures_of_a_document_exist(document: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text())
+    targets = re.findall(r"(?:\]\(|src=\")([^)#\s\"]+)(?:#[^)]*)?[)\"]", document.read_text())
     missing = [
         target for target in targets if "://" not in target and not (document.parent / target).exists()
     ]
