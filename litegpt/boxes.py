@@ -83,9 +83,7 @@ class Box:
             ValueError: If the corners are reversed or coincide.
         """
         x_min, y_min, x_max, y_max = grid
-        return cls(
-            x_min * columns / GRID, y_min * rows / GRID, x_max * columns / GRID, y_max * rows / GRID
-        )
+        return cls(x_min * columns / GRID, y_min * rows / GRID, x_max * columns / GRID, y_max * rows / GRID)
 
 
 def _grid_interval(low: float, high: float, size: int) -> tuple[int, int]:

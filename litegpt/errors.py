@@ -1,8 +1,8 @@
 """Errors of the model package.
 
-    LiteGPTError
-    ├── RadiographError      this file will never become a radiograph we can read
-    └── ModelError           this model folder cannot be used
+LiteGPTError
+├── RadiographError      this file will never become a radiograph we can read
+└── ModelError           this model folder cannot be used
 """
 
 
