@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from litegpt.phantoms import phantom_files
 from tests.compose.composition import Composition, read_composition
 from tests.compose.containers import Container, Machine, make_secrets, run_containers, run_to_end
 from tests.peers.dcmtk import Storescp, dcmsend, storescp
-from tests.presence import RADIOGRAPHS
+from tests.peers.radiographs import sample_files
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +52,7 @@ def test_every_study_is_delivered_by_the_services_of_the_file(
     assert migrated.returncode == 0, migrated.stderr
 
     with run_containers(composition, OURS, machine, {"analysis-worker": 2}) as containers:
-        files = phantom_files() + sorted(RADIOGRAPHS.glob("*.dcm"))
+        files = sample_files()
         sent = dcmsend(machine.port(11112), *files)
         assert [one.status for one in sent] == [0] * len(files)
         studies = _wait_until_all_are_delivered(containers)

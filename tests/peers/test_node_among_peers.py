@@ -6,7 +6,7 @@ Everything runs twice: embedded (SQLite, file-system broker) and on PostgreSQL w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,13 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from litegpt.phantoms import phantom_files
 from tests.node import Node, node_up
 from tests.peers.dcmtk import Storescp, dcmsend, dsrdump, echoscu, storescp, storescu
 from tests.peers.dicom3tools import dciodvfy
 from tests.peers.orthanc import Orthanc, orthanc
 from tests.peers.radiographs import as_new_studies, sample_files, study_uids
+from tests.presence import real_radiographs
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -78,8 +80,9 @@ def test_echoscu(hospital: Hospital) -> None:
     assert echoscu(hospital.node.port, called=hospital.node.ae_title).succeeded
 
 
-def test_dcmsend_on_one_association(hospital: Hospital) -> None:
-    files = sample_files()
+@pytest.mark.parametrize("originals", [phantom_files, real_radiographs], ids=["phantoms", "real"])
+def test_dcmsend_on_one_association(hospital: Hospital, originals: Callable[[], list[Path]]) -> None:
+    files = originals()
     sent = dcmsend(hospital.node.port, *files)
     assert [(one.path.name, one.status) for one in sent] == [(file.name, 0) for file in files]
     for report in hospital.check_delivered(files):
