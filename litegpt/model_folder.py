@@ -297,9 +297,9 @@ def _plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _save(state: Tensors, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}, path
-    )
+    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
+    save_file(halves, path)
+    path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def _load_encoder(folder: Path, letter: str, source: EncoderSource) -> nn.Module:
