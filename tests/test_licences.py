@@ -36,6 +36,7 @@ PERMISSIVE: Final = frozenset(
 
 SPELLED: Final = {
     "apache": "Apache-2.0",
+    "apache 2": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache 2.0 license": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
