@@ -11,6 +11,7 @@ FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LOUD: Final = (
     "alembic",
     "celery.app.trace",
+    "celery.worker.request",
     "celery.worker.strategy",
     "highdicom",
     "kombu",

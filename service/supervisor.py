@@ -57,8 +57,9 @@ class Child:
     wait_seconds: float = _RESTART_FIRST_SECONDS
 
     def start(self) -> None:
-        """Starts the process in a group of its own, so that a Ctrl-C reaches it only through us."""
-        self.process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)
+        """Starts the process, tied to ours, in a group of its own: a Ctrl-C reaches it only through us."""
+        command = [sys.executable, "-m", "service.tether", *self.command]
+        self.process = subprocess.Popen(command, env=self.environment, start_new_session=True)
         self.started_at = time.monotonic()
 
     def tend(self) -> None:

@@ -45,12 +45,14 @@ class Sweeper:
         self._leftovers_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Sweeps until ``stop`` is set. A database or broker that is away is waited for."""
+        """Sweeps until ``stop`` is set, whatever happens: without it nothing moves."""
         while not stop.is_set():
             try:
                 self.sweep()
             except TryAgain as error:
                 log.warning("sweep put off: %s", error)
+            except Exception:  # the task's edge: a full disk or a fault of ours must not end the sweeping
+                log.exception("sweep broke off")
             stop.wait(self._settings.sweep_interval_seconds)
         self._records.close()
         self._bell.close()

@@ -24,7 +24,7 @@ def results_table(studies: Sequence[DemoStudy]) -> Table:
     """A line for each image: findings with scores and boxes in pixels, and how long the report took."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("image", overflow="fold")
-    table.add_column(escape("label, score, box in pixels [left top right bottom]"), no_wrap=True)
+    table.add_column(escape("label, score,\nbox in pixels [left top right bottom]"), no_wrap=True)
     table.add_column("report", justify="right", no_wrap=True)
     for study in studies:
         for sent in study.sent:
