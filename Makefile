@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint clean
+.PHONY: help setup demo up test lint lowest clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -41,8 +41,13 @@ lint: $(READY) ## ruff, mypy and import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+lowest: ## all tests again with the oldest versions that pyproject.toml allows, in .venv-lowest
+	@test -x .venv-lowest/bin/uv || { "$(PYTHON)" -m venv .venv-lowest && .venv-lowest/bin/pip install $(QUIET) uv; }
+	@.venv-lowest/bin/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct -e '.[worker,dev]'
+	@.venv-lowest/bin/python -m pytest
+
 clean: ## remove .venv and the caches (never any data of a node)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 # Written only when all of it worked, so that an interrupted set-up goes on where it stopped.
 $(READY): pyproject.toml

@@ -50,6 +50,9 @@ _TOKENIZER: Final = "tokenizer"
 _PROJECTION: Final = "projection.safetensors"
 _LANGUAGE_MODEL_WEIGHTS: Final = "model.safetensors"
 
+_FAULTS_NAMED: Final = 8
+"""A folder of another architecture differs in every tensor; the first few tell as much as all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -251,7 +254,7 @@ def load_strictly(module: nn.Module, tensors: Tensors, name: str) -> None:
         name: What to call the source in the message.
 
     Raises:
-        ModelError: Naming every tensor that is missing, extra or of another shape.
+        ModelError: Naming the tensors that are missing, extra or of another shape, the first few of many.
     """
     _compare(_plain_state(module), tensors, name)
     module.load_state_dict(dict(tensors), strict=False)
@@ -278,7 +281,8 @@ def _compare(expected: Tensors, found: Tensors, name: str) -> None:
         if found[key].shape != expected[key].shape
     ]
     if faults:
-        raise ModelError(f"{name} does not fit the model: {'; '.join(faults)}")
+        more = f"; and {len(faults) - _FAULTS_NAMED} more" if len(faults) > _FAULTS_NAMED else ""
+        raise ModelError(f"{name} does not fit the model: {'; '.join(faults[:_FAULTS_NAMED])}{more}")
 
 
 def _plain_state(module: nn.Module) -> dict[str, torch.Tensor]:

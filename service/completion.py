@@ -119,6 +119,7 @@ class Completion:
         _supersede(session, study, self.model)
         analysis = Analysis(
             study_id=study.id,
+            demonstration=self.model.demonstration,
             state=AnalysisState.QUEUED if images else AnalysisState.NOT_APPLICABLE,
             error="" if images else _why_nothing(session, study),
             not_before=now,

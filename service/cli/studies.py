@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -17,6 +18,10 @@ from service.records import overview
 from service.records.database import Records
 from service.records.overview import FindingView, ImageView, StudyView
 from service.settings import Settings
+
+DEMONSTRATION: Final = (
+    "The findings are those of a demonstration model trained on synthetic images and mean nothing."
+)
 
 StudyName = Annotated[str, typer.Argument(help="Study Instance UID or its beginning, or accession number.")]
 
@@ -55,7 +60,9 @@ def studies(
         table.add_column(heading, overflow="fold")
     for view in views:
         table.add_row(*_row(view))
-    Console().print(table if views else "no studies yet")
+    console = Console()
+    console.print(table if views else "no studies yet")
+    _warn_of_demonstration(console, views)
 
 
 def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_json: AsJSON = False) -> None:
@@ -80,6 +87,7 @@ def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_j
         when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
         console.print(f"delivery  {delivery.destination}  {delivery.state}  {when}  {delivery.error}")
         console.print(f"          {delivery.path}")
+    _warn_of_demonstration(console, [view])
 
 
 def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
@@ -99,6 +107,11 @@ def finding_text(finding: FindingView) -> str:
         return f"{finding.label} {finding.score:.2f}"
     x_min, y_min, x_max, y_max = finding.box
     return f"{finding.label} {finding.score:.2f} [{x_min:.0f} {y_min:.0f} {x_max:.0f} {y_max:.0f}]"
+
+
+def _warn_of_demonstration(console: Console, views: Sequence[StudyView]) -> None:
+    if any(view.demonstration for view in views):
+        console.print(DEMONSTRATION, style="yellow")
 
 
 def _about(image: ImageView) -> list[str]:

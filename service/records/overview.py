@@ -76,6 +76,7 @@ class StudyView:
     attempt: int
     error: str
     model: str
+    demonstration: bool
     images: tuple[ImageView, ...] = field(default=())
     deliveries: tuple[DeliveryView, ...] = field(default=())
 
@@ -135,6 +136,7 @@ def _view(study: Study) -> StudyView:
         attempt=analysis.attempt if analysis else 0,
         error=analysis.error if analysis else "",
         model=f"{analysis.model_id} {analysis.model_version}" if analysis else "",
+        demonstration=analysis.demonstration if analysis else False,
         images=_images(study, analysis),
         deliveries=deliveries,
     )

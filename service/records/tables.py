@@ -15,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -104,7 +105,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime(), str: Text()}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime(), str: Text(), float: Double()}
 
 
 class Study(Base):
@@ -182,6 +183,8 @@ class Analysis(Base):
     model_id: Mapped[str]
     model_version: Mapped[str]
     settings_digest: Mapped[str] = mapped_column(String(64))
+    demonstration: Mapped[bool]
+    """Whether the model is only a demonstration; whatever shows the findings must say so."""
     state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0)
     """Attempts begun. A worker writes its results only while this is still its own number."""

@@ -46,6 +46,7 @@ def test_studies_are_listed_with_where_they_stand(node: SmallNode, tmp_path: Pat
     lines = {line.split()[1]: line for line in done.stdout.splitlines()[1:] if " A-" in line}
     assert "queued" in lines["A-1"]
     assert "not-applicable" in lines["A-2"] and "for processing" in lines["A-2"]
+    assert "demonstration model" in done.stdout
     assert "Verysecret" not in done.stdout
 
 
@@ -53,6 +54,7 @@ def test_studies_are_json_for_a_script(node: SmallNode, tmp_path: Path) -> None:
     studies = json.loads(_node("studies", "--json", folder=tmp_path).stdout)
     by_accession = {study["accession_number"]: study for study in studies}
     assert by_accession["A-1"]["outcome"] == "queued"
+    assert by_accession["A-1"]["demonstration"] is True
     assert by_accession["A-2"]["images"][0]["reason"] == "for processing, not for presentation"
 
 
