@@ -25,6 +25,7 @@ PERMISSIVE: Final = frozenset(
         "BSL-1.0",
         "CC0-1.0",
         "CNRI-Python",
+        "HPND",
         "ISC",
         "MIT",
         "MIT-CMU",
@@ -54,6 +55,7 @@ SPELLED: Final = {
 EXCEPTIONS: Final = {
     "psycopg": "LGPL-3.0: used as a library that a person can replace, neither changed nor shipped by us",
     "psycopg-binary": "LGPL-3.0: as psycopg",
+    "certifi": "MPL-2.0: Mozilla's list of certificates, used unchanged",
     "tqdm": "MPL-2.0 for some files: used unchanged, as a library",
     "cuda-toolkit": "a list of NVIDIA's packages without content of its own",
 }
