@@ -78,13 +78,17 @@ class Child:
         self.process, self.not_before = None, now + self.wait_seconds
         self.wait_seconds = min(_RESTART_MAXIMUM_SECONDS, self.wait_seconds * 2)
 
-    def stop(self) -> None:
-        """Asks the process to end, waits, and ends it."""
+    def ask_to_stop(self) -> None:
+        """Asks the process to end with the work in hand."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def stop(self, deadline: float) -> None:
+        """Waits for the process to end until ``deadline`` (on ``time.monotonic``'s clock), then kills it."""
         if self.process is None:
             return
-        self.process.terminate()
         try:
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             log.warning("%s does not stop; it is killed", self.name)
             self.process.kill()
@@ -127,9 +131,12 @@ class Supervisor:
         finally:
             self.stop.set()
             up_file.unlink(missing_ok=True)
+            for child in children:
+                child.ask_to_stop()
+            deadline = time.monotonic() + STOP_SECONDS
             listener.stop()
             for child in children:
-                child.stop()
+                child.stop(deadline)
             if sweeping.ident is not None:
                 sweeping.join()
 

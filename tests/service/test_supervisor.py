@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ def _child(*command: str) -> Child:
     return Child("test", [sys.executable, *command], dict(os.environ))
 
 
-def test_a_child_that_ends_is_started_again_after_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_ends_is_started_again_after_a_wait() -> None:
     child = _child("-c", "raise SystemExit(3)")
     child.wait_seconds = 0.0
     child.start()
@@ -31,11 +32,11 @@ def test_a_child_that_ends_is_started_again_after_a_wait(monkeypatch: pytest.Mon
     assert child.process is None
     child.tend()
     assert child.process is not None and child.process.pid != first.pid
-    child.stop()
+    child.ask_to_stop()
+    child.stop(time.monotonic() + 20)
 
 
-def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.supervisor.STOP_SECONDS", 0.2)
+def test_a_child_that_will_not_stop_is_killed(tmp_path: Path) -> None:
     deaf = tmp_path / "deaf"
     child = _child(
         "-c",
@@ -46,7 +47,8 @@ def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytes
     )
     child.start()
     wait_until(deaf.exists, 20, "child that ignores SIGTERM")
-    child.stop()
+    child.ask_to_stop()
+    child.stop(time.monotonic() + 0.2)
     assert child.process is not None
     assert child.process.returncode == -signal.SIGKILL
 

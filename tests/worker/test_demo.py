@@ -54,7 +54,13 @@ def test_a_study_that_is_not_delivered_is_exit_code_1_and_says_why(tmp_path: Pat
 
 def test_ctrl_c_stops_the_demonstration_and_its_node(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service.cli.main", "demo"]
-    with running(command, log=tmp_path / "log", folder=tmp_path, stop_signal=signal.SIGINT) as demo:
+    with running(
+        command,
+        log=tmp_path / "log",
+        folder=tmp_path,
+        stop_signal=signal.SIGINT,
+        stop_timeout_seconds=40,
+    ) as demo:
         demo.wait_until(lambda: list(tmp_path.glob("demo/*/node/up.json")), 60, "node of the demo")
         started = demo.descendants()
         assert started

@@ -100,7 +100,7 @@ def _node(settings: Settings, log: Path) -> Iterator[Destination]:
         finally:
             process.terminate()
             try:
-                process.wait(2 * STOP_SECONDS)
+                process.wait(STOP_SECONDS + 5)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
