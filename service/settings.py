@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -77,6 +78,15 @@ def ae_title(text: str) -> str:
     return title
 
 
+def _is_redis_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        named = bool(url.hostname) and url.port != 0 and bool(re.fullmatch(r"/?\d*", url.path))
+        return named and url.scheme in {"redis", "rediss"}
+    except ValueError:
+        return False
+
+
 def _split(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -88,7 +98,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("node-data"), description="Folder of images, results and embedded records")
     database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in `data_dir`")
-    broker_url: str | None = Field(None, description="Celery broker; unset: files in `data_dir`")
+    broker_url: str | None = Field(
+        None, description="Redis, `redis://` or `rediss://`; unset: files in `data_dir`"
+    )
     model: str = Field("phantom", description="Model folder, or `phantom`, the shipped demonstration")
 
     ae_title: str = Field("LITEGPT", description="Our application entity title")
@@ -134,6 +146,13 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
 
+    @field_validator("broker_url", mode="after")
+    @classmethod
+    def _check_broker_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_redis_url(value):
+            raise ValueError("must be redis://HOST:PORT/NUMBER or rediss://HOST:PORT/NUMBER")
+        return value
+
     @field_validator("ae_title", mode="after")
     @classmethod
     def _check_ae_title(cls, value: str) -> str:
@@ -157,6 +176,11 @@ class Settings(BaseSettings):
             return tuple(Destination.parse(part) if isinstance(part, str) else part for part in parts)
         return parts
 
+    @field_validator("destinations", mode="after")
+    @classmethod
+    def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        return tuple(dict.fromkeys(value))
+
     @field_validator("time_zone", mode="after")
     @classmethod
     def _check_time_zone(cls, value: str) -> str:
@@ -177,6 +201,8 @@ class Settings(BaseSettings):
     def _check_waits(self) -> Self:
         if self.quiet_seconds > self.maximum_receiving_seconds:
             raise ValueError("quiet_seconds must not exceed maximum_receiving_seconds")
+        if self.delivery_lease_seconds <= self.dimse_timeout_seconds:
+            raise ValueError("delivery_lease_seconds must exceed dimse_timeout_seconds")
         return self
 
     @property

@@ -6,24 +6,35 @@ the ``celery`` command, which is this process's ``main``.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
 
 from service import logs, queue
-from service.settings import load_settings
+from service.errors import SettingsError
+from service.settings import Settings, load_settings
 
 app = Celery("litegpt", include=["worker.tasks"])
 
 
 @app.on_configure.connect  # type: ignore[untyped-decorator]
 def _configure(sender: Celery, **_: Any) -> None:
-    settings = load_settings()
+    settings = _settings_of_process()
     queue.prepare_broker(settings)
     sender.config_from_object(queue.celery_configuration(settings))
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _log_as_the_node_does(**_: Any) -> None:
-    logs.configure(load_settings().log_level)
+    logs.configure(_settings_of_process().log_level)
+
+
+def _settings_of_process() -> Settings:
+    """The settings; what is wrong with them is one line and exit code 2, as in ``litegpt-node``."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"litegpt-node worker: {error}\n")
+        raise SystemExit(2) from None

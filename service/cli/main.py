@@ -11,6 +11,7 @@ from typing import Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from litegpt.errors import ModelError
 from service.cli import processes, records, studies
@@ -42,10 +43,17 @@ def main() -> None:
     try:
         application()()
     except (NodeError, ModelError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"litegpt-node: {error}", markup=False)
+        _complain(str(error))
         sys.exit(2 if isinstance(error, (SettingsError, ModelError)) else 1)
+    except PermissionError as error:
+        _complain(f"no permission for {error.filename or error}")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _complain(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(f"litegpt-node: {line}"))
 
 
 if __name__ == "__main__":

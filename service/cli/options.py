@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from service import logs
+from service.errors import SettingsError
 from service.settings import Settings, load_settings
 
 Config = Annotated[
@@ -27,7 +29,18 @@ AsJSON = Annotated[bool, typer.Option("--json", help="For scripts: JSON instead 
 
 
 def settings_of_process(config: Path | None, **overrides: Any) -> Settings:
-    """Builds the settings and configures logging by them; what every command's ``main`` does first.
+    """Builds the settings and configures logging by them; what nearly every command's ``main`` does first.
+
+    Raises:
+        SettingsError: If a setting is wrong, or the data folder cannot be one.
+    """
+    settings = settings_as_given(config, **overrides)
+    require_folder(settings.data_dir)
+    return settings
+
+
+def settings_as_given(config: Path | None, **overrides: Any) -> Settings:
+    """The same without a look at the data folder, for the command that says itself what is wrong there.
 
     Raises:
         SettingsError: If a setting is wrong.
@@ -35,3 +48,14 @@ def settings_of_process(config: Path | None, **overrides: Any) -> Settings:
     settings = load_settings(config, **{name: value for name, value in overrides.items() if value != []})
     logs.configure(settings.log_level)
     return settings
+
+
+def require_folder(folder: Path) -> None:
+    """Looks whether ``folder`` is one, or could be made; makes nothing.
+
+    Raises:
+        SettingsError: If a file stands in its place or above it.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise SettingsError(f"{nearest} is not a folder")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from service import queue
 from service.cli.options import (
@@ -122,18 +122,25 @@ def _require_records(settings: Settings) -> None:
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
-    handler: Callable[..., None] = lambda *_: stop.set()  # noqa: E731
+    def ask(*_: object) -> None:
+        stop.set()
+        # Whoever presses Ctrl-C again does not want to wait. Workers are tied to us and end too.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+        signal.signal(number, ask)
 
 
 def _say_what_runs(settings: Settings) -> None:
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     console.print(
-        f"LiteGPT node [bold]{settings.ae_title}[/] on port {settings.dicom_port}, "
-        f"data in {settings.data_dir}, "
-        f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; "
-        "Ctrl-C stops it."
+        Text.assemble(
+            "LiteGPT node ",
+            (settings.ae_title, "bold"),
+            f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
+            f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
+            "Ctrl-C stops it, a second one at once.",
+        )
     )
     if settings.model == "phantom":
         console.print(

@@ -8,11 +8,19 @@ from functools import partial
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from litegpt.errors import ModelError
 from litegpt.identity import read_identity
 from service.archive import Archive
-from service.cli.options import Config, DataDir, Destinations, settings_of_process
+from service.cli.options import (
+    Config,
+    DataDir,
+    Destinations,
+    require_folder,
+    settings_as_given,
+    settings_of_process,
+)
 from service.errors import NodeError, SettingsError
 from service.queue import Bell
 from service.records.database import Records, durability_complaint
@@ -45,13 +53,13 @@ def check(config: Config = None, data_dir: DataDir = None, destination: Destinat
 
     Exit code 0 where all is well, else 1.
     """
-    settings = settings_of_process(config, data_dir=data_dir, destinations=destination)
+    settings = settings_as_given(config, data_dir=data_dir, destinations=destination)
     console = Console(soft_wrap=True, highlight=False)
     failed = False
     for line in _examine(settings):
         failed |= line.complaint is not None
         mark, colour = ("ok ", "green") if line.complaint is None else ("no ", "red")
-        console.print(f"[{colour}]{mark}[/] {line.name:<22} {line.complaint or line.fact}")
+        console.print(Text.assemble((mark, colour), f" {line.name:<22} {line.complaint or line.fact}"))
     raise typer.Exit(1 if failed else 0)
 
 
@@ -81,6 +89,8 @@ def _line(name: str, look: Callable[[], str]) -> Line:
         return Line(name, look())
     except (NodeError, ModelError) as error:
         return Line(name, "", str(error))
+    except PermissionError as error:
+        return Line(name, "", f"no permission for {error.filename or error}")
 
 
 def _model(settings: Settings) -> str:
@@ -89,6 +99,7 @@ def _model(settings: Settings) -> str:
 
 
 def _archive(settings: Settings) -> str:
+    require_folder(settings.data_dir)
     if not settings.data_dir.is_dir():
         return f"{settings.data_dir} does not exist yet; `up` makes it"
     archive = Archive(settings.data_dir)

@@ -1,14 +1,19 @@
-"""Commands about studies: ``studies`` lists them, ``show`` tells all of one, ``force`` completes one now."""
+"""Commands about studies: ``studies`` lists them, ``show`` tells all of one, ``force`` completes one now,
+``resend`` sends again what a destination refused.
+
+What came over the network is printed as ``Text``, never as rich's markup: a body part may be ``HAND[/L]``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from litegpt.identity import read_identity
 from service.cli.options import AsJSON, Config, DataDir, settings_of_process
@@ -17,6 +22,7 @@ from service.errors import SettingsError
 from service.records import overview
 from service.records.database import Records
 from service.records.overview import FindingView, ImageView, StudyView
+from service.records.resend import resend_refused
 from service.settings import Settings
 
 DEMONSTRATION: Final = (
@@ -37,7 +43,7 @@ _COLOURS = {
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (studies, show, force):
+    for command in (studies, show, force, resend):
         app.command()(command)
 
 
@@ -75,18 +81,8 @@ def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_j
         typer.echo(json.dumps(view.as_json(), indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"study     {view.study_instance_uid}  {view.accession_number}")
-    console.print(f"state     [{_COLOURS.get(view.outcome, 'cyan')}]{view.outcome}[/]  {view.error}")
-    console.print(f"analysis  {view.analysis_id or '-'}  attempt {view.attempt}  {view.model}")
-    for image in view.images:
-        sender = image.calling_ae_title or "?"
-        console.print(f"image     {image.sop_instance_uid}  from {sender}  {image.path}", markup=False)
-        for line in _about(image):
-            console.print(f"          {line}", markup=False)
-    for delivery in view.deliveries:
-        when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
-        console.print(f"delivery  {delivery.destination}  {delivery.state}  {when}  {delivery.error}")
-        console.print(f"          {delivery.path}")
+    for line in _lines(view):
+        console.print(line)
     _warn_of_demonstration(console, [view])
 
 
@@ -99,6 +95,16 @@ def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> 
     Completion.of(settings, read_identity(settings.model)).force(records, uid)
     records.close()
     typer.echo(f"complete: {uid}")
+
+
+def resend(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
+    """Send again the results of a study that a destination refused, once it has been set up to take them."""
+    records = _open(settings_of_process(config, data_dir=data_dir))
+    with records.reading() as session:
+        uid = overview.show_study(session, study).study_instance_uid
+    due = resend_refused(records, uid)
+    records.close()
+    typer.echo(f"due again: {due} refused result{'' if due == 1 else 's'} of {uid}")
 
 
 def finding_text(finding: FindingView) -> str:
@@ -114,25 +120,43 @@ def _warn_of_demonstration(console: Console, views: Sequence[StudyView]) -> None
         console.print(DEMONSTRATION, style="yellow")
 
 
+def _lines(view: StudyView) -> Iterator[Text]:
+    yield Text(f"study     {view.study_instance_uid}  {view.accession_number}")
+    yield Text.assemble("state     ", _coloured(view.outcome), f"  {view.error}")
+    yield Text(f"analysis  {view.analysis_id or '-'}  attempt {view.attempt}  {view.model}")
+    for image in view.images:
+        sender = image.calling_ae_title or "?"
+        yield Text(f"image     {image.sop_instance_uid}  from {sender}  {image.path}")
+        for line in _about(image):
+            yield Text(f"          {line}")
+    for delivery in view.deliveries:
+        when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
+        yield Text(f"delivery  {delivery.destination}  {delivery.state}  {when}  {delivery.error}")
+        yield Text(f"          {delivery.path}")
+
+
+def _coloured(outcome: str) -> Text:
+    return Text(outcome, style=_COLOURS.get(outcome, "cyan"))
+
+
 def _about(image: ImageView) -> list[str]:
     if image.reason or image.not_read:
         return [image.reason or f"not read: {image.not_read}"]
     return [finding_text(finding) for finding in image.findings]
 
 
-def _row(view: StudyView) -> tuple[str, ...]:
+def _row(view: StudyView) -> tuple[Text, ...]:
     analysed = sum(not image.reason for image in view.images)
     found = [finding for image in view.images for finding in image.findings if finding.box]
-    colour = _COLOURS.get(view.outcome, "cyan")
     remark = view.error or next((delivery.error for delivery in view.deliveries if delivery.error), "")
     return (
-        view.study_instance_uid,
-        view.accession_number,
-        view.study_date,
-        f"{analysed}/{len(view.images)}",
-        f"[{colour}]{view.outcome}[/]",
-        str(len(found)) if view.analysis_state == "done" else "",
-        remark,
+        Text(view.study_instance_uid),
+        Text(view.accession_number),
+        Text(view.study_date),
+        Text(f"{analysed}/{len(view.images)}"),
+        _coloured(view.outcome),
+        Text(str(len(found)) if view.analysis_state == "done" else ""),
+        Text(remark),
     )
 
 

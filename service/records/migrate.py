@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,33 +27,50 @@ def migrate(engine: Engine, revision: str = "head") -> tuple[str | None, str | N
         The revision before and after; ``None`` is an empty database.
 
     Raises:
-        SettingsError: If the database is away or the revision unknown.
+        SettingsError: If the database is away, of a newer version of the node, or the revision unknown.
     """
     try:
         with engine.begin() as connection:
             before = MigrationContext.configure(connection).get_current_revision()
             config = _config()
+            _require_known(config, before)
             config.attributes["connection"] = connection
             if revision == "base" or (before and _is_ancestor(config, revision, before)):
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
             return before, MigrationContext.configure(connection).get_current_revision()
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError) as error:
         raise SettingsError(f"the database cannot be migrated: {str(error).splitlines()[0]}") from error
 
 
 def pending(engine: Engine) -> bool:
-    """Whether the database is behind the present schema."""
+    """Whether the database is behind the present schema.
+
+    Raises:
+        SettingsError: If it is of a newer version of the node.
+    """
+    config = _config()
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-    return current != ScriptDirectory.from_config(_config()).get_current_head()
+    _require_known(config, current)
+    return current != ScriptDirectory.from_config(config).get_current_head()
 
 
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(str(files("migrations")))))
     return config
+
+
+def _require_known(config: Config, current: str | None) -> None:
+    try:
+        if current is not None:
+            ScriptDirectory.from_config(config).get_revision(current)
+    except CommandError:
+        raise SettingsError(
+            f"the database is of a newer version of the node (schema {current}) than this one"
+        ) from None
 
 
 def _is_ancestor(config: Config, revision: str, of: str) -> bool:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from litegpt.identity import read_identity
 from service.cli import main
+from service.records import analyses, deliveries
+from service.records.analyses import ImageOutcome, WrittenResult
+from service.records.retry import Retry
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.ports import free_port
 from tests.worker.conftest import SmallNode, small_node
@@ -71,6 +78,50 @@ def test_a_study_is_shown_by_accession_number_by_uid_and_by_its_beginning(
     assert (many.returncode, many.stderr) == (1, "litegpt-node: more than one study is called 1.2.826\n")
 
 
+def test_what_came_over_the_network_is_never_markup(tmp_path: Path) -> None:
+    folder = tmp_path / "node[/data]"
+    small = small_node(folder, ae_title="US[/b]")
+    image = make_radiograph(AccessionNumber="A[/1] :warning:", BodyPartExamined="HAND[/L]")
+    small.take(image)
+    small.records.close()
+    listed = _node("studies", "--data-dir", folder, folder=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "A[/1] :warning:" in listed.stdout
+    shown = _node("show", str(image.StudyInstanceUID), "--data-dir", folder, folder=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "A[/1] :warning:" in shown.stdout and "HAND[/L]" in shown.stdout
+    checked = _node("check", "--data-dir", folder, folder=tmp_path, LITEGPT_AE_TITLE="US[/b]")
+    assert "US[/b]" in checked.stdout and "node[/data]" in checked.stdout, checked.stderr
+
+
+def test_refused_results_are_sent_again_on_an_admins_word(tmp_path: Path) -> None:
+    small = small_node(tmp_path / "node-data", destinations=["PACS@127.0.0.1:1"])
+    small.take(make_radiograph(AccessionNumber="A-1"))
+    model = read_identity(small.settings.model)
+    (claim,) = analyses.claim(
+        small.records,
+        model_id=model.id,
+        model_version=model.version,
+        limit=1,
+        lease=timedelta(minutes=1),
+        retry=Retry.of(small.settings),
+    )
+    result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "1", "results/1", "0" * 64)
+    outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
+    analyses.finish(small.records, claim, outcomes, [result], small.settings.destinations)
+    (sending,) = deliveries.claim(
+        small.records, small.settings.destinations[0], limit=9, lease=timedelta(minutes=1)
+    )
+    deliveries.refused(small.records, sending, "takes no reports")
+    small.records.close()
+
+    done = _node("resend", "A-1", folder=tmp_path)
+    assert (done.returncode, done.stdout.split(" of ")[0]) == (0, "due again: 1 refused result")
+    (delivery,) = json.loads(_node("show", "A-1", "--json", folder=tmp_path).stdout)["deliveries"]
+    assert (delivery["state"], delivery["error"]) == ("due", "takes no reports")
+    assert _node("resend", "A-1", folder=tmp_path).stdout.startswith("due again: 0 refused results of ")
+
+
 def test_a_study_is_completed_by_force(tmp_path: Path) -> None:
     small = small_node(tmp_path / "node-data", quiet_seconds=500)
     small.take(make_radiograph(AccessionNumber="A-1"))
@@ -118,6 +169,57 @@ def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
     assert _node("migrate", folder=tmp_path).stdout == "the database is at 0001 already\n"
 
 
+@pytest.mark.parametrize("command", ["migrate", "up", "check"])
+def test_a_database_of_a_newer_version_is_said(command: str, node: SmallNode, tmp_path: Path) -> None:
+    with node.records.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    node.records.close()
+    done = _node(command, folder=tmp_path, LITEGPT_DICOM_PORT=str(free_port()))
+    said = done.stdout if command == "check" else done.stderr
+    assert "the database is of a newer version of the node (schema 9999) than this one" in said
+    assert done.returncode == (1 if command == "check" else 2)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("below", ["", "/node"])
+def test_a_data_folder_that_is_or_lies_under_a_file_is_said(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in ("migrate", "up", "studies"):
+        done = _node(command, "--data-dir", f"file{below}", folder=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("litegpt-node: ") and done.stderr.endswith("file is not a folder\n")
+        assert done.stderr.count("\n") == 1
+    done = _node("check", "--data-dir", f"file{below}", folder=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("no ")]
+    assert "archive" in line and "is not a folder" in line
+    assert done.stderr == ""
+
+
+def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    tmp_path.chmod(0o500)
+    done = _node("migrate", "--data-dir", tmp_path / "node", folder=Path("/"))
+    tmp_path.chmod(0o700)
+    assert (done.returncode, done.stderr) == (2, f"litegpt-node: no permission for {tmp_path / 'node'}\n")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path: Path) -> None:
+    program = (
+        "import threading, time; from service.cli.processes import _stop_on_signals\n"
+        "stop = threading.Event(); _stop_on_signals(stop); print('ready', flush=True)\n"
+        "stop.wait(); print('stopping', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for said in ("ready", "stopping"):
+            assert process.stdout.readline().strip() == said
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -129,6 +231,7 @@ def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
         (["listen"], "the database has no tables yet: run `litegpt-node migrate`"),
         (["sweep"], "the database has no tables yet: run `litegpt-node migrate`"),
         (["demo", "--radiographs", "nowhere"], "no such file or folder: nowhere"),
+        (["resend", "A-1"], "there is no node in node-data"),
         (["demo", "--radiographs", "."], "no DICOM files in ."),
     ],
 )
@@ -145,6 +248,13 @@ def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text("colour = 'blue'\n")
     done = _node("up", folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, "litegpt-node: unknown setting 'colour'\n")
+
+
+@pytest.mark.parametrize("command", ["check", "up"])
+def test_a_broker_that_is_no_redis_is_refused(command: str, tmp_path: Path) -> None:
+    done = _node(command, folder=tmp_path, LITEGPT_BROKER_URL="foo://x")
+    line = "litegpt-node: broker_url: must be redis://HOST:PORT/NUMBER or rediss://HOST:PORT/NUMBER\n"
+    assert (done.returncode, done.stderr) == (2, line)
 
 
 def test_a_missing_database_server_is_one_line(tmp_path: Path) -> None:

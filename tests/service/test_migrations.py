@@ -62,6 +62,19 @@ def test_up_down_and_up_again(empty: Engine) -> None:
     migrate(empty)
 
 
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Engine) -> None:
+    migrate(empty)
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for attempt in (lambda: migrate(empty), lambda: pending(empty), lambda: migrate(empty, "base")):
+        with pytest.raises(SettingsError, match=r"newer version of the node \(schema 9999\)"):
+            attempt()
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with pytest.raises(SettingsError, match=r"cannot be migrated: .*'9999'"):
+        migrate(empty, "9999")
+
+
 def test_a_database_without_tables_says_what_to_do(settings: Settings) -> None:
     settings.data_dir.mkdir()
     records = Records.open(settings)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
+from kombu.exceptions import ContentDisallowed
 
 from service import queue
 from service.errors import OutOfResources
@@ -62,3 +64,33 @@ def test_bells_that_were_heard_are_cleared_away(tmp_path: Path) -> None:
     heard.touch()
     queue.sweep_broker(settings)
     assert not heard.exists()
+
+
+@pytest.mark.parametrize("broker", ["files", "redis"])
+def test_a_worker_takes_json_and_nothing_else(
+    broker: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A pickled message would run whatever its sender likes: Celery's own consumer must not open it."""
+    url = request.getfixturevalue("redis_url") if broker == "redis" else None
+    settings = load_settings(data_dir=tmp_path, broker_url=url)
+    queue.prepare_broker(settings)
+    with Celery("test", set_as_current=False) as app:
+        app.conf.update(queue.celery_configuration(settings))
+        opened: list[object] = []
+        with app.connection() as connection, connection.default_channel as channel:
+            app.amqp.Producer(channel).publish(
+                {"task": "x"}, routing_key=queue.DELIVERY, exchange="", serializer="pickle"
+            )
+            consumer = app.amqp.TaskConsumer(channel, queues=[app.amqp.queues[queue.DELIVERY]])
+            consumer.register_callback(lambda body, message: opened.append(body))
+            with consumer, pytest.raises(ContentDisallowed, match="pickle"):
+                while not opened:
+                    connection.drain_events(timeout=10)
+    assert opened == []
+
+
+def test_a_worker_holds_no_bell_it_does_not_answer(tmp_path: Path) -> None:
+    with Celery("test", set_as_current=False) as app:
+        app.conf.update(queue.celery_configuration(load_settings(data_dir=tmp_path)))
+        assert app.conf.worker_prefetch_multiplier == 1
+        assert app.conf.task_acks_late is False

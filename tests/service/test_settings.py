@@ -59,6 +59,10 @@ def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"quiet_seconds": -1}, "quiet_seconds: Input should be greater than or equal to 0"),
         ({"quiet_seconds": 1000}, "quiet_seconds must not exceed maximum_receiving_seconds"),
         ({"colour": "blue"}, "unknown setting 'colour'"),
+        ({"dimse_timeout_seconds": 300}, "delivery_lease_seconds must exceed dimse_timeout_seconds"),
+        ({"broker_url": "amqp://host"}, "broker_url: must be redis://"),
+        ({"broker_url": "redis://host:port/0"}, "broker_url: must be redis://"),
+        ({"broker_url": "redis://host/zero"}, "broker_url: must be redis://"),
         ({"log_level": "LOUD"}, "log_level: must be DEBUG, INFO, WARNING or ERROR"),
     ],
 )
@@ -67,6 +71,18 @@ def test_a_wrong_setting_is_one_line_that_names_it(overrides: dict[str, object],
         load_settings(**overrides)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host", "redis://:p%40ss@host:6379/1", "rediss://[::1]:6380/0?ssl_cert_reqs=required"]
+)
+def test_a_redis_is_taken_as_it_is_written(url: str) -> None:
+    assert load_settings(broker_url=url).broker_url == url
+
+
+def test_a_destination_listed_twice_counts_once() -> None:
+    settings = load_settings(destinations="A@b:1, C@d:2,A@b:1")
+    assert [str(to) for to in settings.destinations] == ["A@b:1", "C@d:2"]
 
 
 def test_unknown_keys_are_refused_in_the_file_and_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
