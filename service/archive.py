@@ -4,7 +4,7 @@ A file is written under ``incoming/`` on the same file system, synced, renamed i
 synced; only then is it spoken of anywhere. Rows hold paths relative to the root, which may be a shared mount.
 
     images/ab/<study UID>/<SOP UID>.<digest>.dcm      as received; ab: first byte of the study UID's SHA-256
-    results/ab/<study UID>/<SOP UID>.dcm              what we made
+    results/ab/<study UID>/<SOP UID>.<digest>.dcm     what we made
     incoming/                                         being written; leftovers are swept
 """
 
@@ -15,13 +15,15 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from service.errors import OutOfResources
 
-INCOMING_LEFTOVER_SECONDS: Final = 24 * 3600
-"""Age at which a file under ``incoming/`` is no longer being written by anyone."""
+INCOMING_LEFTOVER_SECONDS: Final = 900
+"""Time without a byte after which a file under ``incoming/`` is no longer being written by anyone."""
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -42,6 +44,24 @@ class Archive:
         try:
             for folder in (self.incoming, self.root / "images", self.root / "results"):
                 folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutOfResources(f"the archive {self.root}: {error.strerror}") from error
+
+    def station_uid(self) -> str:
+        """The UID of this installation (PS3.3 C.12.1.1.15 asks for one that no other has), made once.
+
+        Raises:
+            OutOfResources: If it can be neither read nor written.
+        """
+        file = self.root / "station.uid"
+        try:
+            if not file.exists():
+                new = self.incoming / f"{uuid.uuid4()}.uid"
+                new.write_text(f"2.25.{uuid.uuid4().int}\n", encoding="ascii")
+                with suppress(FileExistsError):  # another process of the node was first
+                    os.link(new, file)
+                new.unlink()
+            return file.read_text(encoding="ascii").strip()
         except OSError as error:
             raise OutOfResources(f"the archive {self.root}: {error.strerror}") from error
 
@@ -73,6 +93,8 @@ class Archive:
     def write_result(self, content: bytes, study_uid: str, sop_uid: str) -> str:
         """Writes one of our own objects, durably; the path relative to the root is returned.
 
+        The digest in its name keeps a worker that has lost its lease from writing over what another has made.
+
         Raises:
             OutOfResources: If the disk would not take it.
         """
@@ -82,15 +104,17 @@ class Archive:
                 file.write(content)
         except OSError as error:
             raise OutOfResources(f"the archive: {error.strerror}") from error
-        return self._move(Path(name), self._folder("results", study_uid) / f"{sop_uid}.dcm")
+        digest = hashlib.sha256(content).hexdigest()
+        return self._move(Path(name), self._folder("results", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
 
     def sweep_incoming(self) -> int:
         """Removes what transfers that ended badly left behind; the number of files removed is returned."""
         removed = 0
         for path in self.incoming.iterdir():
-            if path.stat().st_mtime < time.time() - INCOMING_LEFTOVER_SECONDS:
-                path.unlink(missing_ok=True)
-                removed += 1
+            with suppress(FileNotFoundError):  # a listener has just moved it to its place
+                if path.stat().st_mtime < time.time() - INCOMING_LEFTOVER_SECONDS:
+                    path.unlink()
+                    removed += 1
         return removed
 
     def probe(self) -> None:

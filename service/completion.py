@@ -79,6 +79,38 @@ class Completion:
                 self._complete(session, study, now)
             return len(studies)
 
+    def adopt_waiting(self, records: Records) -> int:
+        """Gives the present model what still waits for a former one; returns how many analyses that were.
+
+        A worker claims only what is for its own model, so after an upgrade they would wait for ever.
+        """
+        present = {"model_id": self.model.id, "model_version": self.model.version}
+        of_former = or_(Analysis.model_id != self.model.id, Analysis.model_version != self.model.version)
+        waiting = (
+            of_former,
+            Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)),
+            Analysis.not_before <= utc_now(),
+        )
+        with records.writing() as session:
+            rows = session.scalars(select(Analysis).where(*waiting).with_for_update(skip_locked=True)).all()
+            for row in rows:
+                key = {"study_id": row.study_id, "input_digest": row.input_digest} | present
+                twin = select(Analysis.id).filter_by(settings_digest=row.settings_digest, **key)
+                if session.scalars(twin).first():
+                    row.state, row.finished_at = AnalysisState.SUPERSEDED, utc_now()
+                    continue
+                log.info(
+                    "analysis %d goes from %s %s to %s %s",
+                    row.id,
+                    row.model_id,
+                    row.model_version,
+                    self.model.id,
+                    self.model.version,
+                )
+                row.state, row.demonstration = AnalysisState.QUEUED, self.model.demonstration
+                row.model_id, row.model_version = self.model.id, self.model.version
+            return len(rows)
+
     def force(self, records: Records, study_instance_uid: str) -> None:
         """Completes one study now, whatever may still come.
 
@@ -148,6 +180,12 @@ def input_digest(images: Sequence[Instance]) -> str:
 def _supersede(session: Session, study: Study, model: ModelIdentity) -> None:
     """Ends what a newer analysis of the same model replaces: unfinished work, and results not sent yet."""
     older = select(Analysis.id).where(Analysis.study_id == study.id, Analysis.model_id == model.id)
+    # Analyses first: past a row that a worker is just finishing, we see the deliveries it made.
+    session.execute(
+        update(Analysis)
+        .where(Analysis.id.in_(older), Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)))
+        .values(state=AnalysisState.SUPERSEDED, finished_at=utc_now())
+    )
     session.execute(
         update(Delivery)
         .where(
@@ -155,11 +193,6 @@ def _supersede(session: Session, study: Study, model: ModelIdentity) -> None:
             Delivery.result_id.in_(select(Result.id).where(Result.analysis_id.in_(older))),
         )
         .values(state=DeliveryState.WITHDRAWN, error="superseded by a newer analysis")
-    )
-    session.execute(
-        update(Analysis)
-        .where(Analysis.id.in_(older), Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)))
-        .values(state=AnalysisState.SUPERSEDED, finished_at=utc_now())
     )
 
 

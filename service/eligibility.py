@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Any, Final
 
 from pydicom import Dataset
 
@@ -107,8 +108,8 @@ _LATERAL_VIEW_CODES: Final = frozenset({"399067008", "399173006", "399198007"})
 
 
 def _lateral_by_code(header: Dataset) -> bool:
-    items = header.get("ViewCodeSequence") or []
-    return any(str(item.get("CodeValue", "")) in _LATERAL_VIEW_CODES for item in items)
+    items = [item for item in _values(header, "ViewCodeSequence") if isinstance(item, Dataset)]
+    return any(_text(item, "CodeValue") in _LATERAL_VIEW_CODES for item in items)
 
 
 def _age_years(header: Dataset) -> float | None:
@@ -129,7 +130,7 @@ def _date(header: Dataset, keyword: str) -> date | None:
 
 
 def _values(header: Dataset, keyword: str) -> list[object]:
-    value = header.get(keyword)
+    value = _value(header, keyword)
     if value is None or value == "":
         return []
     return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
@@ -141,8 +142,16 @@ def _text(header: Dataset, keyword: str) -> str:
 
 
 def _integer(header: Dataset, keyword: str, default: int = 0) -> int:
-    value = header.get(keyword)
+    value: Any = _value(header, keyword)
     try:
         return default if value is None else int(value)
     except (TypeError, ValueError):
         return default
+
+
+def _value(header: Dataset, keyword: str) -> object:
+    """What a header says, or ``None`` where it cannot be read: pydicom decodes an element only when asked."""
+    try:
+        return header.get(keyword)
+    except (NotImplementedError, TypeError, ValueError, KeyError, AttributeError, struct.error):
+        return None

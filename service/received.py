@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_partial
+from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from service.archive import file_digest
@@ -27,6 +27,25 @@ _PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _SEQUENCE_DELIMITER: Final = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UNREADABLE: Final = (
+    InvalidDicomError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What pydicom raises on bytes that are no dataset is not one family."""
+
+_CHUNK_BYTES: Final = 1 << 20
+
+MAXIMUM_INFLATED_BYTES: Final = 256 << 20
+"""Largest dataset that may be deflated: four times the largest radiograph there is."""
+
 _GROUP_LENGTH_AT: Final = 140
 """Offset of the value of (0002,0000): 128 preamble, 4 "DICM", 8 tag, VR and length."""
 
@@ -95,21 +114,6 @@ def dataset_offset(path: Path) -> int:
         return _GROUP_LENGTH_AT + 4 + int.from_bytes(file.read(4), "little")
 
 
-def pixel_digest(path: Path) -> str:
-    """SHA-256 of everything from the pixel data element on: equal for two files with the same encoded pixels.
-
-    Raises:
-        CannotUnderstand: If the file cannot be read.
-    """
-    pixels = _PixelsAhead()
-    with path.open("rb") as file:
-        dataset = _partial(file, pixels)
-        if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-            # The pixels are compressed together with the header: nothing comparable lies in the file.
-            return file_digest(path, dataset_offset(path))
-        return file_digest(path, file.tell())
-
-
 class _PixelsAhead:
     """A ``stop_when`` for pydicom that remembers the length of the pixel data it stopped at."""
 
@@ -125,6 +129,7 @@ class _PixelsAhead:
 
 def _read_header(path: Path) -> tuple[Dataset, bool]:
     pixels = _PixelsAhead()
+    _require_modest_inflation(path)
     with path.open("rb") as file:
         header = _partial(file, pixels)
         if "TransferSyntaxUID" not in header.file_meta:
@@ -138,15 +143,43 @@ def _read_header(path: Path) -> tuple[Dataset, bool]:
     return header, pixels.length is not None
 
 
+def _require_modest_inflation(path: Path) -> None:
+    """pydicom inflates a deflated dataset whole, and a small file may hold a very large one."""
+    if _transfer_syntax(path) != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(dataset_offset(path))
+        try:
+            while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(_CHUNK_BYTES)):
+                inflated += len(inflater.decompress(chunk, _CHUNK_BYTES))
+                if inflated > MAXIMUM_INFLATED_BYTES:
+                    raise CannotUnderstand("the deflated dataset is too large")
+        except zlib.error as error:
+            raise CannotUnderstand(f"the deflated dataset is damaged: {error}") from error
+
+
+def _transfer_syntax(path: Path) -> str:
+    try:
+        return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    except (
+        InvalidDicomError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
+        raise CannotUnderstand(f"the file meta information cannot be read: {error}") from error
+
+
 def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) -> Any:
     try:
         return read_partial(file, stop_when=stop_when)
     except zlib.error as error:
         raise CannotUnderstand(f"the deflated dataset ends early or is damaged: {error}") from error
-    except (InvalidDicomError, EOFError, ValueError, KeyError, TypeError, OverflowError) as error:
-        # What pydicom raises on bytes that are no dataset is not one family.
-        raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
-    except (NotImplementedError, AttributeError, IndexError, OSError, struct.error) as error:
+    except (*_UNREADABLE, OSError) as error:
         raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
 
 
@@ -179,7 +212,7 @@ def _require_whole_pixels(file: BinaryIO, length: int) -> None:
 def _uid(header: Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise CannotUnderstand(f"{keyword} cannot be read: {error}") from error
     if value is None or value == "":
         raise CannotUnderstand(f"the dataset has no {keyword}")

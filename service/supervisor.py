@@ -6,18 +6,23 @@ decoder must not take the listener along), so they are started as in production 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from service import queue
+from service.errors import SettingsError
 from service.records.database import Records
 from service.records.migrate import migrate
 from service.settings import Settings
@@ -91,7 +96,8 @@ class Child:
             self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             log.warning("%s does not stop; it is killed", self.name)
-            self.process.kill()
+            # The group and not its leader alone: Celery's pool process holds the GPU.
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
 
@@ -109,6 +115,10 @@ class Supervisor:
             SettingsError: If the port, the database or the model cannot be used.
             OutOfResources: If the data folder cannot be written.
         """
+        with _alone_in(self.settings.data_dir):
+            self._run()
+
+    def _run(self) -> None:
         self._prepare_records()
         queue.prepare_broker(self.settings)
         listener = Listener(self.settings)
@@ -154,6 +164,18 @@ class Supervisor:
     def _worker(self, name: str, pool: str) -> Child:
         environment = os.environ | self.settings.as_environment()
         return Child(f"{name} worker", worker_command(name, pool, self.settings.log_level), environment)
+
+
+@contextmanager
+def _alone_in(data_dir: Path) -> Iterator[None]:
+    """Keeps a second node off the same folder; the lock goes with the process, however it ends."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "up.lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"a node is up in {data_dir} already") from None
+        yield
 
 
 def running_port(data_dir: Path) -> int | None:

@@ -7,6 +7,7 @@ its own that skips what another sweeper holds.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from datetime import timedelta
@@ -28,7 +29,6 @@ RING_AGAIN_SECONDS: Final = 5.0
 """While the same work waits, ring this often: a worker may have been killed with the bell in its hand."""
 
 LEFTOVERS_EVERY_SECONDS: Final = 600.0
-BEAT_FILE: Final = "sweeper.beat"
 BEAT_IS_OLD_SECONDS: Final = 30.0
 
 
@@ -63,10 +63,12 @@ class Sweeper:
         Raises:
             TryAgain: If the records, the archive or the broker are away.
         """
+        self._completion.adopt_waiting(self._records)
         self._completion.complete_due(self._records)
+        # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
+        beat_file(self._settings.data_dir).write_text(f"{time.time()}\n", encoding="ascii")
         self._ring_for_what_waits()
         self._remove_leftovers()
-        (self._settings.data_dir / BEAT_FILE).write_text(f"{time.time()}\n", encoding="ascii")
 
     def _ring_for_what_waits(self) -> None:
         with self._records.reading() as session:
@@ -93,10 +95,15 @@ class Sweeper:
             log.info("removed %d files that broken transfers left behind", removed)
 
 
+def beat_file(data_dir: Path) -> Path:
+    """Where the sweeper of this machine leaves its beat; the folder may be shared by several."""
+    return data_dir / f"sweeper.{socket.gethostname()}.beat"
+
+
 def is_beating(data_dir: Path) -> bool:
-    """Whether a sweeper has finished a round lately."""
+    """Whether the sweeper of this machine has completed studies lately."""
     try:
-        beat = float((data_dir / BEAT_FILE).read_text(encoding="ascii"))
+        beat = float(beat_file(data_dir).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return False
     return time.time() - beat < timedelta(seconds=BEAT_IS_OLD_SECONDS).total_seconds()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 
 from litegpt.engine import Engine
@@ -60,10 +60,7 @@ class Analyst:
             if not claims:
                 return True
             with self._kept(claims):
-                # What has been tried before is read alone: it may be what brought its batch down.
-                fresh = [claim for claim in claims if claim.attempt == 1]
-                for batch in [fresh, *([claim] for claim in claims if claim.attempt > 1)]:
-                    self._read(batch)
+                self._read(claims)
             self._ring_for_deliveries()
         return False
 
@@ -100,11 +97,14 @@ class Analyst:
             yield
         except LeaseLost as error:
             log.warning("study %s: %s; its results are dropped", claim.study_instance_uid, error)
+        except TryAgain as error:
+            self._put_back(claim, str(error), partial(analyses.postpone, retry=self._retry))
         except NodeError as error:
-            self._fail(claim, str(error), again=isinstance(error, TryAgain))
+            self._put_back(claim, str(error), partial(analyses.fail, again=False, retry=self._retry))
         except Exception as error:
             log.exception("analysis %d of study %s", claim.analysis_id, claim.study_instance_uid)
-            self._fail(claim, f"{type(error).__name__}: {error}", again=True)
+            text = f"{type(error).__name__}: {error}"
+            self._put_back(claim, text, partial(analyses.fail, again=True, retry=self._retry))
 
     def _outcomes(self, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
         """Reads every image that can be read, all in one batch of the model."""
@@ -139,10 +139,10 @@ class Analyst:
             len(outcomes),
         )
 
-    def _fail(self, claim: Claim, error: str, *, again: bool) -> None:
+    def _put_back(self, claim: Claim, error: str, write: Callable[[Records, Claim, str], None]) -> None:
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)
         try:
-            analyses.fail(self._records, claim, error, again=again, retry=self._retry)
+            write(self._records, claim, error)
         except LeaseLost as lost:
             log.warning("study %s: %s", claim.study_instance_uid, lost)
 
@@ -173,4 +173,4 @@ class Analyst:
                     analyses.renew(self._records, claim, self._lease)
                 except (LeaseLost, TryAgain) as error:
                     # Finished already, superseded, or the database is away: `finish` will find out.
-                    log.debug("lease of analysis %d not renewed: %s", claim.analysis_id, error)
+                    log.info("lease of analysis %d not renewed: %s", claim.analysis_id, error)

@@ -10,7 +10,14 @@ from functools import partial
 from math import inf
 
 from service.archive import Archive
-from service.errors import LeaseLost, PeerRefused, PeerUnavailable
+from service.errors import (
+    LeaseLost,
+    NeverAgain,
+    OutOfResources,
+    PeerRefused,
+    PeerUnavailable,
+    TryAgain,
+)
 from service.records import deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
@@ -30,6 +37,7 @@ class Courier:
         self._archive = archive
         self._sender = Sender(settings)
         self._retry = Retry.of(settings)
+        self._lease = timedelta(seconds=settings.delivery_lease_seconds)
 
     def drain(self, seconds: float = inf) -> bool:
         """Sends until nothing is due, or until the round in hand when ``seconds`` are over.
@@ -50,49 +58,42 @@ class Courier:
         return False
 
     def _serve(self, destination: Destination) -> None:
-        lease_seconds = self._settings.delivery_lease_seconds
         claims = deliveries.claim(
-            self._records,
-            destination,
-            limit=self._settings.delivery_batch_size,
-            lease=timedelta(seconds=lease_seconds),
+            self._records, destination, limit=self._settings.delivery_batch_size, lease=self._lease
         )
         if not claims:
             return
-        # A send that begins now must end before another worker may begin it too.
-        last_start = time.monotonic() + lease_seconds - self._settings.dimse_timeout_seconds
         contexts = result_contexts([claim.sop_class_uid for claim in claims])
         try:
             with self._sender.associate(destination, contexts) as connection:
-                for number, claim in enumerate(claims):
-                    if number and time.monotonic() > last_start:
-                        self._postpone(claims[number:], "the batch took too long")
-                        return
+                for claim in claims:
                     self._send(connection, claim)
         except PeerRefused as error:
             self._refuse(claims, error)
         except PeerUnavailable as error:
-            self._postpone(claims, str(error))
+            self._postpone(claims, error)
 
     def _send(self, connection: Connection, claim: DeliveryClaim) -> None:
         try:
+            deliveries.begin(self._records, claim, self._lease)
             connection.store(self._archive.absolute(claim.path))
-        except PeerRefused as error:
+        except LeaseLost as error:
+            log.info("study %s: not sent: %s", claim.study_instance_uid, error)
+        except NeverAgain as error:
             self._refuse([claim], error)
-        except PeerUnavailable as error:
-            self._postpone([claim], str(error))
+        except (PeerUnavailable, OutOfResources) as error:
+            self._postpone([claim], error)
         else:
             self._write(claim, deliveries.sent, "sent")
 
-    def _refuse(self, claims: Sequence[DeliveryClaim], error: PeerRefused) -> None:
+    def _refuse(self, claims: Sequence[DeliveryClaim], error: NeverAgain) -> None:
         for claim in claims:
             self._write(claim, partial(deliveries.refused, error=str(error)), f"refused: {error}")
 
-    def _postpone(self, claims: Sequence[DeliveryClaim], error: str) -> None:
+    def _postpone(self, claims: Sequence[DeliveryClaim], error: TryAgain) -> None:
+        postpone = partial(deliveries.postpone, error=str(error), retry=self._retry)
         for claim in claims:
-            self._write(
-                claim, partial(deliveries.postpone, error=error, retry=self._retry), f"put off: {error}"
-            )
+            self._write(claim, postpone, f"put off: {error}")
 
     def _write(
         self, claim: DeliveryClaim, write: Callable[[Records, DeliveryClaim], None], what: str

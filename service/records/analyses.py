@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, and_, func, select, update
@@ -63,6 +63,7 @@ class Claim:
 
     analysis_id: int
     attempt: int
+    failures: int
     study_instance_uid: str
     input_digest: str
     settings_digest: str
@@ -98,29 +99,45 @@ def claim(
 ) -> list[Claim]:
     """Claims up to ``limit`` analyses of one model that are due, oldest first.
 
-    An analysis whose lease has ended as often as it may be attempted is quarantined instead: something about
-    it kills workers.
+    One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
+    too often is quarantined.
     """
     now = utc_now()
+    due = (
+        select(Analysis)
+        .where(_is_due(), Analysis.model_id == model_id, Analysis.model_version == model_version)
+        .order_by(Analysis.not_before, Analysis.id)
+        .with_for_update(skip_locked=True)
+    )
     with records.writing() as session:
-        rows = session.scalars(
-            select(Analysis)
-            .where(_is_due(), Analysis.model_id == model_id, Analysis.model_version == model_version)
-            .order_by(Analysis.not_before, Analysis.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
-        claimed = []
-        for row in rows:
-            if row.attempt >= retry.maximum_attempts:
-                row.state, row.finished_at = AnalysisState.FAILED, now
-                row.error = row.error or f"no worker finished it in {row.attempt} attempts"
-                continue
-            row.state, row.started_at = AnalysisState.RUNNING, now
-            row.attempt += 1
-            row.not_before = now + lease
-            claimed.append(_claim_of(session, row))
-        return claimed
+        oldest = session.scalars(due.limit(1)).first()
+        if oldest is None:
+            return []
+        if _failed_before(oldest):
+            rows: Sequence[Analysis] = [oldest]
+        else:
+            fresh = due.where(Analysis.state == AnalysisState.QUEUED, Analysis.failures == 0)
+            rows = session.scalars(fresh.limit(limit)).all()
+        return [_claim_of(session, row) for row in rows if _begin(row, now, lease, retry)]
+
+
+def _failed_before(row: Analysis) -> bool:
+    return row.state == AnalysisState.RUNNING or row.failures > 0
+
+
+def _begin(row: Analysis, now: datetime, lease: timedelta, retry: Retry) -> bool:
+    """Begins an attempt, or quarantines the row where there were enough."""
+    if row.state == AnalysisState.RUNNING:
+        # Its lease ended without a word: the worker was killed, by this analysis for all we know.
+        row.failures += 1
+        row.error = f"no worker finished it in {row.attempt} attempts"
+    if row.failures >= retry.maximum_attempts:
+        row.state, row.finished_at = AnalysisState.FAILED, now
+        return False
+    row.state, row.started_at = AnalysisState.RUNNING, now
+    row.attempt += 1
+    row.not_before = now + lease
+    return True
 
 
 def count_due(session: Session) -> int:
@@ -179,24 +196,34 @@ def finish(
             )
 
 
-def fail(records: Records, claim: Claim, error: str, *, again: bool, retry: Retry) -> None:
-    """Puts an analysis back for a later attempt, or quarantines it with its error.
+def postpone(records: Records, claim: Claim, error: str, retry: Retry) -> None:
+    """Puts an analysis back until what it needs is there again; that is no fault of its own.
 
     Raises:
         LeaseLost: If the claim is not ours any more.
     """
-    now = utc_now()
     with records.writing() as session:
-        if again and claim.attempt < retry.maximum_attempts:
-            _write(
-                session,
-                claim,
-                state=AnalysisState.QUEUED,
-                error=error,
-                not_before=now + retry.wait(claim.attempt),
-            )
+        _requeue(session, claim, retry, error=error)
+
+
+def fail(records: Records, claim: Claim, error: str, *, again: bool, retry: Retry) -> None:
+    """Puts an analysis back for another attempt, or quarantines it with its error.
+
+    Raises:
+        LeaseLost: If the claim is not ours any more.
+    """
+    failures = claim.failures + 1
+    with records.writing() as session:
+        if again and failures < retry.maximum_attempts:
+            _requeue(session, claim, retry, error=error, failures=failures)
         else:
-            _write(session, claim, state=AnalysisState.FAILED, error=error, finished_at=now)
+            values = {"state": AnalysisState.FAILED, "error": error, "failures": failures}
+            _write(session, claim, **values, finished_at=utc_now())
+
+
+def _requeue(session: Session, claim: Claim, retry: Retry, **values: object) -> None:
+    due = utc_now() + retry.wait(claim.attempt)
+    _write(session, claim, state=AnalysisState.QUEUED, not_before=due, **values)
 
 
 def _is_due() -> Any:
@@ -227,6 +254,7 @@ def _claim_of(session: Session, row: Analysis) -> Claim:
     return Claim(
         analysis_id=row.id,
         attempt=row.attempt,
+        failures=row.failures,
         study_instance_uid=row.study.study_instance_uid,
         input_digest=row.input_digest,
         settings_digest=row.settings_digest,

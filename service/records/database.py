@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.errors import OutOfResources, SettingsError
@@ -43,7 +44,7 @@ class Records:
         if settings.embedded_database:
             settings.embedded_database.parent.mkdir(parents=True, exist_ok=True)
         try:
-            engine = _create_engine(settings.sqlalchemy_url)
+            engine = _create_engine(settings.sqlalchemy_url, settings.maximum_associations)
         except (SQLAlchemyError, ImportError) as error:
             raise SettingsError(f"database_url cannot be used: {_first_line(error)}") from None
         return cls(engine)
@@ -89,13 +90,19 @@ class Records:
         self.engine.dispose()
 
 
-def _create_engine(url: str) -> Engine:
+def _create_engine(url: str, at_once: int) -> Engine:
+    """An engine for as many transactions at once as there may be associations."""
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+        engine = create_engine(url, max_overflow=at_once, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        max_overflow=at_once,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
+    )
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -115,9 +122,11 @@ def _begin_sqlite(connection: Any) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except IntegrityError:
-        raise
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise OutOfResources(f"the records: {_first_line(error)}") from error
     except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
         raise OutOfResources(f"the records: {_first_line(error)}") from error
 
 

@@ -1,8 +1,8 @@
 """Deliveries as work: claiming those due at one destination, and writing what the destination answered.
 
 A claim takes the row's next ``attempt`` number and moves ``not_before`` to the end of the lease; the row
-stays ``due``. What a peer answered is the truth, so it is written even where the delivery was withdrawn
-meanwhile.
+stays ``due``. That a peer has stored a result is the truth, and is written even where the delivery was
+withdrawn meanwhile; failures are not.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from service.records.database import Records, utc_now
 from service.records.retry import Retry
 from service.records.tables import Delivery, DeliveryState
 from service.settings import Destination
+
+_STILL_DUE = Delivery.state == DeliveryState.DUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,16 @@ def count_due(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(Delivery).where(_is_due())) or 0
 
 
+def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
+    """Makes sure, just before sending, that the delivery is still ours and still due, for another lease.
+
+    Raises:
+        LeaseLost: If it was withdrawn, or taken up by another worker.
+    """
+    with records.writing() as session:
+        _write(session, claim, _STILL_DUE, not_before=utc_now() + lease)
+
+
 def sent(records: Records, claim: DeliveryClaim) -> None:
     """Writes that the destination has stored the result.
 
@@ -93,7 +105,7 @@ def refused(records: Records, claim: DeliveryClaim, error: str) -> None:
         LeaseLost: If another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, state=DeliveryState.REFUSED, error=error)
+        _write(session, claim, _STILL_DUE, state=DeliveryState.REFUSED, error=error)
 
 
 def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -> None:
@@ -103,21 +115,21 @@ def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -
         LeaseLost: If another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, error=error, not_before=utc_now() + retry.wait(claim.attempt))
+        _write(session, claim, _STILL_DUE, error=error, not_before=utc_now() + retry.wait(claim.attempt))
 
 
 def _is_due() -> Any:
     return and_(Delivery.state == DeliveryState.DUE, Delivery.not_before <= utc_now())
 
 
-def _write(session: Session, claim: DeliveryClaim, **values: object) -> None:
+def _write(session: Session, claim: DeliveryClaim, *conditions: Any, **values: object) -> None:
     written = cast(
         "CursorResult[Any]",
         session.execute(
             update(Delivery)
-            .where(Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt)
+            .where(Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt, *conditions)
             .values(**values)
         ),
     )
     if written.rowcount != 1:
-        raise LeaseLost(f"delivery {claim.delivery_id}: attempt {claim.attempt} is not the current one")
+        raise LeaseLost(f"delivery {claim.delivery_id}: attempt {claim.attempt} is over, or withdrawn")

@@ -15,12 +15,12 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.eligibility import Eligibility
-from service.received import ReceivedObject, examine, pixel_digest
+from service.pixels import same_pixels
+from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.tables import Instance, InstanceState, Study, StudyState
 
@@ -71,11 +71,7 @@ class Receiver:
         relative = self.archive.take_image(
             path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
-        try:
-            return self._record(received, relative, calling_ae_title)
-        except IntegrityError:
-            # Another association brought the very same object in the same moment, and committed first.
-            return Intake.DUPLICATE
+        return self._record(received, relative, calling_ae_title)
 
     def _is_known(self, received: ReceivedObject) -> bool:
         with self.records.reading() as session:
@@ -95,7 +91,10 @@ class Receiver:
             earlier = list(
                 session.scalars(
                     select(Instance)
-                    .where(Instance.sop_instance_uid == received.sop_instance_uid)
+                    .where(
+                        Instance.study_id == study.id,
+                        Instance.sop_instance_uid == received.sop_instance_uid,
+                    )
                     .order_by(Instance.id)
                 )
             )
@@ -138,14 +137,15 @@ class Receiver:
 
     def _reason_against(self, received: ReceivedObject) -> str:
         reason = self.eligibility.reason_against(received.header)
-        return reason or ("" if received.has_pixels else "no pixel data")
+        return _storable(reason) or ("" if received.has_pixels else "no pixel data")
 
     def _compare(self, relative: str, earlier: list[Instance]) -> Intake:
-        stored = [instance for instance in earlier if instance.state == InstanceState.STORED]
-        if not stored:
+        """Against the first of the earlier files that is still there; the study's row is locked."""
+        stored = [self.archive.absolute(one.path) for one in earlier if one.state == InstanceState.STORED]
+        present = [path for path in stored if path.is_file()]
+        if not present:
             return Intake.STORED
-        pixels = pixel_digest(self.archive.absolute(relative))
-        same = pixel_digest(self.archive.absolute(stored[0].path)) == pixels
+        same = same_pixels(present[0], self.archive.absolute(relative))
         return Intake.CORRECTED_HEADER if same else Intake.CONFLICT
 
 
@@ -177,5 +177,9 @@ def _reopen(study: Study, now: datetime) -> None:
 
 def _text(received: ReceivedObject, keyword: str) -> str:
     value = received.header.get(keyword)
-    # PostgreSQL's text cannot hold NUL, which some devices pad with.
-    return "" if value is None else str(value).replace("\x00", "").strip()
+    return "" if value is None else _storable(str(value))
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text cannot hold NUL, which some devices pad with."""
+    return text.replace("\x00", "").strip()

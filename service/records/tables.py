@@ -188,6 +188,9 @@ class Analysis(Base):
     state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0)
     """Attempts begun. A worker writes its results only while this is still its own number."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """Attempts that killed their worker or ended in an unknown fault; enough of them quarantine the analysis.
+    Waiting for a disk or a database that is away is none."""
     not_before: Mapped[datetime]
     """When a queued analysis is due, or a running one's lease ends."""
     error: Mapped[str] = mapped_column(default="")

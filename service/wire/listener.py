@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +73,9 @@ COMPRESSED: Final = (
 """What our decoders read. JPEG Extended is not among them: its usual 12 bits need a library under the GPL.
 A sender whose offer is refused sends another syntax; one whose image cannot be read never learns of it."""
 
+_GRACE_SECONDS: Final = 2.0
+"""How long associations may go on when the listener stops."""
+
 _REJECTED_TRANSIENT: Final = 0x02
 _SOURCE_PRESENTATION: Final = 0x03
 _REASON_LOCAL_LIMIT: Final = 0x02
@@ -119,10 +123,19 @@ class Listener:
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Closes the port and ends the associations."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        """Closes the port, gives associations a moment to end by themselves, then ends them.
+
+        A sender whose association is aborted has no answer to its last object, and sends it again.
+        """
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+            deadline = time.monotonic() + _GRACE_SECONDS
+            while server.active_associations and time.monotonic() < deadline:
+                time.sleep(0.05)
+            for association in server.active_associations:
+                association.abort()
         self._records.close()
 
     def _on_requested(self, event: Event) -> None:

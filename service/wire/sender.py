@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from service.errors import PeerRefused, PeerUnavailable
+from service.errors import CannotUnderstand, OutOfResources, PeerRefused, PeerUnavailable
 from service.settings import Destination, Settings
 from service.wire import statuses
 from service.wire.listener import send_at_once
@@ -49,12 +50,16 @@ class Sender:
         entity.maximum_pdu_size = self._settings.maximum_pdu_bytes
         for sop_class, syntaxes in contexts:
             entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
-        association = entity.associate(
-            destination.host,
-            destination.port,
-            ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
-        )
+        try:
+            association = entity.associate(
+                destination.host,
+                destination.port,
+                ae_title=destination.ae_title,
+                evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
+            )
+        except (OSError, UnicodeError) as error:
+            # pynetdicom resolves the name itself, and lets what comes of that through.
+            raise PeerUnavailable(f"{destination}: the host's name is not known ({error})") from error
         if not association.is_established:
             raise _why_not(association, destination)
         try:
@@ -85,12 +90,14 @@ class Connection:
         """Sends one Part 10 file.
 
         Raises:
+            OutOfResources: If the file cannot be read just now.
+            CannotUnderstand: If it is no DICOM file.
             PeerUnavailable: If the peer is gone, or refuses for now: the same object may be sent again.
             PeerRefused: If the peer will not take this object, or takes no object of this kind.
         """
         if not self._association.is_established:
             raise PeerUnavailable(f"{self._destination}: the association is gone")
-        dataset = dcmread(path)
+        dataset = _readable(path)
         try:
             reply = self._association.send_c_store(dataset)
         except ValueError as error:
@@ -123,6 +130,15 @@ class Connection:
 def result_contexts(sop_classes: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Presentation contexts for our own objects; pynetdicom converts between the two encodings if it must."""
     return [(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]) for uid in dict.fromkeys(sop_classes)]
+
+
+def _readable(path: Path) -> Dataset:
+    try:
+        return dcmread(path)
+    except OSError as error:
+        raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
+    except InvalidDicomError as error:
+        raise CannotUnderstand(f"{path.name} is no DICOM file") from error
 
 
 def _status(reply: Any) -> int | None:

@@ -37,6 +37,7 @@ from service.settings import Settings, load_settings
 from service.wire import statuses
 from service.wire.listener import COMPRESSED, UNCOMPRESSED, Listener, configure_process
 from tests.images import CR, DX, DX_FOR_PROCESSING, SECONDARY_CAPTURE, make_radiograph
+from tests.waiting import wait_until
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PDF = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -286,6 +287,24 @@ def test_an_association_that_breaks_off_leaves_no_trace(
     with _associated(listener) as association:
         assert association.send_c_store(make_radiograph()).Status == statuses.SUCCESS
     assert _count(records) == 2
+
+
+def test_small_replies_are_sent_at_once(listening: tuple[Listener, Records]) -> None:
+    listener, _ = listening
+    with _associated(listener):
+        (association,) = listener._server.active_associations
+        connection = association.dul.socket.socket
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_a_listener_that_stops_ends_the_associations_that_do_not(
+    tmp_path: Path, process_settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.wire.listener._GRACE_SECONDS", 0.1)
+    settings = load_settings(data_dir=tmp_path, dicom_host="127.0.0.1", dicom_port=0, minimum_free_bytes=0)
+    with _listening(settings) as (listener, _), _associated(listener) as association:
+        listener.stop()
+        wait_until(lambda: association.is_aborted, 10, "end of the association")
 
 
 def test_only_listed_callers_are_let_in(tmp_path: Path, process_settings: None) -> None:

@@ -107,6 +107,12 @@ def test_nobody_there_is_tried_again(image: Path) -> None:
         _store(nobody, image)
 
 
+def test_a_host_whose_name_is_not_known_is_tried_again(image: Path) -> None:
+    nowhere = Destination(ae_title="PACS", host="nowhere.invalid", port=104)
+    with pytest.raises(PeerUnavailable, match="the host's name is not known"):
+        _store(nowhere, image)
+
+
 def test_a_name_that_the_peer_does_not_know_is_refused_for_good(image: Path) -> None:
     with (
         _peer(require_calling_aet=["SOMEBODY"]) as destination,

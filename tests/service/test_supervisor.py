@@ -12,8 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from litegpt.phantoms import phantom_files
 from service.supervisor import Child
 from tests.node import node_up
+from tests.peers.dcmtk import dcmsend
+from tests.peers.radiographs import study_uids
 from tests.waiting import wait_until
 
 
@@ -51,6 +54,46 @@ def test_a_child_that_will_not_stop_is_killed(tmp_path: Path) -> None:
     child.stop(time.monotonic() + 0.2)
     assert child.process is not None
     assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_child_that_is_killed_takes_what_it_started_along(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    child = _child(
+        "-c",
+        "import pathlib, signal, subprocess, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "pool = subprocess.Popen(['sleep', '99'])\n"
+        f"pathlib.Path({str(started)!r}).write_text(str(pool.pid))\n"
+        "time.sleep(99)\n",
+    )
+    child.start()
+    pool = psutil.Process(int(wait_until(lambda: started.exists() and started.read_text(), 20, "pool")))
+    child.stop(time.monotonic())
+    wait_until(lambda: not _runs(pool), 20, "end of the pool process")
+
+
+def test_two_nodes_do_not_share_a_folder(tmp_path: Path) -> None:
+    with node_up(tmp_path) as node:
+        command = [sys.executable, "-m", "service.cli.main", "up", "--data-dir", str(node.data_dir)]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 2
+    assert second.stderr.splitlines()[-1] == f"litegpt-node: a node is up in {node.data_dir} already"
+
+
+def test_the_model_is_loaded_in_the_pool_process_and_never_in_its_parent(tmp_path: Path) -> None:
+    with node_up(tmp_path) as node:
+        files = phantom_files()[:1]
+        assert {one.status for one in dcmsend(node.port, *files)} == {0}
+        node.wait_for(study_uids(files), "done")
+        parents = [p for p in node.process.descendants() if "analysis" in p.cmdline() and p.children()]
+        (parent,) = [p for p in parents if any(_has_torch(child) for child in p.children())]
+        assert not _has_torch(parent)
+        delivery = [p for p in node.process.descendants() if "delivery" in p.cmdline()]
+        assert delivery and not any(map(_has_torch, delivery))
+
+
+def _has_torch(process: psutil.Process) -> bool:
+    return any("libtorch" in mapped.path for mapped in process.memory_maps())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.sweeper import BEAT_FILE, BEAT_IS_OLD_SECONDS, Sweeper, is_beating
+from service.errors import OutOfResources
+from service.sweeper import BEAT_IS_OLD_SECONDS, Sweeper, beat_file, is_beating
 from tests.images import make_radiograph
+from tests.ports import free_port
 from tests.service.conftest import incoming
 from tests.waiting import wait_until
 from tests.worker.conftest import SmallNode, small_node
@@ -66,8 +68,27 @@ def test_a_round_leaves_a_beat(node: SmallNode) -> None:
     assert not is_beating(node.settings.data_dir)
     Sweeper(node.settings).sweep()
     assert is_beating(node.settings.data_dir)
-    (node.settings.data_dir / BEAT_FILE).write_text(f"{time.time() - BEAT_IS_OLD_SECONDS - 1}\n")
+    beat_file(node.settings.data_dir).write_text(f"{time.time() - BEAT_IS_OLD_SECONDS - 1}\n")
     assert not is_beating(node.settings.data_dir)
+
+
+def test_a_sweeper_whose_broker_is_away_still_beats_and_completes(tmp_path: Path) -> None:
+    node = small_node(tmp_path / "node", broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    study = _receive(node)
+    with pytest.raises(OutOfResources):
+        Sweeper(node.settings).sweep()
+    assert node.show(study).outcome == "queued"
+    assert is_beating(node.settings.data_dir)
+
+
+def test_work_that_waits_for_a_former_model_goes_to_the_present_one(node: SmallNode) -> None:
+    study = _receive(node)
+    Sweeper(node.settings).sweep()
+    with node.records.writing() as session:
+        session.connection().exec_driver_sql("UPDATE analysis SET model_version = 'former'")
+    Sweeper(node.settings).sweep()
+    assert not node.show(study).model.endswith("former")
+    assert node.show(study).outcome == "queued"
 
 
 def test_leftovers_of_broken_transfers_are_removed(node: SmallNode) -> None:

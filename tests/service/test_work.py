@@ -16,10 +16,10 @@ from service.completion import Completion
 from service.errors import LeaseLost
 from service.records import analyses, deliveries, overview
 from service.records.analyses import Claim, ImageOutcome, WrittenResult
-from service.records.database import Records
+from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.retry import Retry
-from service.records.tables import Analysis, AnalysisState, Delivery, DeliveryState
+from service.records.tables import Analysis, AnalysisState, Delivery, DeliveryState, Result
 from service.settings import Destination
 from tests.images import make_radiograph
 from tests.service.conftest import MODEL, incoming
@@ -131,6 +131,36 @@ def test_failures_come_back_until_the_attempts_are_used_up(records: Records, one
     assert (failed.state, failed.error) == (AnalysisState.FAILED, "the GPU is on fire")
 
 
+def test_waiting_for_what_is_away_is_no_failure(records: Records, one_study: str) -> None:
+    for attempt in range(1, 10):
+        (claim,) = _claim(records)
+        assert (claim.attempt, claim.failures) == (attempt, 0)
+        analyses.postpone(records, claim, "the disk is full", RETRY)
+    assert _analysis(records).state == AnalysisState.QUEUED
+
+
+def test_what_has_failed_before_is_claimed_alone(
+    receiver: Receiver, archive: Archive, records: Records, completion: Completion
+) -> None:
+    """So one study that kills its workers uses up its own attempts, and not those of the others."""
+    for _ in range(4):
+        receiver.take(incoming(archive, make_radiograph()))
+    completion.complete_due(records)
+    killer = _claim(records, limit=4, lease=NOW)[0].analysis_id
+    done = set()
+    for _ in range(20):
+        claims = _claim(records, limit=4, lease=NOW)
+        assert len(claims) <= 1
+        for claim in claims:
+            if claim.analysis_id != killer:
+                _finish(records, claim, f"2.25.{claim.analysis_id}")
+                done.add(claim.analysis_id)
+    assert len(done) == 3
+    with records.reading() as session:
+        failed = session.scalars(select(Analysis.id).where(Analysis.state == AnalysisState.FAILED)).all()
+    assert failed == [killer]
+
+
 def test_what_never_helps_is_not_tried_again(records: Records, one_study: str) -> None:
     (claim,) = _claim(records)
     analyses.fail(records, claim, "no pixels", again=False, retry=RETRY)
@@ -169,6 +199,80 @@ def test_a_delivery_is_claimed_once_and_its_lease_comes_back(records: Records, o
     assert deliveries.destinations_due(records) == []
     with records.reading() as session:
         assert overview.show_study(session, one_study).outcome == "delivered"
+
+
+def test_many_couriers_share_the_deliveries_without_taking_anything_twice(
+    receiver: Receiver, archive: Archive, records: Records, completion: Completion
+) -> None:
+    for _ in range(16):
+        receiver.take(incoming(archive, make_radiograph()))
+    completion.complete_due(records)
+    for claim in _claim(records, limit=16):
+        _finish(records, claim, f"2.25.{claim.analysis_id}")
+    taken: Counter[int] = Counter()
+    start = threading.Barrier(6)
+
+    def work() -> None:
+        start.wait()
+        while claims := deliveries.claim(records, PACS, limit=2, lease=MINUTE):
+            taken.update(claim.delivery_id for claim in claims)
+
+    couriers = [threading.Thread(target=work) for _ in range(6)]
+    for courier in couriers:
+        courier.start()
+    for courier in couriers:
+        courier.join()
+    assert len(taken) == 16
+    assert set(taken.values()) == {1}
+
+
+def test_a_withdrawn_delivery_is_not_begun_and_keeps_its_reason(
+    receiver: Receiver, archive: Archive, records: Records, completion: Completion, one_study: str
+) -> None:
+    _finish(records, _claim(records)[0])
+    (claim,) = deliveries.claim(records, PACS, limit=9, lease=MINUTE)
+    deliveries.begin(records, claim, MINUTE)
+    receiver.take(incoming(archive, make_radiograph(study_uid=one_study)))
+    completion.complete_due(records)
+    for write in (
+        lambda: deliveries.begin(records, claim, MINUTE),
+        lambda: deliveries.postpone(records, claim, "PACS does not answer", RETRY),
+        lambda: deliveries.refused(records, claim, "answered C000"),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    with records.reading() as session:
+        row = session.scalars(select(Delivery)).one()
+    assert (row.state, row.error) == (DeliveryState.WITHDRAWN, "superseded by a newer analysis")
+
+
+def test_a_result_that_is_finished_while_it_is_superseded_is_withdrawn(
+    receiver: Receiver, archive: Archive, records: Records, completion: Completion, one_study: str
+) -> None:
+    """The worker's transaction ends while the completion's waits for its row."""
+    (claim,) = _claim(records)
+    receiver.take(incoming(archive, make_radiograph(study_uid=one_study)))
+    completing = threading.Thread(target=completion.complete_due, args=(records,))
+    with records.writing() as session:
+        # What `finish` does, held open.
+        session.execute(update(Analysis).where(Analysis.id == claim.analysis_id).values(state="done"))
+        completing.start()
+        completing.join(0.5)
+        result = Result(
+            analysis_id=claim.analysis_id,
+            kind="sr",
+            sop_class_uid="1.2",
+            sop_instance_uid="2.25.1",
+            template_version="1",
+            path="x",
+            digest="",
+            created_at=utc_now(),
+            deliveries=[Delivery(destination=str(PACS), not_before=utc_now())],
+        )
+        session.add(result)
+    completing.join()
+    with records.reading() as session:
+        assert session.scalars(select(Delivery)).one().state == DeliveryState.WITHDRAWN
 
 
 def test_a_transient_failure_is_due_again_and_a_permanent_one_is_not(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydicom.uid import JPEGLSLossless
 from litegpt.findings import Reading
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import Radiograph
-from service.errors import OutOfResources
+from service.errors import LeaseLost, OutOfResources
 from service.records.overview import StudyView
 from tests.images import make_radiograph
 from tests.worker.conftest import SmallNode
@@ -142,7 +143,7 @@ def test_what_brings_a_batch_down_fails_alone(node: SmallNode) -> None:
     assert engine.batches == [4, 1, 1, 1, 1, 1, 1]
 
 
-def test_an_archive_that_will_not_take_the_report_is_tried_again(node: SmallNode) -> None:
+def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode) -> None:
     image = make_radiograph()
     node.take(image)
     results = node.archive.root / "results"
@@ -150,10 +151,31 @@ def test_an_archive_that_will_not_take_the_report_is_tried_again(node: SmallNode
     results.touch()
     analyst = _analyst(node)
     analyst.__dict__["_engine"] = _Explosive(rows=0)
-    analyst.drain()
+    analyst.drain(seconds=0.5)
     view = node.show(image.StudyInstanceUID)
-    assert (view.analysis_state, view.attempt) == ("failed", 3)
+    assert view.analysis_state == "queued"
+    assert view.attempt > node.settings.maximum_attempts
     assert view.error.startswith("the archive: ")
+    results.unlink()
+    results.mkdir()
+    analyst.drain()
+    assert node.show(image.StudyInstanceUID).analysis_state == "done"
+
+
+def test_a_worker_that_lost_its_lease_does_not_touch_the_result_of_another(node: SmallNode) -> None:
+    image = make_radiograph()
+    node.take(image)
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst._lease = timedelta(0)
+    (first,) = analyst._claim()
+    (second,) = analyst._claim()
+    analyst._conclude(second, analyst._outcomes(second.images))
+    (delivery,) = node.show(image.StudyInstanceUID).deliveries
+    kept = node.archive.absolute(delivery.path).read_bytes()
+    with pytest.raises(LeaseLost):
+        analyst._conclude(first, analyst._outcomes(first.images))
+    assert node.archive.absolute(delivery.path).read_bytes() == kept
 
 
 def test_a_broker_that_is_away_does_not_undo_the_analysis(node: SmallNode, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from tests.worker.test_analysis import _Explosive
 from worker.analysis import Analyst
 from worker.delivery import Courier
 
+LONG_WAITS = {"retry_first_seconds": 3600, "retry_maximum_seconds": 3600}
+
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 
@@ -101,6 +103,28 @@ def test_a_lost_reply_is_a_second_send_of_the_same_object(tmp_path: Path) -> Non
         _courier(node).drain()
     (delivery,) = node.show(study).deliveries
     assert (delivery.state, delivery.attempt) == ("sent", 2)
+    node.records.close()
+
+
+def test_a_host_whose_name_is_not_known_does_not_hold_the_others_up(tmp_path: Path) -> None:
+    with storescp(tmp_path / "pacs", ae_title="PACS") as pacs:
+        node, (study,) = _analysed(
+            tmp_path / "node", "AAA@nowhere.invalid:104", pacs.destination, **LONG_WAITS
+        )
+        _courier(node).drain()
+    states = {delivery.destination: delivery for delivery in node.show(study).deliveries}
+    assert states[pacs.destination].state == "sent"
+    assert "name is not known" in states["AAA@nowhere.invalid:104"].error
+    node.records.close()
+
+
+def test_a_result_whose_file_is_gone_does_not_hold_the_others_up(tmp_path: Path) -> None:
+    with storescp(tmp_path / "pacs", ae_title="PACS") as pacs:
+        node, studies = _analysed(tmp_path / "node", pacs.destination, count=4, **LONG_WAITS)
+        node.archive.absolute(node.show(studies[0]).deliveries[0].path).unlink()
+        _courier(node).drain()
+    assert [node.show(study).outcome for study in studies] == ["delivering"] + ["delivered"] * 3
+    assert "cannot be read" in node.show(studies[0]).deliveries[0].error
     node.records.close()
 
 

@@ -13,7 +13,7 @@ from service.archive import Archive
 from service.records.analyses import Claim, ImageOutcome, WrittenResult
 from service.records.database import utc_now
 from service.settings import Settings
-from worker.results.identity import ResultIdentity, derived_uid
+from worker.results.identity import ResultIdentity
 from worker.results.structured_report import (
     SOP_CLASS_UID,
     TEMPLATE_VERSION,
@@ -64,7 +64,7 @@ def make_results(
         ],
         identity=identity,
         algorithm=model,
-        device=_device(settings),
+        device=_device(settings, archive),
         created_at=utc_now(),
         time_zone=settings.zone,
         patient_header=patient_header,
@@ -89,10 +89,9 @@ def _header(archive: Archive, relative: str) -> Dataset:
     return dcmread(archive.absolute(relative), stop_before_pixels=True)
 
 
-def _device(settings: Settings) -> ReportingDevice:
+def _device(settings: Settings, archive: Archive) -> ReportingDevice:
     return ReportingDevice(
         ae_title=settings.ae_title,
-        # The same on each of a node's machines, so that a result does not depend on where it was made.
-        station_uid=derived_uid("station", settings.ae_title),
+        station_uid=archive.station_uid(),
         software_version=version("litegpt-node"),
     )

@@ -1,0 +1,62 @@
+"""Whether two files hold the same image: what tells a corrected header from other pixels.
+
+A PACS that sends an image again after a patient merge may send it in another transfer syntax than the
+modality did, so bytes that differ are decoded. This runs only when one SOP Instance UID came with two
+datasets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian
+
+_SHAPE: Final = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
+
+_UNSAFE_PLUGIN: Final = "gdcm"
+"""It ends the whole process on some damaged images; a listener must not."""
+
+
+def same_pixels(first: Path, second: Path) -> bool:
+    """Whether two whole DICOM files have the same stored pixel values.
+
+    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at.
+    """
+    one, other = dcmread(first), dcmread(second)
+    if any(one.get(keyword) != other.get(keyword) for keyword in _SHAPE):
+        return False
+    if _encoding(one) == _encoding(other) and one.get("PixelData") == other.get("PixelData"):
+        return True
+    pixels, others = _decoded(one), _decoded(other)
+    return pixels is not None and others is not None and bool(np.array_equal(pixels, others))
+
+
+def _encoding(dataset: Dataset) -> str:
+    """Uncompressed little endian pixels are the same bytes in each of their three syntaxes (PS3.5 8.2)."""
+    syntax: UID = dataset.file_meta.TransferSyntaxUID
+    return "native" if not syntax.is_encapsulated and syntax != ExplicitVRBigEndian else str(syntax)
+
+
+def _decoded(dataset: Dataset) -> np.ndarray[Any, Any] | None:
+    syntax: UID = dataset.file_meta.TransferSyntaxUID
+    try:
+        if not syntax.is_encapsulated:
+            return pixel_array(dataset, raw=True)
+        plugins = [name for name in get_decoder(syntax).available_plugins if name != _UNSAFE_PLUGIN]
+        return pixel_array(dataset, raw=True, decoding_plugin=plugins[0]) if plugins else None
+    except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        # What pydicom and its decoders raise on data they cannot decode is not one family.
+        return None

@@ -1,0 +1,73 @@
+"""The same image in another header or another transfer syntax is the same; another image is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from service.pixels import same_pixels
+from tests.images import asymmetric_pixels, make_radiograph
+
+LOSSLESS = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+]
+
+
+def _file(folder: Path, name: str, dataset: Dataset) -> Path:
+    path = folder / name
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_an_image_is_itself_in_another_header_and_syntax(tmp_path: Path, syntax: str) -> None:
+    before = _file(tmp_path, "before", make_radiograph())
+    after = make_radiograph(transfer_syntax=syntax, PatientName="Another^And^Longer^Name")
+    assert same_pixels(before, _file(tmp_path, "after", after))
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_one_pixel_makes_another_image(tmp_path: Path, syntax: str) -> None:
+    pixels = asymmetric_pixels(64, 48)
+    before = _file(tmp_path, "before", make_radiograph(pixels))
+    pixels[40, 20] += 1
+    assert not same_pixels(before, _file(tmp_path, "after", make_radiograph(pixels, transfer_syntax=syntax)))
+
+
+def test_the_same_bytes_in_another_shape_are_another_image(tmp_path: Path) -> None:
+    pixels = asymmetric_pixels(64, 48)
+    before = _file(tmp_path, "before", make_radiograph(pixels))
+    after = _file(tmp_path, "after", make_radiograph(pixels.reshape(48, 64)))
+    assert not same_pixels(before, after)
+
+
+def test_what_cannot_be_decoded_is_another_image(tmp_path: Path) -> None:
+    before = _file(tmp_path, "before", make_radiograph())
+    broken = make_radiograph(transfer_syntax=JPEGLSLossless)
+    broken.PixelData = broken.PixelData[:30] + bytes(len(broken.PixelData) - 38) + broken.PixelData[-8:]
+    assert not same_pixels(before, _file(tmp_path, "after", broken))
+
+
+def test_a_random_image_is_not_another_one(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 4096, (64, 48)).astype(np.uint16)
+    assert not same_pixels(
+        _file(tmp_path, "before", make_radiograph()), _file(tmp_path, "after", make_radiograph(noise))
+    )
