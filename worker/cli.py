@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from litegpt.phantoms import phantom_files
 from service import logs
+from service.cli.options import require_folder
 from worker.demo.modality import find_images
 from worker.demo.run import QUIET_SECONDS, demonstrate
 from worker.demo.table import results_table, write_overlays
@@ -32,6 +34,7 @@ def demo(
     logs.configure("WARNING")
     console = Console(highlight=False)
     images, others = find_images(radiographs or phantom_files()[0].parent)
+    require_folder(out)
     folder = out / datetime.now().strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(
@@ -58,7 +61,7 @@ def demo(
     if radiographs and others:
         console.print(f"{others} other files were not DICOM and were left out.")
     console.print(
-        f"reports   {folder / 'pacs'}\npictures  {folder / 'overlays'}\nnode log  {folder / 'node.log'}"
+        Text(f"reports   {folder / 'pacs'}\npictures  {folder / 'overlays'}\nnode log  {folder / 'node.log'}")
     )
     console.print(
         "The phantom model is a demonstration trained on synthetic images: what it says about a real patient "

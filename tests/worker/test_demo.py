@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from PIL import Image
+from pydicom import Dataset, dcmread
+from rich.console import Console
 
 from litegpt.phantoms import phantom_files
+from service.records.overview import FindingView, ImageView, StudyView
 from tests.images import DX_FOR_PROCESSING, make_radiograph
+from tests.peers.dcmtk import dsrdump
 from tests.peers.dicom3tools import dciodvfy
+from tests.presence import real_radiographs
 from tests.processes import running
+from worker.demo.modality import OutgoingImage, SentImage, find_images
+from worker.demo.pacs import DemoPACS, ReceivedResult
+from worker.demo.run import DemoStudy, _collect
+from worker.demo.table import results_table, write_overlays
 
 
-def _demo(radiographs: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli.main", "demo", "--radiographs", str(radiographs)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+def _demo(radiographs: Path | None, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.cli.main", "demo"]
+    command += ["--radiographs", str(radiographs)] if radiographs else []
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def _sizes(files: Sequence[Path]) -> dict[str, tuple[str, int, int]]:
+    """Name, columns and rows of each image, by SOP Instance UID."""
+    headers = {path.name: dcmread(path, stop_before_pixels=True) for path in files}
+    return {str(h.SOPInstanceUID): (name, h.Columns, h.Rows) for name, h in headers.items()}
+
+
+def _regions(report: Dataset) -> Iterator[tuple[str, list[float]]]:
+    """The regions of a report, each with the SOP Instance UID of its image."""
+    for item in report.get("ContentSequence", ()):
+        if item.ValueType == "SCOORD":
+            image = item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            yield str(image), list(item.GraphicData)
+        yield from _regions(item)
 
 
 def test_a_demonstration_shows_a_report_and_a_picture_of_each_study(tmp_path: Path) -> None:
@@ -30,6 +61,78 @@ def test_a_demonstration_shows_a_report_and_a_picture_of_each_study(tmp_path: Pa
     (picture,) = tmp_path.glob("demo/*/overlays/*.png")
     with Image.open(picture) as image:
         assert image.width > 100
+
+
+@pytest.mark.parametrize("which", ["the phantoms", "real radiographs"])
+def test_every_radiograph_of_a_folder_comes_back_as_a_report(which: str, tmp_path: Path) -> None:
+    files = phantom_files() if which == "the phantoms" else real_radiographs()
+    done = _demo(None if which == "the phantoms" else files[0].parent, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = tmp_path.glob("demo/*")
+    for path in files:
+        assert any(line.split()[:1] == [path.name] for line in done.stdout.splitlines()), path.name
+        assert (folder / "overlays" / f"{path.name}.png").is_file()
+    sizes, drawn = _sizes(files), 0
+    reports = list(folder.glob("pacs/*.dcm"))
+    for path in reports:
+        assert dciodvfy(path) == []
+        assert "Report" in dsrdump(path)
+        for image, (x, y) in (
+            (image, data[at : at + 2])
+            for image, data in _regions(dcmread(path))
+            for at in range(0, len(data), 2)
+        ):
+            _, columns, rows = sizes[image]
+            assert 0 <= x <= columns and 0 <= y <= rows, (path, image, x, y)
+            drawn += 1
+    studies = {dcmread(path, stop_before_pixels=True).StudyInstanceUID for path in files}
+    assert {dcmread(path).StudyInstanceUID for path in reports} == studies
+    if which == "the phantoms":
+        assert drawn
+
+
+def test_pictures_of_files_with_one_name_stand_side_by_side(tmp_path: Path) -> None:
+    studies = []
+    for name in ("A/IM1.dcm", "B/IM1.dcm", "IM.1", "IM.2", "odd[/b].dcm"):
+        path = tmp_path / "cd" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_radiograph().save_as(path, enforce_file_format=True)
+    for image in find_images(tmp_path / "cd")[0]:
+        now = datetime.now(UTC)
+        view = ImageView(
+            image.sop_instance_uid, "", now, "", "stored", "", (FindingView("a[/b]", 1.0, None),)
+        )
+        study = StudyView("1.2", "", "", "done", "complete", 1, "done", 1, "", "", True, (view,))
+        studies.append(DemoStudy("1.2", (SentImage(image, 0.0, ""),), study, (), None))
+    written = write_overlays(studies, tmp_path / "out")
+    names = {str(path.relative_to(tmp_path / "out")) for path in written.values()}
+    assert names == {"A/IM1.dcm.png", "B/IM1.dcm.png", "IM.1.png", "IM.2.png", "odd[/b].dcm.png"}
+    assert all(path.is_file() for path in written.values())
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(results_table(studies))
+    table = console.export_text()
+    for words in ("A/IM1.dcm", "B/IM1.dcm", "odd[/b].dcm", "a[/b] 1.00", "[left top right bottom]"):
+        assert words in table, words
+
+
+@pytest.mark.parametrize(
+    ("answered", "came", "seconds"), [((8, 20), (10, 25), 5), ((8, 20), (10,), 0), ((1,), (), None)]
+)
+def test_the_time_is_from_the_last_answer_to_the_last_report(
+    answered: tuple[float, ...], came: tuple[float, ...], seconds: float | None, tmp_path: Path
+) -> None:
+    image = OutgoingImage(tmp_path, "x", "1.1", "1.1.1", "1.2", "1.3")
+    pacs = DemoPACS(tmp_path)
+    if came:
+        pacs.results["1.2"] = [ReceivedResult(tmp_path, at) for at in came]
+    (study,) = _collect(pacs, [SentImage(image, at, "") for at in answered], {})
+    assert study.seconds == seconds
+
+
+def test_a_place_for_the_demonstration_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("")
+    done = _demo(None, tmp_path)
+    assert (done.returncode, done.stderr) == (2, "litegpt-node: demo is not a folder\n")
 
 
 def test_a_study_that_is_not_delivered_is_exit_code_1_and_says_why(tmp_path: Path) -> None:

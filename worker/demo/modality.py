@@ -20,9 +20,14 @@ _IDENTIFYING: Final = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"]
 
 @dataclass(frozen=True, slots=True)
 class OutgoingImage:
-    """A file to send, and what identifies it."""
+    """A file to send, and what identifies it.
+
+    Attributes:
+        name: Its path below the folder it was found in.
+    """
 
     path: Path
+    name: str
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str
@@ -49,7 +54,7 @@ def find_images(folder: Path) -> tuple[list[OutgoingImage], int]:
     files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     images, others = [], 0
     for path in files:
-        image = _identify(path)
+        image = _identify(path, path.name if path == folder else str(path.relative_to(folder)))
         if image is None:
             others += 1
         else:
@@ -77,11 +82,12 @@ def push(images: Sequence[OutgoingImage], node: Destination, settings: Settings)
             yield SentImage(image, time.monotonic(), complaint)
 
 
-def _identify(path: Path) -> OutgoingImage | None:
+def _identify(path: Path, name: str) -> OutgoingImage | None:
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=_IDENTIFYING)
         return OutgoingImage(
             path=path,
+            name=name,
             sop_class_uid=str(header.SOPClassUID),
             sop_instance_uid=str(header.SOPInstanceUID),
             study_instance_uid=str(header.StudyInstanceUID),

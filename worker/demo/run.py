@@ -34,7 +34,8 @@ class DemoStudy:
     """One study of the demonstration, from push to report.
 
     Attributes:
-        seconds: From the node's answer to the study's last image until its report was at the PACS.
+        seconds: From the node's answer to the study's last image until its last report was at the PACS;
+            0 where that report came before the answer.
     """
 
     study_instance_uid: str
@@ -152,13 +153,14 @@ def _collect(pacs: DemoPACS, sent: Sequence[SentImage], views: dict[str, StudyVi
         images = tuple(image for image in sent if image.image.study_instance_uid == uid)
         results = pacs.results.get(uid, [])
         last_sent = max(image.at_seconds for image in images)
+        last_came = max((result.at_seconds for result in results), default=None)
         studies.append(
             DemoStudy(
                 study_instance_uid=uid,
                 sent=images,
                 view=views.get(uid),
                 reports=tuple(result.path for result in results),
-                seconds=min(result.at_seconds for result in results) - last_sent if results else None,
+                seconds=None if last_came is None else max(0.0, last_came - last_sent),
             )
         )
     return studies

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from litegpt.boxes import Box
 from litegpt.errors import RadiographError
@@ -24,11 +24,11 @@ def results_table(studies: Sequence[DemoStudy]) -> Table:
     """A line for each image: findings with scores and boxes in pixels, and how long the report took."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("image", overflow="fold")
-    table.add_column(escape("label, score,\nbox in pixels [left top right bottom]"), no_wrap=True)
+    table.add_column(Text("label, score,\nbox in pixels [left top right bottom]"), no_wrap=True)
     table.add_column("report", justify="right", no_wrap=True)
     for study in studies:
         for sent in study.sent:
-            table.add_row(sent.image.path.name, escape(_what_was_said(study, sent)), _when(study, sent))
+            table.add_row(Text(sent.image.name), Text(_what_was_said(study, sent)), _when(study, sent))
     return table
 
 
@@ -45,7 +45,9 @@ def write_overlays(studies: Sequence[DemoStudy], folder: Path) -> dict[str, Path
                 radiograph = read_radiograph(sent.image.path)
             except RadiographError:
                 continue
-            path = folder / f"{sent.image.path.stem}.png"
+            # Below the same folders, with the whole name: a CD has A/IM1 and B/IM1, or IM.1 beside IM.2.
+            path = folder / f"{sent.image.name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
             draw_overlay(radiograph, _findings(view), demonstration=True).save(path)
             written[sent.image.sop_instance_uid] = path
     return written
@@ -65,12 +67,12 @@ def _image_view(study: DemoStudy, sent: SentImage) -> ImageView | None:
     return next((view for view in images if view.sop_instance_uid == sent.image.sop_instance_uid), None)
 
 
-def _when(study: DemoStudy, sent: SentImage) -> str:
+def _when(study: DemoStudy, sent: SentImage) -> Text:
     if sent.complaint or study.view is None:
-        return "[red]not taken[/]"
+        return Text("not taken", style="red")
     if study.is_delivered and study.seconds is not None:
-        return f"[green]{study.seconds:.1f} s[/]"
-    return f"[red]{study.view.outcome}[/]"
+        return Text(f"{study.seconds:.1f} s", style="green")
+    return Text(study.view.outcome, style="red")
 
 
 def _findings(view: ImageView) -> tuple[Finding, ...]:
