@@ -78,6 +78,7 @@ def test_a_worker_takes_json_and_nothing_else(
         app.conf.update(queue.celery_configuration(settings))
         opened: list[object] = []
         with app.connection() as connection, connection.default_channel as channel:
+            app.amqp.queues[queue.DELIVERY](channel).purge()
             app.amqp.Producer(channel).publish(
                 {"task": "x"}, routing_key=queue.DELIVERY, exchange="", serializer="pickle"
             )
