@@ -20,12 +20,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Final, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -35,23 +34,21 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from litegpt.encoders import EncoderSource, new_encoder, published_encoder
+from litegpt.encoders import Encoder, EncoderSource, new_encoder
 from litegpt.errors import ModelError
 from litegpt.identity import ModelIdentity, model_folder
-from litegpt.model import LiteGPT
+from litegpt.model import LiteGPTNetwork
 from litegpt.preprocessing import Preprocessing
+from litegpt.projection import FUSIONS, Fusion
 from litegpt.prompts import INSTRUCTIONS
+from litegpt.published_encoders import published_encoder
+from litegpt.tensors import compare, load_strictly, plain_state, read_tensors, save_halves
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
-
-Tensors = Mapping[str, torch.Tensor]
 
 _ADAPTER: Final = "adapter"
 _TOKENIZER: Final = "tokenizer"
 _PROJECTION: Final = "projection.safetensors"
 _LANGUAGE_MODEL_WEIGHTS: Final = "model.safetensors"
-
-_FAULTS_NAMED: Final = 8
-"""A folder of another architecture differs in every tensor; the first few tell as much as all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +58,28 @@ class ModelConfig:
     Attributes:
         identity: Names the weights.
         preset: ``paper`` or ``phantom``; only a name, everything it implies is written out beside it.
-        encoder_a, encoder_b: Where the encoders come from.
+        encoders: Where they come from, in the order of their tokens.
         language_model: Hub id or path, or the sub-folder of this folder.
         language_model_is_published: Whether ``language_model`` is a hub id or path.
         projection_hidden: Width between the projection's Linears.
         has_adapter: Whether there is a LoRA adapter (not yet after pre-training).
         max_new_tokens: Longest answer in tokens.
-        preprocessing: How images become tensors.
+        fusion: How the encoders come together, see ``litegpt.projection``.
+        preprocessing: How images become the one tensor that feeds all encoders; None (``null``): each encoder
+            gets its own, in its own size, mean and std.
         instructions: By tag, the text the model was trained with.
     """
 
     identity: ModelIdentity
     preset: str
-    encoder_a: EncoderSource
-    encoder_b: EncoderSource
+    encoders: tuple[EncoderSource, ...]
     language_model: str
     language_model_is_published: bool
     projection_hidden: int
     has_adapter: bool = True
     max_new_tokens: int = 512
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    fusion: Fusion = "paper"
+    preprocessing: Preprocessing | None = dataclasses.field(default_factory=Preprocessing)
     instructions: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(INSTRUCTIONS))
 
     def to_json(self) -> dict[str, Any]:
@@ -88,12 +87,13 @@ class ModelConfig:
         return {
             **dataclasses.asdict(self.identity),
             "preset": self.preset,
-            "encoders": [_source_json(self.encoder_a), _source_json(self.encoder_b)],
+            "encoders": [source.to_json() for source in self.encoders],
             "language_model": {"name" if self.language_model_is_published else "folder": self.language_model},
+            "fusion": self.fusion,
             "projection": {"hidden": self.projection_hidden},
             "adapter": self.has_adapter,
             "max_new_tokens": self.max_new_tokens,
-            "preprocessing": self.preprocessing.to_json(),
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "instructions": dict(self.instructions),
             "vocabulary": {"local": list(LOCAL_LABELS), "global": list(DIAGNOSES)},
         }
@@ -109,18 +109,18 @@ class ModelConfig:
             vocabulary = values["vocabulary"]
             if vocabulary != {"local": list(LOCAL_LABELS), "global": list(DIAGNOSES)}:
                 raise ModelError("the model's vocabulary is not the one this version of litegpt speaks")
-            language_model = values["language_model"]
+            language_model, prepared = values["language_model"], values["preprocessing"]
             return cls(
                 identity=ModelIdentity(values["id"], values["version"], values["demonstration"]),
                 preset=values["preset"],
-                encoder_a=EncoderSource(**values["encoders"][0]),
-                encoder_b=EncoderSource(**values["encoders"][1]),
+                encoders=tuple(EncoderSource.from_json(source) for source in values["encoders"]),
                 language_model=language_model.get("name") or language_model["folder"],
                 language_model_is_published="name" in language_model,
                 projection_hidden=int(values["projection"]["hidden"]),
                 has_adapter=bool(values["adapter"]),
                 max_new_tokens=int(values["max_new_tokens"]),
-                preprocessing=Preprocessing.from_json(values["preprocessing"]),
+                fusion=_fusion(values.get("fusion", "paper")),
+                preprocessing=None if prepared is None else Preprocessing.from_json(prepared),
                 instructions=dict(values["instructions"]),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -132,8 +132,15 @@ class LoadedModel:
     """A model ready for use, in evaluation mode, with what belongs to it."""
 
     config: ModelConfig
-    model: LiteGPT
+    model: LiteGPTNetwork
     tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def preprocessings(self) -> tuple[Preprocessing, ...]:
+        """What each encoder gets, for ``litegpt.preprocessing.prepare``."""
+        shared = self.config.preprocessing
+        encoders = [cast(Encoder, encoder) for encoder in self.model.encoders]
+        return tuple(shared or encoder.preprocessing for encoder in encoders)
 
 
 def paper_config(
@@ -143,8 +150,10 @@ def paper_config(
     return ModelConfig(
         identity=identity,
         preset="paper",
-        encoder_a=EncoderSource("open_clip", "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"),
-        encoder_b=EncoderSource("transformers", "flaviagiammarino/pubmed-clip-vit-base-patch32"),
+        encoders=(
+            EncoderSource("open_clip", "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"),
+            EncoderSource("transformers", "flaviagiammarino/pubmed-clip-vit-base-patch32"),
+        ),
         language_model=language_model,
         language_model_is_published=True,
         projection_hidden=5632,
@@ -192,12 +201,11 @@ def load_model(
     """
     folder = model_folder(model)
     config = read_config(folder)
-    network = LiteGPT(
-        _load_encoder(folder, "a", config.encoder_a),
-        _load_encoder(folder, "b", config.encoder_b),
+    network = LiteGPTNetwork(
+        _load_encoders(folder, config),
         _load_language_model(folder, config, dtype),
-        image_size=config.preprocessing.size,
         hidden=config.projection_hidden,
+        fusion=config.fusion,
     )
     load_strictly(network.projection, read_tensors(folder / _PROJECTION), _PROJECTION)
     tokenizer = _load_tokenizer(folder, config)
@@ -213,18 +221,17 @@ def load_model(
     return LoadedModel(config, network, tokenizer)
 
 
-def save_model(folder: Path, config: ModelConfig, model: LiteGPT, tokenizer: PreTrainedTokenizerBase) -> None:
+def save_model(
+    folder: Path, config: ModelConfig, model: LiteGPTNetwork, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Writes a model folder; weights as float16. What is published is named, not copied."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
-    _save(model.projection.state_dict(), folder / _PROJECTION)
-    for letter, source, encoder in (
-        ("a", config.encoder_a, model.encoder_a),
-        ("b", config.encoder_b, model.encoder_b),
-    ):
+    save_halves(model.projection.state_dict(), folder / _PROJECTION)
+    for (letter, source), encoder in zip(_lettered(config), model.encoders, strict=True):
         if source.architecture is not None:
-            _save(encoder.state_dict(), folder / "encoders" / f"{letter}.safetensors")
+            save_halves(encoder.state_dict(), folder / "encoders" / f"{letter}.safetensors")
     language_model = cast(Any, model.language_model)
     if config.has_adapter:
         adapter = copy.copy(language_model.peft_config["default"])
@@ -232,81 +239,45 @@ def save_model(folder: Path, config: ModelConfig, model: LiteGPT, tokenizer: Pre
         published = config.language_model_is_published
         adapter.base_model_name_or_path = config.language_model if published else None
         adapter.save_pretrained(str(folder / _ADAPTER))
-        _save(_adapter_state(language_model), folder / _ADAPTER / "adapter_model.safetensors")
+        save_halves(_adapter_state(language_model), folder / _ADAPTER / "adapter_model.safetensors")
     if not config.language_model_is_published:
         base = language_model.get_base_model() if config.has_adapter else language_model
         base.config.save_pretrained(folder / config.language_model)
-        _save(_plain_state(base), folder / config.language_model / _LANGUAGE_MODEL_WEIGHTS)
+        save_halves(plain_state(base), folder / config.language_model / _LANGUAGE_MODEL_WEIGHTS)
     tokenizer.save_pretrained(str(folder / _TOKENIZER))
 
 
-def add_adapter(model: LiteGPT) -> None:
+def add_adapter(model: LiteGPTNetwork) -> None:
     """Wraps the language model in a fresh LoRA adapter (its effect is zero until trained)."""
     model.language_model = _wrapped(model.language_model, lora_config())
 
 
-def load_strictly(module: nn.Module, tensors: Tensors, name: str) -> None:
-    """Copies tensors into a module.
-
-    Args:
-        module: What to fill.
-        tensors: By the module's own names.
-        name: What to call the source in the message.
-
-    Raises:
-        ModelError: Naming the tensors that are missing, extra or of another shape, the first few of many.
-    """
-    _compare(_plain_state(module), tensors, name)
-    module.load_state_dict(dict(tensors), strict=False)
+def _lettered(config: ModelConfig) -> list[tuple[str, EncoderSource]]:
+    """The encoders with the names of their files in the folder: a, b, …"""
+    if not 0 < len(config.encoders) <= len(ascii_lowercase):
+        raise ModelError(f"a model has from 1 to {len(ascii_lowercase)} encoders, not {len(config.encoders)}")
+    return list(zip(ascii_lowercase, config.encoders, strict=False))
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a safetensors file, as float32.
-
-    Raises:
-        ModelError: If it is missing or damaged.
-    """
-    try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
+def _fusion(name: object) -> Fusion:
+    for fusion in FUSIONS:
+        if name == fusion:
+            return fusion
+    raise ModelError(f"fusion {name!r} is not one of {', '.join(FUSIONS)}")
 
 
-def _compare(expected: Tensors, found: Tensors, name: str) -> None:
-    faults = [f"{key} is missing" for key in sorted(expected.keys() - found.keys())]
-    faults += [f"{key} is one too many" for key in sorted(found.keys() - expected.keys())]
-    faults += [
-        f"{key} is {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & found.keys())
-        if found[key].shape != expected[key].shape
-    ]
-    if faults:
-        more = f"; and {len(faults) - _FAULTS_NAMED} more" if len(faults) > _FAULTS_NAMED else ""
-        raise ModelError(f"{name} does not fit the model: {'; '.join(faults[:_FAULTS_NAMED])}{more}")
+def _load_encoders(folder: Path, config: ModelConfig) -> list[Encoder]:
+    encoders = [_load_encoder(folder, letter, source) for letter, source in _lettered(config)]
+    shared = config.preprocessing
+    for encoder in encoders:
+        if shared is not None and encoder.image_size != shared.size:
+            raise ModelError(
+                f"preprocessing.size is {shared.size}, but an encoder wants {encoder.image_size} pixels"
+            )
+    return encoders
 
 
-def _plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """A module's tensors without PEFT's wrapping, and without those that are tied to another."""
-    state = {
-        name.replace(".base_layer.", "."): tensor
-        for name, tensor in module.state_dict().items()
-        if "lora_" not in name
-    }
-    tied = getattr(module, "_tied_weights_keys", None) or {}
-    if getattr(getattr(module, "config", None), "tie_word_embeddings", False):
-        for name in tied:
-            state.pop(name, None)
-    return state
-
-
-def _save(state: Tensors, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
-    save_file(halves, path)
-    path.chmod(0o644)  # safetensors writes files that only their owner may read
-
-
-def _load_encoder(folder: Path, letter: str, source: EncoderSource) -> nn.Module:
+def _load_encoder(folder: Path, letter: str, source: EncoderSource) -> Encoder:
     if source.architecture is None:
         return published_encoder(source)
     encoder = new_encoder(source)
@@ -352,7 +323,7 @@ def _load_adapter(folder: Path, language_model: nn.Module, *, merge: bool) -> nn
         raise ModelError(f"{path} holds no adapter: {error}") from None
     adapter.base_model_name_or_path = None
     wrapped = _wrapped(language_model, adapter)
-    _compare(_adapter_state(wrapped), tensors, str(path))
+    compare(_adapter_state(wrapped), tensors, str(path))
     set_peft_model_state_dict(wrapped, tensors)
     return cast(nn.Module, cast(Any, wrapped).merge_and_unload()) if merge else wrapped
 
@@ -377,7 +348,3 @@ def _load_tokenizer(folder: Path, config: ModelConfig) -> PreTrainedTokenizerBas
         return AutoTokenizer.from_pretrained(config.language_model)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} holds no tokenizer: {error}") from None
-
-
-def _source_json(source: EncoderSource) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(source).items() if value is not None}

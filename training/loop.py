@@ -56,7 +56,7 @@ class Learner:
     def __init__(self, loaded: LoadedModel) -> None:
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
-        self.preprocessing = loaded.config.preprocessing
+        self.preprocessing = loaded.preprocessings[0]
         self.prompts = {
             tag: tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag]) for tag in (IDENTIFY, VQA)
         }

@@ -9,22 +9,28 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import open_clip
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM
 
-from litegpt.encoders import EncoderSource, published_encoder
+from litegpt.encoders import EncoderSource
 from litegpt.errors import ModelError
 from litegpt.identity import ModelIdentity
-from litegpt.model import LiteGPT
+from litegpt.model import LiteGPTNetwork
 from litegpt.model_folder import ModelConfig, add_adapter, load_model, paper_config, save_model
+from litegpt.preprocessing import CLIP_MEAN, CLIP_STD
+from litegpt.published_encoders import published_encoder
 from litegpt.tokenizer import phantom_tokenizer
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.usefixtures("no_network"),
+]
 
 WIDTH = 192
 """Of timm's smallest ViT."""
@@ -47,7 +53,12 @@ def biomedclip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
     torch.manual_seed(0)
     clip = open_clip.create_model(f"local-dir:{folder}")
-    save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, _weights(folder))
+    torch.save(clip.state_dict(), folder / "open_clip_pytorch_model.bin")
+    # BiomedCLIP's text tower is PubMedBERT, whose configuration open_clip fetches even from a local folder.
+    model_cfg["text_cfg"] = {"hf_model_name": "litegpt-tests/nowhere", "hf_proj_type": "mlp"}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {"mean": CLIP_MEAN, "std": CLIP_STD}})
+    )
     return folder
 
 
@@ -90,19 +101,67 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_biomedclip_is_its_visual_trunk(biomedclip: Path) -> None:
-    encoder = published_encoder(EncoderSource("open_clip", str(biomedclip)))
-    assert encoder.width == WIDTH
+def test_biomedclip_is_its_visual_trunk(biomedclip: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "litegpt")
+    encoder = published_encoder(EncoderSource("open_clip", str(biomedclip))).eval()
+    assert (encoder.image_size, encoder.mean, encoder.std) == (224, CLIP_MEAN, CLIP_STD)
+    assert (encoder.prefix_tokens, encoder.tokens, encoder.width) == (1, 196, WIDTH)
     images = torch.randn(1, 3, 224, 224)
-    tokens = encoder.eval()(images)
-    assert tokens.shape == (1, 196, WIDTH)
-    trunk = open_clip.create_model(f"local-dir:{biomedclip}").eval().visual.trunk
-    torch.testing.assert_close(tokens, cast(Any, trunk).forward_features(images)[:, 1:])
+    tensors = torch.load(biomedclip / "open_clip_pytorch_model.bin", weights_only=True)
+    trunk = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
+    prefix = "visual.trunk."
+    trunk.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    torch.testing.assert_close(encoder(images), trunk.forward_features(images)[:, 1:], atol=1e-5, rtol=1e-5)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "logit_scale" in said and "positional_embedding" in said and "visual" not in said
+
+
+def test_open_clip_itself_asks_a_hub_for_what_is_not_needed(biomedclip: Path, no_network: list[str]) -> None:
+    """Why the visual tower is built alone; where this passes no longer, open_clip's own way would do."""
+    with pytest.raises(Exception):  # noqa: B017 - whatever it raises without a network
+        open_clip.create_model(f"local-dir:{biomedclip}")
+    assert no_network
+    no_network.clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visual.trunk.norm.weight": None}, r"trunk\.norm\.weight is missing"),
+        ({"visual.trunk.stray": torch.zeros(2)}, r"trunk\.stray is one too many"),
+        ({"visual.trunk.norm.bias": torch.zeros(3)}, r"trunk\.norm\.bias is \(3,\) instead of \(192,\)"),
+    ],
+)
+def test_biomedclip_is_loaded_strictly(
+    biomedclip: Path, tmp_path: Path, change: dict[str, torch.Tensor | None], message: str
+) -> None:
+    (tmp_path / "open_clip_config.json").write_text((biomedclip / "open_clip_config.json").read_text())
+    tensors = torch.load(biomedclip / "open_clip_pytorch_model.bin", weights_only=True) | change
+    kept = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+    save_file(kept, tmp_path / "open_clip_model.safetensors")
+    with pytest.raises(ModelError, match=message):
+        published_encoder(EncoderSource("open_clip", str(tmp_path)))
+
+
+def test_what_a_bin_file_would_run_is_not_run(biomedclip: Path, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text((biomedclip / "open_clip_config.json").read_text())
+    torch.save({"visual.trunk.norm.weight": _Harmful(tmp_path)}, tmp_path / "open_clip_pytorch_model.bin")
+    with pytest.raises(ModelError, match="holds more than tensors, which is never run"):
+        published_encoder(EncoderSource("open_clip", str(tmp_path)))
+    assert not (tmp_path / "harm").exists()
+
+
+class _Harmful:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.mkdir, (self._folder / "harm",)
 
 
 def test_biomedclip_without_weights_is_refused(biomedclip: Path, tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text((biomedclip / "open_clip_config.json").read_text())
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="has no weights: neither"):
         published_encoder(EncoderSource("open_clip", str(tmp_path)))
 
 
@@ -129,11 +188,9 @@ def test_a_paper_folder_names_its_bases_and_holds_only_what_was_trained(
     biomedclip: Path, pubmedclip: Path, llama: Path, tmp_path: Path
 ) -> None:
     config = _config(biomedclip, pubmedclip, llama)
-    model = LiteGPT(
-        published_encoder(config.encoder_a),
-        published_encoder(config.encoder_b),
+    model = LiteGPTNetwork(
+        [published_encoder(source) for source in config.encoders],
         LlamaForCausalLM.from_pretrained(llama),
-        image_size=224,
         hidden=config.projection_hidden,
     )
     add_adapter(model)
@@ -160,11 +217,9 @@ def _config(biomedclip: Path, pubmedclip: Path, llama: Path) -> ModelConfig:
     paper = paper_config(ModelIdentity("small", "1", demonstration=False), language_model=str(llama))
     return replace(
         paper,
-        encoder_a=replace(paper.encoder_a, name=str(biomedclip)),
-        encoder_b=replace(paper.encoder_b, name=str(pubmedclip)),
+        encoders=tuple(
+            replace(source, name=str(folder))
+            for source, folder in zip(paper.encoders, (biomedclip, pubmedclip), strict=True)
+        ),
         projection_hidden=16,
     )
-
-
-def _weights(folder: Path) -> Path:
-    return folder / "open_clip_model.safetensors"

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from litegpt.encoders import EncoderSource, new_encoder
 from litegpt.identity import ModelIdentity
-from litegpt.model import LiteGPT
+from litegpt.model import LiteGPTNetwork
 from litegpt.model_folder import LoadedModel, ModelConfig, add_adapter, save_model
 from litegpt.tokenizer import phantom_tokenizer
 
@@ -53,8 +53,7 @@ def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LoadedModel:
     config = ModelConfig(
         identity=ModelIdentity("tiny", "1", demonstration=True),
         preset="phantom",
-        encoder_a=source_a,
-        encoder_b=source_b,
+        encoders=(source_a, source_b),
         language_model="language_model",
         language_model_is_published=False,
         projection_hidden=20,
@@ -62,7 +61,7 @@ def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LoadedModel:
         max_new_tokens=24,
     )
     encoders = new_encoder(source_a), new_encoder(source_b)
-    model = LiteGPT(*encoders, LlamaForCausalLM(llama), image_size=224, hidden=20)
+    model = LiteGPTNetwork(encoders, LlamaForCausalLM(llama), hidden=20)
     if has_adapter:
         add_adapter(model)
     with torch.no_grad():

@@ -105,7 +105,7 @@ class TestLosses:
 def parts(loaded: LoadedModel) -> dict[str, dict[str, torch.Tensor]]:
     state = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     return {
-        "encoders": {name: state[name] for name in state if name.startswith("encoder_")},
+        "encoders": {name: state[name] for name in state if name.startswith("encoders.")},
         "projection": {name: state[name] for name in state if name.startswith("projection")},
         "adapter": {name: state[name] for name in state if "lora_" in name},
         "language model": {
