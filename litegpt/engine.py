@@ -23,7 +23,7 @@ from litegpt.errors import ModelError
 from litegpt.findings import Finding, Reading
 from litegpt.identity import ModelIdentity
 from litegpt.model import left_pad
-from litegpt.model_folder import LoadedModel, load_model
+from litegpt.model_folder import LiteGPT
 from litegpt.preprocessing import prepare
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.radiograph import Radiograph
@@ -62,7 +62,7 @@ class Generated:
 class Engine:
     """A loaded model that reads radiographs. ``read`` may be called by one thread at a time."""
 
-    def __init__(self, loaded: LoadedModel, device: str) -> None:
+    def __init__(self, loaded: LiteGPT, device: str) -> None:
         self._config = loaded.config
         self._model = loaded.model
         self._preprocessings = loaded.preprocessings
@@ -93,7 +93,7 @@ class Engine:
         if name not in _PRECISIONS:
             raise ModelError(f"precision {name!r} is not one of {', '.join(_PRECISIONS)}")
         with _loading:
-            return cls(load_model(model, dtype=_PRECISIONS[name], device=chosen), chosen)
+            return cls(LiteGPT.from_pretrained(model, dtype=_PRECISIONS[name], device=chosen), chosen)
 
     @property
     def identity(self) -> ModelIdentity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from litegpt.errors import ModelError
 from litegpt.tensors import one_line
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, ``owner/model``."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
+
+
 def published_file(name: str, choices: Sequence[str]) -> Path | None:
     """The first of a model's files that exists; a folder is read without any network.
 
@@ -22,6 +28,8 @@ def published_file(name: str, choices: Sequence[str]) -> Path | None:
     """
     if Path(name).is_dir():
         return next((Path(name) / file for file in choices if (Path(name) / file).is_file()), None)
+    if not is_hub_id(name):
+        raise ModelError(f"{name} cannot be loaded: it is neither a folder nor a hub id")
     for file in choices:
         try:
             return Path(hf_hub_download(name, file))

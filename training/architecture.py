@@ -10,7 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from litegpt.encoders import EncoderSource, new_encoder
 from litegpt.identity import PHANTOM, ModelIdentity
 from litegpt.model import LiteGPTNetwork
-from litegpt.model_folder import LoadedModel, ModelConfig
+from litegpt.model_config import ModelConfig
+from litegpt.model_folder import LiteGPT
 from litegpt.tokenizer import phantom_tokenizer
 
 WIDTH: Final = 128
@@ -39,7 +40,7 @@ _EMBEDDING: Final = 192
 _PROJECTION_HIDDEN: Final = 256
 
 
-def new_phantom_model(seed: int) -> LoadedModel:
+def new_phantom_model(seed: int) -> LiteGPT:
     """The phantom preset with random weights, no adapter yet; the same weights for the same seed."""
     torch.manual_seed(seed)
     tokenizer = phantom_tokenizer()
@@ -71,4 +72,4 @@ def new_phantom_model(seed: int) -> LoadedModel:
         LlamaForCausalLM(llama),
         hidden=_PROJECTION_HIDDEN,
     )
-    return LoadedModel(config, model, tokenizer)
+    return LiteGPT(config, model, tokenizer)

@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 from litegpt.encoders import Encoder, EncoderSource, new_encoder
 from litegpt.errors import ModelError
 from litegpt.model import LiteGPTNetwork, left_pad
-from litegpt.model_folder import LoadedModel
+from litegpt.model_folder import LiteGPT
 from litegpt.projection import Projection
 from litegpt.prompts import IDENTIFY, INSTRUCTIONS, tokenise_prompt
 from tests.litegpt.tiny_models import WIDTH, tiny_model
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def plain() -> LoadedModel:
+def plain() -> LiteGPT:
     return tiny_model(seed=3, has_adapter=False)
 
 
@@ -59,7 +59,7 @@ def expected_projection(model: LiteGPTNetwork, tokens: torch.Tensor) -> torch.Te
     return torch.stack(images).float()
 
 
-def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LiteGPT, images: torch.Tensor) -> None:
     tokens = plain.model.visual_tokens(images)
     assert tokens.shape == (2, 245, WIDTH)
     torch.testing.assert_close(
@@ -67,7 +67,7 @@ def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LoadedModel, images
     )
 
 
-def test_projection_groups_five_tokens_in_order(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_projection_groups_five_tokens_in_order(plain: LiteGPT, images: torch.Tensor) -> None:
     tokens = plain.model.visual_tokens(images)
     projected = plain.model.projection(tokens)
     assert projected.shape == (2, 49, 24)
@@ -76,7 +76,7 @@ def test_projection_groups_five_tokens_in_order(plain: LoadedModel, images: torc
     )
 
 
-def test_encoder_b_has_no_post_layernorm(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_encoder_b_has_no_post_layernorm(plain: LiteGPT, images: torch.Tensor) -> None:
     """post_layernorm's weights must not matter: the paper reads the last hidden state."""
     before = plain.model.encoders[1](images)
     tower = cast(Any, plain.model.encoders[1]).tower
@@ -88,7 +88,7 @@ def test_encoder_b_has_no_post_layernorm(plain: LoadedModel, images: torch.Tenso
     torch.testing.assert_close(before, after)
 
 
-def test_logits_of_an_answer_are_llama_s_own(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_logits_of_an_answer_are_llama_s_own(plain: LiteGPT, images: torch.Tensor) -> None:
     llama = cast(LlamaForCausalLM, plain.model.language_model)
     tokenizer = plain.tokenizer
     instruction = INSTRUCTIONS[IDENTIFY]
@@ -134,7 +134,7 @@ def test_tokens_that_make_no_49_groups_are_refused() -> None:
         Projection(16, 246, 8, 8)
 
 
-def test_encoders_of_other_widths_are_refused(plain: LoadedModel) -> None:
+def test_encoders_of_other_widths_are_refused(plain: LiteGPT) -> None:
     architecture = {"img_size": 224, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
     wide = new_encoder(EncoderSource("timm", architecture=architecture))
     with pytest.raises(ModelError, match="widths differ: 32 and 16"):

@@ -26,7 +26,7 @@ from litegpt.encoders import Encoder, EncoderSource, new_encoder
 from litegpt.engine import Engine
 from litegpt.errors import ModelError
 from litegpt.model import LiteGPTNetwork
-from litegpt.model_folder import LoadedModel, load_model, save_model
+from litegpt.model_folder import LiteGPT
 from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, prepare
 from litegpt.published_encoders import published_encoder
 from litegpt.radiograph import Radiograph
@@ -139,7 +139,7 @@ def test_fusion_paper_refuses_what_does_not_come_out(dinov2: Path) -> None:
         LiteGPTNetwork([], llama, hidden=8)
 
 
-def joined(siglip: Path, dinov2: Path) -> LoadedModel:
+def joined(siglip: Path, dinov2: Path) -> LiteGPT:
     """Three encoders of other sizes, widths and statistics: two published, one in the folder."""
     tiny = tiny_model(seed=1)
     small = dataclasses.replace(tiny.config.encoders[1])
@@ -155,7 +155,7 @@ def joined(siglip: Path, dinov2: Path) -> LoadedModel:
     for stored in (encoders[1], model.projection, model.language_model):
         for parameter in stored.parameters():
             parameter.copy_(parameter.half().float())
-    return LoadedModel(config, model.eval(), tiny.tokenizer)
+    return LiteGPT(config, model.eval(), tiny.tokenizer)
 
 
 def test_fusion_per_encoder_pools_each_to_seven_by_seven(siglip: Path, dinov2: Path) -> None:
@@ -204,16 +204,16 @@ def test_encoders_that_want_the_same_share_one_tensor() -> None:
 def test_shared_images_of_another_size_than_an_encoder_s_are_refused(tmp_path: Path) -> None:
     loaded = tiny_model()
     config = dataclasses.replace(loaded.config, preprocessing=Preprocessing(size=112))
-    save_model(tmp_path, config, loaded.model, loaded.tokenizer)
+    dataclasses.replace(loaded, config=config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"preprocessing\.size is 112, but an encoder wants 224 pixels"):
-        load_model(tmp_path)
+        LiteGPT.from_pretrained(tmp_path)
 
 
 def test_a_folder_of_three_encoders_comes_back_and_reads(siglip: Path, dinov2: Path, tmp_path: Path) -> None:
     saved = joined(siglip, dinov2)
-    save_model(tmp_path, saved.config, saved.model, saved.tokenizer)
+    saved.save_pretrained(tmp_path)
     assert [file.name for file in (tmp_path / "encoders").iterdir()] == ["b.safetensors"]
-    loaded = load_model(tmp_path)
+    loaded = LiteGPT.from_pretrained(tmp_path)
     assert loaded.config == saved.config
     images = [torch.randn(1, 3, size, size) for size in (112, 224, 84)]
     torch.testing.assert_close(loaded.model.image_embeddings(images), saved.model.image_embeddings(images))
@@ -228,7 +228,7 @@ def test_an_unknown_fusion_is_refused(tmp_path: Path) -> None:
     values = {**loaded.config.to_json(), "fusion": "sum"}
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ModelError, match="fusion 'sum' is not one of paper, per_encoder"):
-        load_model(tmp_path)
+        LiteGPT.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["open_clip", "transformers"])

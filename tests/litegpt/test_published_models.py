@@ -6,6 +6,7 @@ Llama-2 a transformers folder with its tokenizer. All by path and without networ
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,10 @@ from litegpt.encoders import EncoderSource
 from litegpt.errors import ModelError
 from litegpt.identity import ModelIdentity
 from litegpt.model import LiteGPTNetwork
-from litegpt.model_folder import ModelConfig, add_adapter, load_model, paper_config, save_model
+from litegpt.model_config import ModelConfig, paper_config
+from litegpt.model_folder import LiteGPT, add_adapter
 from litegpt.preprocessing import CLIP_MEAN, CLIP_STD
+from litegpt.prompts import VQA, tokenise_prompt
 from litegpt.published_encoders import published_encoder
 from litegpt.tokenizer import phantom_tokenizer
 
@@ -194,14 +197,100 @@ def test_a_paper_folder_names_its_bases_and_holds_only_what_was_trained(
         hidden=config.projection_hidden,
     )
     add_adapter(model)
-    save_model(tmp_path, config, model.eval(), phantom_tokenizer())
+    LiteGPT(config, model.eval(), phantom_tokenizer()).save_pretrained(tmp_path)
     assert not (tmp_path / "encoders").exists() and not (tmp_path / "language_model").exists()
-    loaded = load_model(tmp_path)
+    loaded = LiteGPT.from_pretrained(tmp_path)
     assert loaded.config == config
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         expected = model.image_embeddings(images)
     torch.testing.assert_close(loaded.model.image_embeddings(images), expected, atol=2e-3, rtol=2e-3)
+
+
+@pytest.fixture
+def paper_folder(biomedclip: Path, pubmedclip: Path, llama: Path, tmp_path: Path) -> Path:
+    """With an adapter that matters, over a language model stored in float16, as Llama-2 is."""
+    torch.manual_seed(3)
+    stored = LlamaForCausalLM.from_pretrained(llama, dtype=torch.float32)
+    for parameter in stored.parameters():
+        if parameter.ndim > 1:
+            parameter.data.normal_(std=0.3)
+    stored.half().save_pretrained(tmp_path / "llama16")
+    phantom_tokenizer().save_pretrained(str(tmp_path / "llama16"))
+    config = _config(biomedclip, pubmedclip, tmp_path / "llama16")
+    encoders = [published_encoder(source) for source in config.encoders]
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "llama16", dtype=torch.float32)
+    network = LiteGPTNetwork(encoders, base, hidden=config.projection_hidden)
+    add_adapter(network)
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(std=0.05)
+    LiteGPT(config, network, phantom_tokenizer()).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_adapter_is_merged_in_float32_and_then_cast(paper_folder: Path, dtype: torch.dtype) -> None:
+    merged = LiteGPT.from_pretrained(paper_folder, dtype=dtype).model
+    assert {parameter.dtype for parameter in merged.parameters()} == {dtype}
+    adapter = load_file(paper_folder / "adapter" / "adapter_model.safetensors")
+    base = load_file(paper_folder.parent / "llama16" / "model.safetensors")
+    state = merged.language_model.state_dict()
+    for matrix in ("q_proj", "v_proj", "k_proj"):
+        name = f"model.layers.0.self_attn.{matrix}"
+        expected = base[f"{name}.weight"].float()
+        if matrix != "k_proj":
+            a, b = (adapter[f"base_model.model.{name}.lora_{letter}.weight"].float() for letter in "AB")
+            expected = expected + 16 / 64 * (b @ a)
+        found = state[f"{name}.weight"]
+        if dtype == torch.float32:
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+        else:
+            # The last bit may differ where two ways of summing in float32 lie on both sides of a half.
+            assert (found == expected.to(dtype)).float().mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2), (torch.float16, 5e-3)]
+)
+def test_merged_answers_are_the_unmerged_ones(
+    paper_folder: Path, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Logits differ by no more than the tolerance times the largest of them."""
+    logits = []
+    for merge in (True, False):
+        loaded = LiteGPT.from_pretrained(paper_folder, dtype=dtype, merge=merge)
+        images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(dtype)
+        prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[VQA])
+        answers = torch.arange(40, 48).view(2, 4)
+        logits.append(
+            loaded.model.answer_logits(loaded.model.image_embeddings(images), prompt, answers).float()
+        )
+    torch.testing.assert_close(logits[0], logits[1], atol=tolerance * float(logits[1].abs().max()), rtol=0)
+
+
+def test_quantisation_says_what_it_needs(paper_folder: Path) -> None:
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(ModelError, match="nf4 needs bitsandbytes, which is not installed"):
+        LiteGPT.from_pretrained(paper_folder, quantisation="nf4")
+
+
+def test_a_quantised_base_stays_unmerged(paper_folder: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is optional and not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device to quantise on")
+    loaded = LiteGPT.from_pretrained(paper_folder, dtype=torch.float16, device="cuda:0", quantisation="int8")
+    names = [name for name, _ in loaded.model.named_parameters()]
+    assert any("lora_" in name for name in names)
+
+
+def test_the_adapter_stays_out_of_a_published_base(paper_folder: Path) -> None:
+    assert sorted(file.name for file in paper_folder.iterdir()) == [
+        "adapter",
+        "config.json",
+        "projection.safetensors",
+    ]
 
 
 def test_a_language_model_that_is_nowhere_is_refused(
@@ -210,7 +299,7 @@ def test_a_language_model_that_is_nowhere_is_refused(
     config = _config(biomedclip, pubmedclip, tmp_path / "nowhere")
     (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
     with pytest.raises(ModelError, match="nowhere cannot be loaded"):
-        load_model(tmp_path)
+        LiteGPT.from_pretrained(tmp_path)
 
 
 def _config(biomedclip: Path, pubmedclip: Path, llama: Path) -> ModelConfig:
