@@ -169,6 +169,11 @@ def _folder(model: str | Path) -> Path:
     return model_folder(model)
 
 
+def encoder_files(folder: Path, config: ModelConfig) -> list[tuple[str, EncoderSource, Path]]:
+    """Each encoder's letter, where it comes from, and where its file is if it lies in the folder."""
+    return [(letter, source, _encoder_file(folder, letter)) for letter, source in _lettered(config)]
+
+
 def _lettered(config: ModelConfig) -> list[tuple[str, EncoderSource]]:
     """The encoders with the names of their files in the folder: a, b, …"""
     if not 0 < len(config.encoders) <= len(ascii_lowercase):
