@@ -143,7 +143,7 @@ def describe(
     config, identity = description.config, description.config.identity
     demonstration = ", a demonstration" if identity.demonstration else ""
     typer.echo(
-        f"{identity.id} {identity.version}{demonstration} (preset {config.preset}): {description.folder}"
+        f"{identity.id} {identity.version}{demonstration}, preset {config.preset}: {description.folder}"
     )
     table = Table("part", "from", "parameters")
     for part in description.parts:
