@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +84,78 @@ def predict(
         messages.print(failure, style="red", markup=False)
     if failures:
         raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="MiniGPT-v2's stage 3 file, or one of LiteGPT's own.")],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.", file_okay=False)],
+    language_model: Annotated[
+        str, typer.Option(help="Hub id or path of Llama-2-7b-chat.")
+    ] = "meta-llama/Llama-2-7b-chat-hf",
+    biomedclip: Annotated[str | None, typer.Option(help="Folder of BiomedCLIP; else fetched by id.")] = None,
+    pubmedclip: Annotated[str | None, typer.Option(help="Folder of PubMedCLIP; else fetched by id.")] = None,
+    name: Annotated[str, typer.Option(help="The model's id, in every report.")] = "litegpt",
+    version: Annotated[str, typer.Option(help="The weights' version, in every report.")] = "1",
+    seed: Annotated[int, typer.Option(help="Of the first Linear, where the file has none.")] = 0,
+) -> None:
+    """Make a model folder from a published checkpoint.
+
+    Example: litegpt convert checkpoint_stage3.pth models/litegpt --language-model /models/llama-2-7b-chat
+    """
+    from litegpt.convert import convert as make_folder
+    from litegpt.model_config import paper_config
+
+    config = paper_config(ModelIdentity(name, version, demonstration=False), language_model)
+    names = (biomedclip, pubmedclip)
+    encoders = tuple(
+        replace(source, name=given or source.name)
+        for source, given in zip(config.encoders, names, strict=True)
+    )
+    conversion = make_folder(checkpoint, out, replace(config, encoders=encoders), seed=seed)
+    for theirs, ours in conversion.mapping:
+        typer.echo(f"{theirs} -> {ours}")
+    for ignored in conversion.ignored:
+        typer.echo(f"{ignored} is a buffer, not needed")
+    typer.echo(f"{out}: a model folder, from a checkpoint of {conversion.form}")
+    if conversion.first_linear_is_random:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            "WARNING: this checkpoint has no first Linear (3840 to 5632): it was started AT RANDOM. Until it "
+            "is trained the model sees nothing, and what it says means nothing. The folder is marked as a "
+            "demonstration.",
+            style="bold red",
+            markup=False,
+        )
+
+
+@app.command()
+def describe(
+    model: Annotated[str, typer.Argument(help="Model folder, or 'phantom'.", metavar="FOLDER")],
+) -> None:
+    """Say what is in a model folder, its parameters, and the memory they will need.
+
+    Example: litegpt describe phantom
+    """
+    from litegpt.description import BYTES
+    from litegpt.description import describe as described
+
+    description = described(model)
+    config, identity = description.config, description.config.identity
+    demonstration = ", a demonstration" if identity.demonstration else ""
+    typer.echo(
+        f"{identity.id} {identity.version}{demonstration}, preset {config.preset}: {description.folder}"
+    )
+    table = Table("part", "from", "parameters")
+    for part in description.parts:
+        count = "not here to count" if part.parameters is None else f"{part.parameters:,}"
+        table.add_row(part.name, part.source, count)
+    Console(soft_wrap=True).print(table)
+    shared = config.preprocessing
+    images = f"{shared.size} x {shared.size} pixels for all encoders" if shared else "each encoder's own size"
+    typer.echo(f"images: {images}; fusion: {config.fusion}; longest answer: {config.max_new_tokens} tokens")
+    sizes = ", ".join(f"{name} {description.memory_bytes(name) / 2**20:,.0f} MiB" for name in BYTES)
+    missing = f"; not counted: {', '.join(description.unknown)}" if description.unknown else ""
+    typer.echo(f"memory of the weights: {sizes}{missing}; activations and KV cache come on top")
 
 
 def _engine(model: str, device: str | None, precision: str | None) -> Engine:

@@ -1,13 +1,15 @@
-"""The two image encoders, each from pixels to a sequence of patch tokens without CLS.
+"""Image encoders: each from pixels to a sequence of patch tokens, without CLS or other prefix tokens.
 
-Encoder A is a timm VisionTransformer: BiomedCLIP's visual trunk in the paper, a small one in the phantom.
-Encoder B is a transformers CLIP vision tower: PubMedCLIP's in the paper. Both see the same tensor.
+The paper's are BiomedCLIP's visual trunk (a timm VisionTransformer, 196 tokens) and PubMedCLIP's vision tower
+(transformers, 49 tokens); the phantom's are small ones of the same classes. Published ones are loaded in
+``litegpt.published_encoders``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import timm
@@ -16,8 +18,10 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from litegpt.errors import ModelError
+from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 
 EncoderKind = Literal["timm", "open_clip", "transformers"]
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,48 +34,159 @@ class EncoderSource:
         name: Hub id or path of a published encoder.
         folder: Sub-folder of the model folder.
         architecture: Constructor arguments of an encoder stored in the model folder.
+        mean, std: Of the images it was trained on, per channel; by default what its publisher says.
     """
 
     kind: EncoderKind
     name: str | None = None
     folder: str | None = None
     architecture: dict[str, Any] | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``config.json``."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EncoderSource:
+        """From ``config.json``."""
+        triples = {key: tuple(values[key]) for key in ("mean", "std") if key in values}
+        return cls(**{**values, **triples})
 
 
-class TimmEncoder(nn.Module):
-    """A timm VisionTransformer: all blocks and timm's final LayerNorm, CLS dropped."""
+class Encoder(nn.Module):
+    """Images to patch tokens, and what a model must know to be built around it.
 
-    def __init__(self, trunk: nn.Module) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.width = int(cast(int, trunk.embed_dim))
-        self.prefix_tokens = int(cast(int, trunk.num_prefix_tokens))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, rows, columns) to (batch, patches, width), row-major."""
-        tokens = cast(Any, self.trunk).forward_features(images)  # (batch, 1 + patches, width)
-        return cast(torch.Tensor, tokens[:, self.prefix_tokens :])
-
-
-class ClipEncoder(nn.Module):
-    """A CLIP vision tower: its last hidden state, CLS dropped.
-
-    ``post_layernorm`` is not applied: transformers applies it to the pooled CLS token only, and the paper's
-    code reads ``last_hidden_state``.
+    Attributes:
+        image_size: Side of its square input in pixels.
+        mean, std: Per channel, of values in 0..1.
+        prefix_tokens: Tokens before the patches', dropped here (CLS, registers; 0 for SigLIP).
+        width: Of each token.
+        tokens: Patches of an image, row-major.
     """
 
-    def __init__(self, tower: CLIPVisionModel) -> None:
+    def __init__(
+        self, *, image_size: int, mean: Channels, std: Channels, prefix_tokens: int, width: int, tokens: int
+    ) -> None:
         super().__init__()
-        self.tower = tower
-        self.width = int(tower.config.hidden_size)
+        self.image_size = image_size
+        self.mean = mean
+        self.std = std
+        self.prefix_tokens = prefix_tokens
+        self.width = width
+        self.tokens = tokens
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How it wants its images."""
+        return Preprocessing(self.image_size, self.mean, self.std)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, rows, columns) to (batch, patches, width), row-major."""
-        hidden = self.tower(pixel_values=images).last_hidden_state  # (batch, 1 + patches, width)
-        return cast(torch.Tensor, hidden[:, 1:])
+        """(batch, 3, size, size) to (batch, tokens, width), row-major."""
+        return self.all_tokens(images)[:, self.prefix_tokens :]
+
+    def all_tokens(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, size, size) to (batch, prefix + tokens, width)."""
+        raise NotImplementedError
 
 
-def new_encoder(source: EncoderSource) -> nn.Module:
+class TimmEncoder(Encoder):
+    """A timm VisionTransformer: all blocks and timm's final LayerNorm."""
+
+    def __init__(self, trunk: nn.Module, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> None:
+        """Raises:
+        ModelError: If the network is no vision transformer over square images.
+        """
+        patches: Any = getattr(trunk, "patch_embed", None)
+        if not hasattr(trunk, "num_prefix_tokens") or not hasattr(patches, "num_patches"):
+            raise ModelError(f"{type(trunk).__name__} is no vision transformer")
+        super().__init__(
+            image_size=square(patches.img_size, "image size"),
+            mean=mean,
+            std=std,
+            prefix_tokens=int(cast(int, trunk.num_prefix_tokens)),
+            width=int(cast(int, trunk.embed_dim)),
+            tokens=int(patches.num_patches),
+        )
+        self.trunk = trunk
+
+    def all_tokens(self, images: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, cast(Any, self.trunk).forward_features(images))
+
+
+class OpenClipEncoder(Encoder):
+    """open_clip's own VisionTransformer: all blocks and its final LayerNorm."""
+
+    def __init__(self, visual: nn.Module, mean: Channels, std: Channels) -> None:
+        """Raises:
+        ModelError: If the network is no vision transformer over square images.
+        """
+        tower = cast(Any, visual)
+        if not hasattr(visual, "forward_intermediates") or getattr(visual, "attn_pool", None) is not None:
+            raise ModelError(f"{type(visual).__name__} gives no patch tokens")
+        super().__init__(
+            image_size=square(tower.image_size, "image size"),
+            mean=mean,
+            std=std,
+            prefix_tokens=1,
+            width=int(tower.conv1.out_channels),
+            tokens=square(tower.grid_size, "grid") ** 2,
+        )
+        self.visual = visual
+
+    def all_tokens(self, images: torch.Tensor) -> torch.Tensor:
+        output = cast(Any, self.visual).forward_intermediates(
+            images,
+            indices=1,  # the last block
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        prefix, patches = output["image_intermediates_prefix"][0], output["image_intermediates"][0]
+        return torch.cat([prefix, patches], dim=1)  # (batch, 1 + patches, width)
+
+
+class TransformersEncoder(Encoder):
+    """A vision tower of transformers: its last hidden state.
+
+    CLIP's ``post_layernorm`` is not applied: transformers applies it to the pooled CLS token only, and the
+    paper's code reads ``last_hidden_state``.
+    """
+
+    def __init__(self, tower: nn.Module, mean: Channels = CLIP_MEAN, std: Channels = CLIP_STD) -> None:
+        """Raises:
+        ModelError: If the tower does not say its image and patch size, or its images are not square.
+        """
+        config = cast(Any, tower).config
+        try:
+            size, patch = square(config.image_size, "image size"), square(config.patch_size, "patch")
+            width = int(config.hidden_size)
+        except AttributeError:
+            raise ModelError(f"{type(tower).__name__} does not say its image size, patch and width") from None
+        tokens = (size // patch) ** 2
+        with torch.no_grad():
+            weight = next(tower.parameters())
+            image = torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device)
+            hidden = tower(pixel_values=image).last_hidden_state
+        if hidden.ndim != 3 or hidden.shape[1] < tokens:
+            raise ModelError(f"{type(tower).__name__} gives no patch tokens")
+        super().__init__(
+            image_size=size,
+            mean=mean,
+            std=std,
+            prefix_tokens=hidden.shape[1] - tokens,
+            width=width,
+            tokens=tokens,
+        )
+        self.tower = tower
+
+    def all_tokens(self, images: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.tower(pixel_values=images).last_hidden_state)
+
+
+def new_encoder(source: EncoderSource) -> Encoder:
     """An encoder of the source's architecture with random weights (those of the model folder come later).
 
     Raises:
@@ -79,52 +194,25 @@ def new_encoder(source: EncoderSource) -> nn.Module:
     """
     if source.architecture is None:
         raise ModelError(f"encoder {source.name or source.folder!r} names no architecture to build")
+    mean, std = source.mean or CLIP_MEAN, source.std or CLIP_STD
     try:
         if source.kind == "timm":
             trunk = timm.models.vision_transformer.VisionTransformer(**source.architecture, num_classes=0)
-            return TimmEncoder(trunk)
-        return ClipEncoder(CLIPVisionModel(CLIPVisionConfig(**source.architecture)))
+            return TimmEncoder(trunk, mean, std)
+        return TransformersEncoder(CLIPVisionModel(CLIPVisionConfig(**source.architecture)), mean, std)
     except TypeError as error:
         raise ModelError(f"the {source.kind} encoder's architecture is not valid: {error}") from None
 
 
-def published_encoder(source: EncoderSource) -> nn.Module:
-    """A published encoder with its weights, by hub id or path.
+def square(size: object, what: str) -> int:
+    """The side of what is given as one number or as two equal ones.
 
     Raises:
-        ModelError: If it cannot be had, or tensors are missing or too many.
+        ModelError: If the two differ.
     """
-    if source.name is None:
-        raise ModelError(f"a {source.kind} encoder without an architecture must have a name")
-    if source.kind == "open_clip":
-        return _open_clip_trunk(source.name)
-    if source.kind == "transformers":
-        return _clip_vision_tower(source.name)
-    raise ModelError(f"no published encoder can be loaded as {source.kind!r}")
-
-
-def _open_clip_trunk(name: str) -> TimmEncoder:
-    import open_clip  # slow to import, and the phantom never needs it
-
-    location = f"local-dir:{name}" if Path(name).is_dir() else f"hf-hub:{name}"
-    try:
-        # Without require_pretrained, weights that cannot be had are left random with no more than a warning.
-        clip = open_clip.create_model(location, require_pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"encoder {name} cannot be loaded: {error}") from error
-    trunk = getattr(clip.visual, "trunk", None)
-    if trunk is None:
-        raise ModelError(f"encoder {name} has no timm trunk")
-    return TimmEncoder(trunk)
-
-
-def _clip_vision_tower(name: str) -> ClipEncoder:
-    try:
-        loaded: Any = CLIPVisionModel.from_pretrained(name, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"encoder {name} cannot be loaded: {error}") from error
-    tower, report = loaded
-    # A full CLIP checkpoint also holds the text tower, which is not needed: only what is missing matters.
-    if report["missing_keys"]:
-        raise ModelError(f"encoder {name} lacks {', '.join(sorted(report['missing_keys']))}")
-    return ClipEncoder(tower)
+    sides = [size, size] if isinstance(size, int) else list(cast(Any, size))
+    if len(sides) != 2 or sides[0] != sides[1]:
+        raise ModelError(
+            f"only square images and patches can be encoded, and this encoder's {what} is {size}"
+        )
+    return int(sides[0])

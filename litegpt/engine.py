@@ -23,7 +23,8 @@ from litegpt.errors import ModelError
 from litegpt.findings import Finding, Reading
 from litegpt.identity import ModelIdentity
 from litegpt.model import left_pad
-from litegpt.model_folder import LoadedModel, load_model
+from litegpt.model_folder import LiteGPT
+from litegpt.preprocessing import prepare
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.radiograph import Radiograph
 from litegpt.vocabulary import LABELS
@@ -61,9 +62,10 @@ class Generated:
 class Engine:
     """A loaded model that reads radiographs. ``read`` may be called by one thread at a time."""
 
-    def __init__(self, loaded: LoadedModel, device: str) -> None:
+    def __init__(self, loaded: LiteGPT, device: str) -> None:
         self._config = loaded.config
         self._model = loaded.model
+        self._preprocessings = loaded.preprocessings
         self._tokenizer = loaded.tokenizer
         self._device = device
         self._dtype = next(loaded.model.parameters()).dtype
@@ -91,7 +93,7 @@ class Engine:
         if name not in _PRECISIONS:
             raise ModelError(f"precision {name!r} is not one of {', '.join(_PRECISIONS)}")
         with _loading:
-            return cls(load_model(model, dtype=_PRECISIONS[name], device=chosen), chosen)
+            return cls(LiteGPT.from_pretrained(model, dtype=_PRECISIONS[name], device=chosen), chosen)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -109,17 +111,17 @@ class Engine:
         """
         if not radiographs:
             return []
-        images = self._config.preprocessing(radiographs)  # (batch, 3, size, size)
-        answers = self._answer(images.to(self._device, self._dtype))
+        images = prepare(self._preprocessings, radiographs)  # each (batch, 3, size, size)
+        answers = self._answer([image.to(self._device, self._dtype) for image in images])
         return [
             _reading(radiograph, identify, vqa)
             for radiograph, identify, vqa in zip(radiographs, answers[IDENTIFY], answers[VQA], strict=True)
         ]
 
     @torch.inference_mode()
-    def _answer(self, images: torch.Tensor) -> dict[str, list[Generated]]:
-        """(batch, 3, size, size) to the answers to each prompt."""
-        batch = len(images)
+    def _answer(self, images: Sequence[torch.Tensor]) -> dict[str, list[Generated]]:
+        """Images, each (batch, 3, size, size), to the answers to each prompt."""
+        batch = len(images[0])
         embeddings = self._model.image_embeddings(images)  # (batch, 49, embedding)
         asked = [self._model.embed_prompt(embeddings, prompt) for prompt in self._prompts.values()]
         inputs, mask = left_pad(asked)  # (2·batch, prompt, embedding), (2·batch, prompt)

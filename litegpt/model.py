@@ -1,5 +1,7 @@
 """LiteGPT itself: encode, concatenate, project, put the image into the prompt, decode.
 
+The paper's two encoders; one, three, or others of other shapes are a matter of the model folder.
+
     image ┬ encoder A ─ 196 × w ┐
           └ encoder B ─  49 × w ┴ 245 × w ─ LayerNorm ─ 49 × 5w ─ Linear·GELU·Linear ─ 49 × e ┐
     [INST] <Img> ───────────────────────────────────────────────────────── embeddings ────────┤
@@ -16,50 +18,58 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from litegpt.errors import ModelError
-from litegpt.projection import Projection
+from litegpt.encoders import Encoder
+from litegpt.projection import Fusion, fuse, new_projection
 from litegpt.prompts import PromptTokens
 
 
-class LiteGPT(nn.Module):
-    """Two encoders, a projection and a causal language model (plain, or wrapped by PEFT)."""
+class LiteGPTNetwork(nn.Module):
+    """Encoders, a projection and a causal language model (plain, or wrapped by PEFT)."""
 
     def __init__(
         self,
-        encoder_a: nn.Module,
-        encoder_b: nn.Module,
+        encoders: Sequence[Encoder],
         language_model: nn.Module,
         *,
-        image_size: int,
         hidden: int,
+        fusion: Fusion = "paper",
     ) -> None:
         """Args:
-            encoder_a: Images to (batch, tokens, width); see ``litegpt.encoders``.
-            encoder_b: Likewise, of the same width.
+            encoders: In the order of their tokens; the paper's are BiomedCLIP, then PubMedCLIP.
             language_model: A causal language model of transformers.
-            image_size: Side of the encoders' input in pixels.
             hidden: Width between the projection's Linears.
+            fusion: How the encoders come together, see ``litegpt.projection``.
 
         Raises:
-            ModelError: If the encoders' widths differ or their tokens cannot be grouped into 49.
+            ModelError: If the encoders cannot come together in this way.
         """
         super().__init__()
-        self.encoder_a = encoder_a
-        self.encoder_b = encoder_b
+        self.encoders = nn.ModuleList(encoders)
         self.language_model = language_model
-        if encoder_a.width != encoder_b.width:
-            raise ModelError(f"the encoders' widths differ: {encoder_a.width} and {encoder_b.width}")
-        width = int(cast(int, encoder_a.width))
-        tokens = _token_count(encoder_a, image_size) + _token_count(encoder_b, image_size)
-        embedding = int(cast(Any, language_model).config.hidden_size)
-        self.projection = Projection(width, tokens, hidden, embedding)
+        self.fusion = fusion
+        self.projection = new_projection(
+            [(encoder.tokens, encoder.width) for encoder in encoders],
+            fusion,
+            hidden=hidden,
+            embedding=int(cast(Any, language_model).config.hidden_size),
+        )
 
-    def visual_tokens(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, size, size) to (batch, 245, width): A's tokens, then B's."""
-        return torch.cat([self.encoder_a(images), self.encoder_b(images)], dim=1)
+    def visual_tokens(self, images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+        """What the projection gets.
 
-    def image_embeddings(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, size, size) to (batch, 49, embedding)."""
+        Args:
+            images: (batch, 3, size, size) for all encoders, or a sequence of these: of one tensor for all
+                encoders, or of one for each in its own size.
+
+        Returns:
+            (batch, sum of tokens, width) of the fused encoders, the paper's (batch, 245, 768).
+        """
+        given = [images] if isinstance(images, torch.Tensor) else list(images)
+        each = given * len(self.encoders) if len(given) == 1 else given
+        return fuse([encoder(image) for encoder, image in zip(self.encoders, each, strict=True)], self.fusion)
+
+    def image_embeddings(self, images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+        """Images, as of ``visual_tokens``, to (batch, 49, embedding)."""
         return cast(torch.Tensor, self.projection(self.visual_tokens(images)))
 
     def embed_tokens(self, ids: torch.Tensor) -> torch.Tensor:
@@ -125,10 +135,3 @@ def left_pad(sequences: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Ten
         mask[:, : longest - length] = 0
         masks.append(mask)
     return torch.cat(padded), torch.cat(masks)
-
-
-def _token_count(encoder: nn.Module, image_size: int) -> int:
-    with torch.no_grad():
-        weight = next(encoder.parameters())
-        image = torch.zeros(1, 3, image_size, image_size, dtype=weight.dtype, device=weight.device)
-        return int(encoder(image).shape[1])

@@ -1,383 +1,226 @@
 """Model folders: what a set of weights consists of on disk, loaded strictly.
 
-    config.json                 id, version, demonstration, encoders, language model, preprocessing, …
+    config.json                 id, version, demonstration, encoders, language model, checksums, …
     projection.safetensors      fc1.*, fc2.*
     adapter/                    the LoRA adapter, as PEFT writes it
-    tokenizer/                  as transformers writes it
-    encoders/{a,b}.safetensors  } only where they are not published models, named in config.json
-    language_model/             } by hub id or path
+    tokenizer/                  as transformers writes it  }
+    encoders/{a,b,…}.safetensors                           } only where they are not published models,
+    language_model/                                        } named in config.json by hub id or path
 
-A missing, extra or mis-shaped tensor is a ``ModelError`` that names it. Folders that name nothing published
-are read without any network.
+A missing, extra or mis-shaped tensor, and a file that is not the one that was saved, is a ``ModelError`` that
+names it. Folders that name nothing published are read without any network.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Final, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedTokenizerBase
 
-from litegpt.encoders import EncoderSource, new_encoder, published_encoder
+from litegpt.checksums import KEY, checksums, verify_checksums
+from litegpt.encoders import Encoder, EncoderSource, new_encoder
 from litegpt.errors import ModelError
-from litegpt.identity import ModelIdentity, model_folder
-from litegpt.model import LiteGPT
+from litegpt.identity import PHANTOM, model_folder
+from litegpt.language_model import (
+    ADAPTER_WEIGHTS,
+    WEIGHTS,
+    Quantisation,
+    adapter_state,
+    load_adapter,
+    load_tokenizer,
+    lora_config,
+    merge_adapter,
+    published_language_model,
+    quantised_language_model,
+    stored_language_model,
+    wrap,
+)
+from litegpt.model import LiteGPTNetwork
+from litegpt.model_config import ModelConfig, read_config
 from litegpt.preprocessing import Preprocessing
-from litegpt.prompts import INSTRUCTIONS
-from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
+from litegpt.published import is_hub_id, published_folder
+from litegpt.published_encoders import published_encoder
+from litegpt.tensors import load_strictly, plain_state, read_tensors, save_halves
 
-Tensors = Mapping[str, torch.Tensor]
-
-_ADAPTER: Final = "adapter"
-_TOKENIZER: Final = "tokenizer"
-_PROJECTION: Final = "projection.safetensors"
-_LANGUAGE_MODEL_WEIGHTS: Final = "model.safetensors"
-
-_FAULTS_NAMED: Final = 8
-"""A folder of another architecture differs in every tensor; the first few tell as much as all of them."""
+ADAPTER: Final = "adapter"
+TOKENIZER: Final = "tokenizer"
+PROJECTION: Final = "projection.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """The content of ``config.json``.
-
-    Attributes:
-        identity: Names the weights.
-        preset: ``paper`` or ``phantom``; only a name, everything it implies is written out beside it.
-        encoder_a, encoder_b: Where the encoders come from.
-        language_model: Hub id or path, or the sub-folder of this folder.
-        language_model_is_published: Whether ``language_model`` is a hub id or path.
-        projection_hidden: Width between the projection's Linears.
-        has_adapter: Whether there is a LoRA adapter (not yet after pre-training).
-        max_new_tokens: Longest answer in tokens.
-        preprocessing: How images become tensors.
-        instructions: By tag, the text the model was trained with.
-    """
-
-    identity: ModelIdentity
-    preset: str
-    encoder_a: EncoderSource
-    encoder_b: EncoderSource
-    language_model: str
-    language_model_is_published: bool
-    projection_hidden: int
-    has_adapter: bool = True
-    max_new_tokens: int = 512
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
-    instructions: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(INSTRUCTIONS))
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``config.json`` holds."""
-        return {
-            **dataclasses.asdict(self.identity),
-            "preset": self.preset,
-            "encoders": [_source_json(self.encoder_a), _source_json(self.encoder_b)],
-            "language_model": {"name" if self.language_model_is_published else "folder": self.language_model},
-            "projection": {"hidden": self.projection_hidden},
-            "adapter": self.has_adapter,
-            "max_new_tokens": self.max_new_tokens,
-            "preprocessing": self.preprocessing.to_json(),
-            "instructions": dict(self.instructions),
-            "vocabulary": {"local": list(LOCAL_LABELS), "global": list(DIAGNOSES)},
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Reads ``config.json``.
-
-        Raises:
-            ModelError: If a key is missing, or the model speaks another vocabulary.
-        """
-        try:
-            vocabulary = values["vocabulary"]
-            if vocabulary != {"local": list(LOCAL_LABELS), "global": list(DIAGNOSES)}:
-                raise ModelError("the model's vocabulary is not the one this version of litegpt speaks")
-            language_model = values["language_model"]
-            return cls(
-                identity=ModelIdentity(values["id"], values["version"], values["demonstration"]),
-                preset=values["preset"],
-                encoder_a=EncoderSource(**values["encoders"][0]),
-                encoder_b=EncoderSource(**values["encoders"][1]),
-                language_model=language_model.get("name") or language_model["folder"],
-                language_model_is_published="name" in language_model,
-                projection_hidden=int(values["projection"]["hidden"]),
-                has_adapter=bool(values["adapter"]),
-                max_new_tokens=int(values["max_new_tokens"]),
-                preprocessing=Preprocessing.from_json(values["preprocessing"]),
-                instructions=dict(values["instructions"]),
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ModelError(f"config.json is not complete: {type(error).__name__} {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model ready for use, in evaluation mode, with what belongs to it."""
+class LiteGPT:
+    """A network with what belongs to it, in evaluation mode."""
 
     config: ModelConfig
-    model: LiteGPT
+    model: LiteGPTNetwork
     tokenizer: PreTrainedTokenizerBase
 
+    @property
+    def preprocessings(self) -> tuple[Preprocessing, ...]:
+        """What each encoder gets, for ``litegpt.preprocessing.prepare``."""
+        shared = self.config.preprocessing
+        encoders = [cast(Encoder, encoder) for encoder in self.model.encoders]
+        return tuple(shared or encoder.preprocessing for encoder in encoders)
 
-def paper_config(
-    identity: ModelIdentity, language_model: str = "meta-llama/Llama-2-7b-chat-hf"
-) -> ModelConfig:
-    """The published architecture: BiomedCLIP, PubMedCLIP and Llama-2-7b-chat, by hub id or path."""
-    return ModelConfig(
-        identity=identity,
-        preset="paper",
-        encoder_a=EncoderSource("open_clip", "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"),
-        encoder_b=EncoderSource("transformers", "flaviagiammarino/pubmed-clip-vit-base-patch32"),
-        language_model=language_model,
-        language_model_is_published=True,
-        projection_hidden=5632,
-    )
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        merge: bool = True,
+        quantisation: Quantisation | None = None,
+    ) -> LiteGPT:
+        """Loads a model folder.
 
+        Args:
+            model: ``"phantom"``, a path, or the hub id of a model folder.
+            dtype: Of the weights once loaded, whatever they are stored in.
+            device: Where to.
+            merge: Merge the LoRA adapter into the language model (for inference), in float32 before the cast
+                to ``dtype``; else keep it as PEFT's.
+            quantisation: Language model in 8 or 4 bit by bitsandbytes; the adapter then stays unmerged.
 
-def lora_config() -> LoraConfig:
-    """The paper's adapter: r 64, alpha 16, on the query and value projections."""
-    return LoraConfig(
-        r=64,
-        lora_alpha=16,
-        lora_dropout=0.05,
-        target_modules=["q_proj", "v_proj"],
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
+        Raises:
+            ModelError: If anything is missing, too much, of the wrong shape, damaged or cannot be fetched.
+        """
+        folder = _folder(model)
+        verify_checksums(folder)
+        config = read_config(folder)
+        network = LiteGPTNetwork(
+            _load_encoders(folder, config),
+            _load_language_model(folder, config, quantisation, dtype=dtype, device=device),
+            hidden=config.projection_hidden,
+            fusion=config.fusion,
+        )
+        load_strictly(network.projection, read_tensors(folder / PROJECTION), PROJECTION)
+        tokenizer = _load_tokenizer(folder, config, cast(Any, network.language_model).config.vocab_size)
+        if config.has_adapter:
+            wrapped = load_adapter(folder / ADAPTER, network.language_model)
+            network.language_model = merge_adapter(wrapped) if merge and quantisation is None else wrapped
+        # Parameters only: the rotary embedding's frequencies are a buffer that has to stay float32.
+        for parameter in network.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(device, dtype)
+        network.to(device).eval().requires_grad_(False)
+        return cls(config, network, tokenizer)
 
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes a model folder; weights as float16. What is published is named, not copied."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config, network = self.config, self.model
+        save_halves(network.projection.state_dict(), folder / PROJECTION)
+        for (letter, source), encoder in zip(_lettered(config), network.encoders, strict=True):
+            if source.architecture is not None:
+                save_halves(encoder.state_dict(), _encoder_file(folder, letter))
+        if config.has_adapter:
+            self._save_adapter(folder / ADAPTER)
+        if not config.language_model_is_published:
+            language_model = cast(Any, network.language_model)
+            base = language_model.get_base_model() if config.has_adapter else language_model
+            base.config.save_pretrained(folder / config.language_model)
+            save_halves(plain_state(base), folder / config.language_model / WEIGHTS)
+            self.tokenizer.save_pretrained(str(folder / TOKENIZER))
+        write_config(folder, config)  # last: it names the others' checksums
 
-def read_config(folder: Path) -> ModelConfig:
-    """Reads a model folder's ``config.json``.
-
-    Raises:
-        ModelError: If it is no JSON or incomplete.
-    """
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    return ModelConfig.from_json(values)
-
-
-def load_model(
-    model: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu", merge: bool = True
-) -> LoadedModel:
-    """Loads a model folder.
-
-    Args:
-        model: ``"phantom"`` or a path.
-        dtype: Of the weights once loaded. The shipped kind is merged in float32 and then cast.
-        device: Where to.
-        merge: Merge the LoRA adapter into the language model (for inference); else keep it as PEFT's.
-
-    Raises:
-        ModelError: If anything is missing, too much, of the wrong shape, damaged or cannot be fetched.
-    """
-    folder = model_folder(model)
-    config = read_config(folder)
-    network = LiteGPT(
-        _load_encoder(folder, "a", config.encoder_a),
-        _load_encoder(folder, "b", config.encoder_b),
-        _load_language_model(folder, config, dtype),
-        image_size=config.preprocessing.size,
-        hidden=config.projection_hidden,
-    )
-    load_strictly(network.projection, read_tensors(folder / _PROJECTION), _PROJECTION)
-    tokenizer = _load_tokenizer(folder, config)
-    if config.has_adapter:
-        network.language_model = _load_adapter(folder, network.language_model, merge=merge)
-    vocabulary = cast(Any, network.language_model).config.vocab_size
-    if len(tokenizer) > vocabulary:
-        raise ModelError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary}")
-    network.to(device).eval().requires_grad_(False)
-    # Parameters only: the rotary embedding's frequencies are a buffer that has to stay float32.
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(dtype)
-    return LoadedModel(config, network, tokenizer)
-
-
-def save_model(folder: Path, config: ModelConfig, model: LiteGPT, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes a model folder; weights as float16. What is published is named, not copied."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    _save(model.projection.state_dict(), folder / _PROJECTION)
-    for letter, source, encoder in (
-        ("a", config.encoder_a, model.encoder_a),
-        ("b", config.encoder_b, model.encoder_b),
-    ):
-        if source.architecture is not None:
-            _save(encoder.state_dict(), folder / "encoders" / f"{letter}.safetensors")
-    language_model = cast(Any, model.language_model)
-    if config.has_adapter:
+    def _save_adapter(self, folder: Path) -> None:
+        language_model = cast(Any, self.model.language_model)
         adapter = copy.copy(language_model.peft_config["default"])
         adapter.inference_mode = True
-        published = config.language_model_is_published
-        adapter.base_model_name_or_path = config.language_model if published else None
-        adapter.save_pretrained(str(folder / _ADAPTER))
-        _save(_adapter_state(language_model), folder / _ADAPTER / "adapter_model.safetensors")
-    if not config.language_model_is_published:
-        base = language_model.get_base_model() if config.has_adapter else language_model
-        base.config.save_pretrained(folder / config.language_model)
-        _save(_plain_state(base), folder / config.language_model / _LANGUAGE_MODEL_WEIGHTS)
-    tokenizer.save_pretrained(str(folder / _TOKENIZER))
+        published = self.config.language_model_is_published
+        adapter.base_model_name_or_path = self.config.language_model if published else None
+        adapter.save_pretrained(str(folder))
+        save_halves(adapter_state(language_model), folder / ADAPTER_WEIGHTS)
 
 
-def add_adapter(model: LiteGPT) -> None:
+def add_adapter(network: LiteGPTNetwork) -> None:
     """Wraps the language model in a fresh LoRA adapter (its effect is zero until trained)."""
-    model.language_model = _wrapped(model.language_model, lora_config())
+    network.language_model = wrap(network.language_model, lora_config())
 
 
-def load_strictly(module: nn.Module, tensors: Tensors, name: str) -> None:
-    """Copies tensors into a module.
-
-    Args:
-        module: What to fill.
-        tensors: By the module's own names.
-        name: What to call the source in the message.
-
-    Raises:
-        ModelError: Naming the tensors that are missing, extra or of another shape, the first few of many.
-    """
-    _compare(_plain_state(module), tensors, name)
-    module.load_state_dict(dict(tensors), strict=False)
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a safetensors file, as float32.
-
-    Raises:
-        ModelError: If it is missing or damaged.
-    """
-    try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
+def write_config(folder: Path, config: ModelConfig) -> None:
+    """Writes ``config.json``, with the checksums of the files that it speaks of."""
+    files = {folder / PROJECTION}
+    for letter, source in _lettered(config):
+        if source.architecture is not None:
+            files.add(_encoder_file(folder, letter))
+    folders = [ADAPTER] if config.has_adapter else []
+    if not config.language_model_is_published:
+        folders += [config.language_model, TOKENIZER]
+    for name in folders:
+        files |= {file for file in (folder / name).iterdir() if file.is_file()}
+    values = {**config.to_json(), KEY: checksums(folder, files)}
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
 
 
-def _compare(expected: Tensors, found: Tensors, name: str) -> None:
-    faults = [f"{key} is missing" for key in sorted(expected.keys() - found.keys())]
-    faults += [f"{key} is one too many" for key in sorted(found.keys() - expected.keys())]
-    faults += [
-        f"{key} is {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & found.keys())
-        if found[key].shape != expected[key].shape
-    ]
-    if faults:
-        more = f"; and {len(faults) - _FAULTS_NAMED} more" if len(faults) > _FAULTS_NAMED else ""
-        raise ModelError(f"{name} does not fit the model: {'; '.join(faults[:_FAULTS_NAMED])}{more}")
+def _folder(model: str | Path) -> Path:
+    """The folder of a model: the shipped one, a path, or a hub's, fetched."""
+    if str(model) != PHANTOM and not Path(model).exists() and is_hub_id(str(model)):
+        return model_folder(published_folder(str(model)))
+    return model_folder(model)
 
 
-def _plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """A module's tensors without PEFT's wrapping, and without those that are tied to another."""
-    state = {
-        name.replace(".base_layer.", "."): tensor
-        for name, tensor in module.state_dict().items()
-        if "lora_" not in name
-    }
-    tied = getattr(module, "_tied_weights_keys", None) or {}
-    if getattr(getattr(module, "config", None), "tie_word_embeddings", False):
-        for name in tied:
-            state.pop(name, None)
-    return state
+def encoder_files(folder: Path, config: ModelConfig) -> list[tuple[str, EncoderSource, Path]]:
+    """Each encoder's letter, where it comes from, and where its file is if it lies in the folder."""
+    return [(letter, source, _encoder_file(folder, letter)) for letter, source in _lettered(config)]
 
 
-def _save(state: Tensors, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
-    save_file(halves, path)
-    path.chmod(0o644)  # safetensors writes files that only their owner may read
+def _lettered(config: ModelConfig) -> list[tuple[str, EncoderSource]]:
+    """The encoders with the names of their files in the folder: a, b, …"""
+    if not 0 < len(config.encoders) <= len(ascii_lowercase):
+        raise ModelError(f"a model has from 1 to {len(ascii_lowercase)} encoders, not {len(config.encoders)}")
+    return list(zip(ascii_lowercase, config.encoders, strict=False))
 
 
-def _load_encoder(folder: Path, letter: str, source: EncoderSource) -> nn.Module:
+def _encoder_file(folder: Path, letter: str) -> Path:
+    return folder / "encoders" / f"{letter}.safetensors"
+
+
+def _load_encoders(folder: Path, config: ModelConfig) -> list[Encoder]:
+    encoders = [_load_encoder(folder, letter, source) for letter, source in _lettered(config)]
+    shared = config.preprocessing
+    for encoder in encoders:
+        if shared is not None and encoder.image_size != shared.size:
+            raise ModelError(
+                f"preprocessing.size is {shared.size}, but an encoder wants {encoder.image_size} pixels"
+            )
+    return encoders
+
+
+def _load_encoder(folder: Path, letter: str, source: EncoderSource) -> Encoder:
     if source.architecture is None:
         return published_encoder(source)
     encoder = new_encoder(source)
-    path = folder / "encoders" / f"{letter}.safetensors"
+    path = _encoder_file(folder, letter)
     load_strictly(encoder, read_tensors(path), str(path))
     return encoder
 
 
-def _load_language_model(folder: Path, config: ModelConfig, dtype: torch.dtype) -> nn.Module:
-    if config.language_model_is_published:
-        return _published_language_model(config.language_model, dtype)
-    path = folder / config.language_model
-    try:
-        architecture = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} holds no language model: {error}") from None
-    make: Any = AutoModelForCausalLM.from_config
-    language_model = make(architecture, dtype=torch.float32)
-    language_model.generation_config = GenerationConfig.from_model_config(architecture)
-    load_strictly(language_model, read_tensors(path / _LANGUAGE_MODEL_WEIGHTS), str(path))
-    language_model.tie_weights()
-    return cast(nn.Module, language_model)
+def _load_language_model(
+    folder: Path, config: ModelConfig, quantisation: Quantisation | None, *, dtype: torch.dtype, device: str
+) -> nn.Module:
+    published = config.language_model_is_published
+    name = config.language_model if published else str(folder / config.language_model)
+    if quantisation is not None:
+        return quantised_language_model(name, quantisation, dtype=dtype, device=device)
+    return published_language_model(name) if published else stored_language_model(Path(name))
 
 
-def _published_language_model(name: str, dtype: torch.dtype) -> nn.Module:
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"language model {name} cannot be loaded: {error}") from error
-    language_model, report = loaded
-    faults = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
-    if faults:
-        raise ModelError(f"language model {name} has missing or extra tensors: {', '.join(faults)}")
-    return cast(nn.Module, language_model)
-
-
-def _load_adapter(folder: Path, language_model: nn.Module, *, merge: bool) -> nn.Module:
-    path = folder / _ADAPTER
-    tensors = read_tensors(path / "adapter_model.safetensors")
-    try:
-        adapter = LoraConfig.from_pretrained(str(path))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} holds no adapter: {error}") from None
-    adapter.base_model_name_or_path = None
-    wrapped = _wrapped(language_model, adapter)
-    _compare(_adapter_state(wrapped), tensors, str(path))
-    set_peft_model_state_dict(wrapped, tensors)
-    return cast(nn.Module, cast(Any, wrapped).merge_and_unload()) if merge else wrapped
-
-
-def _wrapped(language_model: nn.Module, adapter: LoraConfig) -> PeftModel:
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks transformers 5.24 for a name that is going to change; nothing of ours is meant.
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        return cast(PeftModel, get_peft_model(cast(Any, language_model), adapter))
-
-
-def _adapter_state(wrapped: PeftModel) -> dict[str, torch.Tensor]:
-    # Left to itself PEFT asks a hub whether the embeddings were resized. They never are.
-    return dict(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-
-
-def _load_tokenizer(folder: Path, config: ModelConfig) -> PreTrainedTokenizerBase:
-    path = folder / _TOKENIZER
-    try:
-        if path.is_dir() or not config.language_model_is_published:
-            return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-        return AutoTokenizer.from_pretrained(config.language_model)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} holds no tokenizer: {error}") from None
-
-
-def _source_json(source: EncoderSource) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(source).items() if value is not None}
+def _load_tokenizer(folder: Path, config: ModelConfig, vocabulary: int) -> PreTrainedTokenizerBase:
+    """The folder's own; else that of the published language model, whose embedding may be padded."""
+    path = folder / TOKENIZER
+    own = path.is_dir() or not config.language_model_is_published
+    tokenizer = load_tokenizer(path if own else config.language_model, published=not own)
+    if len(tokenizer) > vocabulary or (own and len(tokenizer) != vocabulary):
+        sizes = f"{len(tokenizer)} tokens, the language model's embedding {vocabulary}"
+        raise ModelError(f"{folder}: the tokenizer is another model's, it has {sizes}")
+    return tokenizer

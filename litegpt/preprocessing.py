@@ -1,4 +1,4 @@
-"""From a display image of any size to the one tensor that feeds both encoders.
+"""From a display image of any size to the tensors that feed the encoders: the paper's, one for both.
 
 The whole image is squashed to a square (its aspect ratio is lost, as in the paper), bicubic and antialiased:
 Pillow's, which is what torchvision's ``Resize`` does to the published code's images.
@@ -83,3 +83,21 @@ class Preprocessing:
                 raise ModelError(f"preprocessing.{key} {values[key]!r} is not supported, only {ours!r}")
         mean, std = values["mean"], values["std"]
         return cls(int(values["size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+
+def prepare(
+    preprocessings: Sequence[Preprocessing], radiographs: Sequence[Radiograph]
+) -> tuple[torch.Tensor, ...]:
+    """Images for the encoders.
+
+    Args:
+        preprocessings: What each encoder wants.
+        radiographs: Display images of any sizes.
+
+    Returns:
+        One (batch, 3, size, size) float32 for all where all want the same, else one for each.
+    """
+    made = {preprocessing: preprocessing(radiographs) for preprocessing in dict.fromkeys(preprocessings)}
+    if len(made) == 1:
+        return tuple(made.values())
+    return tuple(made[preprocessing] for preprocessing in preprocessings)

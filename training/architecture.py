@@ -9,8 +9,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from litegpt.encoders import EncoderSource, new_encoder
 from litegpt.identity import PHANTOM, ModelIdentity
-from litegpt.model import LiteGPT
-from litegpt.model_folder import LoadedModel, ModelConfig
+from litegpt.model import LiteGPTNetwork
+from litegpt.model_config import ModelConfig
+from litegpt.model_folder import LiteGPT
 from litegpt.tokenizer import phantom_tokenizer
 
 WIDTH: Final = 128
@@ -39,7 +40,7 @@ _EMBEDDING: Final = 192
 _PROJECTION_HIDDEN: Final = 256
 
 
-def new_phantom_model(seed: int) -> LoadedModel:
+def new_phantom_model(seed: int) -> LiteGPT:
     """The phantom preset with random weights, no adapter yet; the same weights for the same seed."""
     torch.manual_seed(seed)
     tokenizer = phantom_tokenizer()
@@ -59,19 +60,16 @@ def new_phantom_model(seed: int) -> LoadedModel:
     config = ModelConfig(
         identity=IDENTITY,
         preset=PHANTOM,
-        encoder_a=ENCODER_A,
-        encoder_b=ENCODER_B,
+        encoders=(ENCODER_A, ENCODER_B),
         language_model="language_model",
         language_model_is_published=False,
         projection_hidden=_PROJECTION_HIDDEN,
         has_adapter=False,
         max_new_tokens=128,
     )
-    model = LiteGPT(
-        new_encoder(ENCODER_A),
-        new_encoder(ENCODER_B),
+    model = LiteGPTNetwork(
+        [new_encoder(ENCODER_A), new_encoder(ENCODER_B)],
         LlamaForCausalLM(llama),
-        image_size=config.preprocessing.size,
         hidden=_PROJECTION_HIDDEN,
     )
-    return LoadedModel(config, model, tokenizer)
+    return LiteGPT(config, model, tokenizer)

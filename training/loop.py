@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from litegpt.model_folder import LoadedModel
+from litegpt.model_folder import LiteGPT
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.tokenizer import number_token
 from training.batches import IGNORED, Batch, batches
@@ -53,10 +53,10 @@ class Progress:
 class Learner:
     """A model with what it needs to learn: its prompts and the dense head."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LiteGPT) -> None:
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
-        self.preprocessing = loaded.config.preprocessing
+        self.preprocessing = loaded.preprocessings[0]
         self.prompts = {
             tag: tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag]) for tag in (IDENTIFY, VQA)
         }

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from litegpt.model import LiteGPT
+from litegpt.model import LiteGPTNetwork
 from training.dense import DenseHead
 from training.stages import Stage
 
@@ -26,7 +26,7 @@ class Optimisers:
     embeddings, vectors, biases and LoRA's thin matrices are not for it.
     """
 
-    def __init__(self, stage: Stage, model: LiteGPT, head: DenseHead) -> None:
+    def __init__(self, stage: Stage, model: LiteGPTNetwork, head: DenseHead) -> None:
         self._stage = stage
         self.parameters: list[nn.Parameter] = []
         matrices: list[dict[str, object]] = []
@@ -66,19 +66,20 @@ class Optimisers:
         return rate
 
 
-def choose_trained(stage: Stage, model: LiteGPT) -> None:
+def choose_trained(stage: Stage, model: LiteGPTNetwork) -> None:
     """Freezes and unfreezes the model's parts as the stage says."""
-    for encoder in (model.encoder_a, model.encoder_b):
-        encoder.requires_grad_(stage.trains_encoders)
+    model.encoders.requires_grad_(stage.trains_encoders)
     model.projection.requires_grad_(stage.trains_answers)
     for name, parameter in model.language_model.named_parameters():
         is_adapter = "lora_" in name
         parameter.requires_grad_(stage.trains_answers and (stage.trains_language_model or is_adapter))
 
 
-def _trained(stage: Stage, model: LiteGPT, head: DenseHead) -> Iterable[tuple[tuple[nn.Module, ...], float]]:
+def _trained(
+    stage: Stage, model: LiteGPTNetwork, head: DenseHead
+) -> Iterable[tuple[tuple[nn.Module, ...], float]]:
     if stage.trains_encoders:
-        yield (model.encoder_a, model.encoder_b, head), _ENCODER_FACTOR if stage.trains_answers else 1.0
+        yield (model.encoders, head), _ENCODER_FACTOR if stage.trains_answers else 1.0
     if stage.trains_answers:
         yield (model.projection, model.language_model), 1.0
 

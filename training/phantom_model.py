@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from litegpt.model_folder import LoadedModel, add_adapter, load_model, save_model
+from litegpt.model_folder import LiteGPT, add_adapter
 from training.architecture import new_phantom_model
 from training.loop import Learner, Progress, run_stage
 from training.stages import ADAPTER_STAGES, PRETRAINING_STAGES, STAGES, Stage, scaled
@@ -56,17 +56,17 @@ def _pretrain(out: Path, seed: int, stages: Sequence[Stage], log: TrainingLog) -
     learner = Learner(loaded)
     for stage in stages:
         run_stage(learner, stage, seed=seed, report=_Checkpoints(out, loaded, log))
-    save_model(out, loaded.config, loaded.model, loaded.tokenizer)
+    loaded.save_pretrained(out)
 
 
 def train_adapter_stage(start: Path, out: Path, stage: Stage, *, seed: int, report: Report) -> None:
     """One of the paper's two stages: LoRA and projection, from one model folder into another."""
-    loaded = load_model(start, merge=False)
+    loaded = LiteGPT.from_pretrained(start, merge=False)
     if not loaded.config.has_adapter:
         add_adapter(loaded.model)
         loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, has_adapter=True))
     run_stage(Learner(loaded), stage, seed=seed, report=report)
-    save_model(out, loaded.config, loaded.model, loaded.tokenizer)
+    loaded.save_pretrained(out)
 
 
 class TrainingLog:
@@ -102,7 +102,7 @@ class TrainingLog:
 class _Checkpoints:
     """Passes progress on and saves the model now and then, so that a stopped run leaves something to use."""
 
-    def __init__(self, out: Path, loaded: LoadedModel, report: Report) -> None:
+    def __init__(self, out: Path, loaded: LiteGPT, report: Report) -> None:
         self._out = out
         self._loaded = loaded
         self._report = report
@@ -111,7 +111,7 @@ class _Checkpoints:
     def __call__(self, progress: Progress) -> None:
         self._report(progress)
         if progress.images >= self._next_images:
-            save_model(self._out, self._loaded.config, self._loaded.model, self._loaded.tokenizer)
+            self._loaded.save_pretrained(self._out)
             self._next_images += CHECKPOINT_IMAGES
 
 

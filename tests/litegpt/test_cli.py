@@ -6,13 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from PIL import Image
 from pydicom import dcmread
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner, Result
 
 from litegpt.cli import app, main
+from litegpt.convert import Shapes
+from litegpt.description import PUBLISHED_PARAMETERS
+from litegpt.errors import ModelError
+from litegpt.model_folder import LiteGPT
 from litegpt.phantoms import phantom_files
 from litegpt.vocabulary import LABELS
+from tests.litegpt.test_convert import minigpt_v2
+from tests.litegpt.tiny_models import save_tiny_model
 
 runner = CliRunner()
 
@@ -97,3 +106,45 @@ def test_a_folder_that_is_no_model_is_one_line_and_exit_code_2(
 
 def test_help_has_an_example() -> None:
     assert "Example: litegpt predict" in runner.invoke(app, ["predict", "--help"]).stdout
+
+
+def test_describe_counts_what_is_there() -> None:
+    result = runner.invoke(app, ["describe", "phantom"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    loaded = LiteGPT.from_pretrained("phantom").model
+    total = sum(parameter.numel() for parameter in loaded.parameters())
+    for part in (*loaded.encoders, loaded.projection, loaded.language_model):
+        assert f"{sum(parameter.numel() for parameter in part.parameters()):,}" in result.stdout
+    assert f"fp32 {total * 4 / 2**20:,.0f} MiB, bf16 {total * 2 / 2**20:,.0f} MiB" in result.stdout
+    assert "a demonstration" in result.stdout and "not counted" not in result.stdout
+
+
+def test_describe_knows_the_size_of_what_the_paper_names() -> None:
+    with torch.device("meta"):
+        trunk = timm.create_model("vit_base_patch16_224", num_classes=0)
+        tower, llama = CLIPVisionModel(CLIPVisionConfig()), LlamaForCausalLM(LlamaConfig())
+    counts = [sum(parameter.numel() for parameter in part.parameters()) for part in (trunk, tower, llama)]
+    assert list(PUBLISHED_PARAMETERS.values()) == counts
+
+
+def test_describe_of_a_damaged_folder_is_one_line(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path)
+    (tmp_path / "projection.safetensors").write_bytes(b"broken")
+    result = runner.invoke(app, ["describe", str(tmp_path)])
+    assert isinstance(result.exception, ModelError)
+    assert "projection.safetensors cannot be read" in str(result.exception)
+
+
+def test_convert_prints_the_mapping_and_says_loudly_what_is_random(tmp_path: Path) -> None:
+    torch.save({"model": minigpt_v2(Shapes())}, tmp_path / "checkpoint.pth")
+    arguments = ["convert", tmp_path / "checkpoint.pth", tmp_path / "out", "--pubmedclip", "/models/pubmed"]
+    result = runner.invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert "llama_proj.weight -> fc2.weight" in result.stdout
+    assert sum(" -> " in line for line in result.stdout.splitlines()) == 130
+    assert "AT RANDOM" in result.stderr
+    shown = runner.invoke(app, ["describe", str(tmp_path / "out")], env={"COLUMNS": "200"})
+    assert "litegpt 1, a demonstration, preset paper" in shown.stdout
+    for text in ("44,705,280", "33,554,432", "6,738,415,616", "/models/pubmed", "not counted: encoder b"):
+        assert text in shown.stdout
+    (tmp_path / "checkpoint.pth").unlink()

@@ -15,7 +15,7 @@ from litegpt.boxes import Box
 from litegpt.engine import Engine, Generated
 from litegpt.errors import ModelError
 from litegpt.findings import Reading
-from litegpt.model_folder import load_model
+from litegpt.model_folder import LiteGPT
 from litegpt.phantoms import phantom_files
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.radiograph import Radiograph, read_radiograph
@@ -174,7 +174,7 @@ def test_scores_are_the_probabilities_of_teacher_forcing(
     shipped: Engine, radiographs: list[Radiograph]
 ) -> None:
     """P(label | all before) = P(text up to the label's end) / P(text up to the end of what went before)."""
-    loaded = load_model("phantom")
+    loaded = LiteGPT.from_pretrained("phantom")
     (reading,) = shipped.read(radiographs[:1])
     image = loaded.model.image_embeddings(loaded.config.preprocessing(radiographs[:1]))
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from litegpt.encoders import EncoderSource, new_encoder
+from litegpt.encoders import Encoder, EncoderSource, new_encoder
 from litegpt.errors import ModelError
-from litegpt.model import LiteGPT, left_pad
-from litegpt.model_folder import LoadedModel
+from litegpt.model import LiteGPTNetwork, left_pad
+from litegpt.model_folder import LiteGPT
 from litegpt.projection import Projection
 from litegpt.prompts import IDENTIFY, INSTRUCTIONS, tokenise_prompt
 from tests.litegpt.tiny_models import WIDTH, tiny_model
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def plain() -> LoadedModel:
+def plain() -> LiteGPT:
     return tiny_model(seed=3, has_adapter=False)
 
 
@@ -29,8 +29,8 @@ def images() -> torch.Tensor:
     return torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(5))
 
 
-def expected_visual_tokens(model: LiteGPT, images: torch.Tensor) -> torch.Tensor:
-    trunk, tower = cast(Any, model.encoder_a).trunk, cast(Any, model.encoder_b).tower
+def expected_visual_tokens(model: LiteGPTNetwork, images: torch.Tensor) -> torch.Tensor:
+    trunk, tower = cast(Any, model.encoders[0]).trunk, cast(Any, model.encoders[1]).tower
     from_a = trunk.forward_features(images)
     from_b = tower(pixel_values=images, output_hidden_states=True).hidden_states[-1]
     assert from_a.shape == (2, 197, WIDTH) and from_b.shape == (2, 50, WIDTH)
@@ -41,7 +41,7 @@ def expected_visual_tokens(model: LiteGPT, images: torch.Tensor) -> torch.Tensor
     return torch.stack(rows)
 
 
-def expected_projection(model: LiteGPT, tokens: torch.Tensor) -> torch.Tensor:
+def expected_projection(model: LiteGPTNetwork, tokens: torch.Tensor) -> torch.Tensor:
     first, second = model.projection.fc1, model.projection.fc2
     images = []
     for image in tokens:
@@ -59,7 +59,7 @@ def expected_projection(model: LiteGPT, tokens: torch.Tensor) -> torch.Tensor:
     return torch.stack(images).float()
 
 
-def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LiteGPT, images: torch.Tensor) -> None:
     tokens = plain.model.visual_tokens(images)
     assert tokens.shape == (2, 245, WIDTH)
     torch.testing.assert_close(
@@ -67,7 +67,7 @@ def test_visual_tokens_are_those_of_a_then_those_of_b(plain: LoadedModel, images
     )
 
 
-def test_projection_groups_five_tokens_in_order(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_projection_groups_five_tokens_in_order(plain: LiteGPT, images: torch.Tensor) -> None:
     tokens = plain.model.visual_tokens(images)
     projected = plain.model.projection(tokens)
     assert projected.shape == (2, 49, 24)
@@ -76,19 +76,19 @@ def test_projection_groups_five_tokens_in_order(plain: LoadedModel, images: torc
     )
 
 
-def test_encoder_b_has_no_post_layernorm(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_encoder_b_has_no_post_layernorm(plain: LiteGPT, images: torch.Tensor) -> None:
     """post_layernorm's weights must not matter: the paper reads the last hidden state."""
-    before = plain.model.encoder_b(images)
-    tower = cast(Any, plain.model.encoder_b).tower
+    before = plain.model.encoders[1](images)
+    tower = cast(Any, plain.model.encoders[1]).tower
     norm = tower.post_layernorm if hasattr(tower, "post_layernorm") else tower.vision_model.post_layernorm
     kept = norm.weight.clone()
     norm.weight.fill_(7.0)
-    after = plain.model.encoder_b(images)
+    after = plain.model.encoders[1](images)
     norm.weight.copy_(kept)
     torch.testing.assert_close(before, after)
 
 
-def test_logits_of_an_answer_are_llama_s_own(plain: LoadedModel, images: torch.Tensor) -> None:
+def test_logits_of_an_answer_are_llama_s_own(plain: LiteGPT, images: torch.Tensor) -> None:
     llama = cast(LlamaForCausalLM, plain.model.language_model)
     tokenizer = plain.tokenizer
     instruction = INSTRUCTIONS[IDENTIFY]
@@ -134,11 +134,11 @@ def test_tokens_that_make_no_49_groups_are_refused() -> None:
         Projection(16, 246, 8, 8)
 
 
-def test_encoders_of_other_widths_are_refused(plain: LoadedModel) -> None:
+def test_encoders_of_other_widths_are_refused(plain: LiteGPT) -> None:
     architecture = {"img_size": 224, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
     wide = new_encoder(EncoderSource("timm", architecture=architecture))
     with pytest.raises(ModelError, match="widths differ: 32 and 16"):
-        LiteGPT(wide, plain.model.encoder_b, plain.model.language_model, image_size=224, hidden=8)
+        LiteGPTNetwork([wide, cast(Encoder, plain.model.encoders[1])], plain.model.language_model, hidden=8)
 
 
 def test_the_paper_s_shapes_come_out_at_full_width() -> None:

@@ -10,14 +10,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from litegpt.encoders import EncoderSource, new_encoder
 from litegpt.identity import ModelIdentity
-from litegpt.model import LiteGPT
-from litegpt.model_folder import LoadedModel, ModelConfig, add_adapter, save_model
+from litegpt.model import LiteGPTNetwork
+from litegpt.model_config import ModelConfig
+from litegpt.model_folder import LiteGPT, add_adapter
 from litegpt.tokenizer import phantom_tokenizer
 
 WIDTH = 16
 
 
-def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LoadedModel:
+def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LiteGPT:
     """Random weights large enough that every part matters to the logits, the adapter included."""
     torch.manual_seed(seed)
     tokenizer = phantom_tokenizer()
@@ -53,8 +54,7 @@ def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LoadedModel:
     config = ModelConfig(
         identity=ModelIdentity("tiny", "1", demonstration=True),
         preset="phantom",
-        encoder_a=source_a,
-        encoder_b=source_b,
+        encoders=(source_a, source_b),
         language_model="language_model",
         language_model_is_published=False,
         projection_hidden=20,
@@ -62,7 +62,7 @@ def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LoadedModel:
         max_new_tokens=24,
     )
     encoders = new_encoder(source_a), new_encoder(source_b)
-    model = LiteGPT(*encoders, LlamaForCausalLM(llama), image_size=224, hidden=20)
+    model = LiteGPTNetwork(encoders, LlamaForCausalLM(llama), hidden=20)
     if has_adapter:
         add_adapter(model)
     with torch.no_grad():
@@ -71,13 +71,13 @@ def tiny_model(seed: int = 0, *, has_adapter: bool = True) -> LoadedModel:
                 parameter.normal_(std=0.3)
             elif "norm" not in name:
                 parameter.normal_(std=0.1)
-    return LoadedModel(config, model.eval().requires_grad_(False), tokenizer)
+    return LiteGPT(config, model.eval().requires_grad_(False), tokenizer)
 
 
-def save_tiny_model(folder: Path, seed: int = 0) -> LoadedModel:
+def save_tiny_model(folder: Path, seed: int = 0) -> LiteGPT:
     """Writes a tiny model's folder; what it returns has the same weights, rounded to float16."""
     loaded = tiny_model(seed)
     for parameter in loaded.model.parameters():
         parameter.copy_(parameter.half().float())
-    save_model(folder, loaded.config, loaded.model, loaded.tokenizer)
+    loaded.save_pretrained(folder)
     return dataclasses.replace(loaded)

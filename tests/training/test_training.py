@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from litegpt.boxes import Box
-from litegpt.model_folder import LoadedModel, load_model
+from litegpt.model_folder import LiteGPT
 from litegpt.tokenizer import number_token, phantom_tokenizer
 from tests.litegpt.tiny_models import save_tiny_model, tiny_model
 from training.batches import IGNORED, make_batch
@@ -102,10 +102,10 @@ class TestLosses:
         assert dense_loss(head, tokens, *targets) < before
 
 
-def parts(loaded: LoadedModel) -> dict[str, dict[str, torch.Tensor]]:
+def parts(loaded: LiteGPT) -> dict[str, dict[str, torch.Tensor]]:
     state = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     return {
-        "encoders": {name: state[name] for name in state if name.startswith("encoder_")},
+        "encoders": {name: state[name] for name in state if name.startswith("encoders.")},
         "projection": {name: state[name] for name in state if name.startswith("projection")},
         "adapter": {name: state[name] for name in state if "lora_" in name},
         "language model": {
@@ -172,14 +172,14 @@ def test_an_adapter_stage_keeps_what_the_model_folder_says(tmp_path: Path) -> No
     saved = save_tiny_model(tmp_path / "start")
     stage = replace(GROUNDING, images=4, batch_size=4)
     train_adapter_stage(tmp_path / "start", tmp_path / "end", stage, seed=0, report=ignore)
-    end = load_model(tmp_path / "end", merge=False)
+    end = LiteGPT.from_pretrained(tmp_path / "end", merge=False)
     assert end.config == saved.config
     torch.testing.assert_close(parts(end)["language model"], parts(saved)["language model"])
 
 
 def test_the_whole_chain_writes_a_model_folder_and_its_log(tmp_path: Path) -> None:
     train_phantom_model(tmp_path / "model", seed=1, factor=0, report=ignore)
-    loaded = load_model(tmp_path / "model")
+    loaded = LiteGPT.from_pretrained(tmp_path / "model")
     assert loaded.config.has_adapter and loaded.config.identity.demonstration
     with (tmp_path / "model" / "training_log.csv").open() as file:
         assert next(csv.reader(file))[:3] == ["stage", "images", "total"]
