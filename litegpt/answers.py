@@ -73,11 +73,16 @@ def write_findings(findings: Iterable[GridFinding]) -> str:
     Raises:
         ValueError: If a label is not a local one, or a box is not on the grid with its corners in order.
     """
-    items = []
-    for label, box in canonical_order(findings):
+    ordered = canonical_order(findings)
+    for _, box in ordered:
         if not (0 <= box[0] < box[2] <= GRID and 0 <= box[1] < box[3] <= GRID):
             raise ValueError(f"{box} is no box on the grid of 0 to {GRID}")
-        items.append(f"<p>{label}</p> {{" + "".join(f"<{number}>" for number in box) + "}")
+    return join_findings(ordered)
+
+
+def join_findings(findings: Iterable[GridFinding]) -> str:
+    """The local sentence, its findings in the order given."""
+    items = [f"<p>{label}</p> {{" + "".join(f"<{number}>" for number in box) + "}" for label, box in findings]
     return LOCAL_PREFIX + (",".join(items) or NO_FINDING) + "."
 
 

@@ -4,25 +4,28 @@
     readings = engine.read([read_radiograph(path)])
 
 Each image is encoded once and asked both questions in one batch. Decoding is greedy, so the same image always
-gets the same answer.
+gets the same answer; it is held to the grammar of the answers, so that each can be read.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import torch
 
 from litegpt.answers import ReadAnswer, ReadLabel, read_diagnoses, read_findings
 from litegpt.boxes import Box
+from litegpt.constraint import Chooser, Unconstrained, constrained
+from litegpt.decoding import AnswerDecoder
 from litegpt.errors import ModelError
 from litegpt.findings import Finding, Reading
-from litegpt.identity import ModelIdentity
-from litegpt.model import left_pad
+from litegpt.grammar import Grammar, compile_grammar
+from litegpt.identity import ModelIdentity, model_folder
 from litegpt.model_folder import LiteGPT
 from litegpt.preprocessing import prepare
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
@@ -42,12 +45,15 @@ class Generated:
     Attributes:
         text: Decoded, without EOS.
         token_ends: For each token, where in ``text`` its characters end.
-        token_probabilities: For each token, the model's probability of it, given all before it.
+        token_probabilities: For each token, the model's probability of it, given all before it; in
+            constrained decoding, among the tokens that were legal.
+        failed: Whether the answer breaks off because the model's numbers were NaN or infinite.
     """
 
     text: str
     token_ends: tuple[int, ...]
     token_probabilities: tuple[float, ...]
+    failed: bool = False
 
     def probability(self, start: int, end: int) -> float:
         """Probability of the text from character ``start`` to ``end``: product over its tokens."""
@@ -62,19 +68,30 @@ class Generated:
 class Engine:
     """A loaded model that reads radiographs. ``read`` may be called by one thread at a time."""
 
-    def __init__(self, loaded: LiteGPT, device: str) -> None:
+    def __init__(self, loaded: LiteGPT, device: str, grammar: Grammar | None = None) -> None:
+        """Args:
+        loaded: The model, on its device.
+        device: Which that is.
+        grammar: What answers are held to, if anything.
+        """
         self._config = loaded.config
         self._model = loaded.model
         self._preprocessings = loaded.preprocessings
         self._tokenizer = loaded.tokenizer
         self._device = device
+        self._grammar = grammar
         self._dtype = next(loaded.model.parameters()).dtype
         instructions = loaded.config.instructions
         self._prompts = {tag: tokenise_prompt(loaded.tokenizer, instructions[tag]) for tag in (IDENTIFY, VQA)}
 
     @classmethod
     def load(
-        cls, model: str | Path = "phantom", *, device: str | None = None, precision: str | None = None
+        cls,
+        model: str | Path = "phantom",
+        *,
+        device: str | None = None,
+        precision: str | None = None,
+        constrained: bool = True,
     ) -> Engine:
         """Loads a model folder; safe to call from several threads at once.
 
@@ -82,6 +99,8 @@ class Engine:
             model: ``"phantom"`` for the shipped demonstration, or a model folder.
             device: Such as ``cpu`` or ``cuda:0``; by default CUDA where there is one.
             precision: ``fp32``, ``bf16`` or ``fp16``; by default fp32 on the CPU, else bf16.
+            constrained: Hold the answers to their grammar, so that none is ever malformed; the paper's model
+                answers freely.
 
         Raises:
             ModelError: If the folder cannot be used, or device or precision make no sense here.
@@ -93,7 +112,16 @@ class Engine:
         if name not in _PRECISIONS:
             raise ModelError(f"precision {name!r} is not one of {', '.join(_PRECISIONS)}")
         with _loading:
-            return cls(LiteGPT.from_pretrained(model, dtype=_PRECISIONS[name], device=chosen), chosen)
+            loaded = LiteGPT.from_pretrained(model, dtype=_PRECISIONS[name], device=chosen)
+        if not constrained:
+            return cls(loaded, chosen)
+        grammar = compile_grammar(
+            loaded.tokenizer,
+            budget=loaded.config.max_new_tokens,
+            ordered=trained_in_order(model_folder(model)),
+            device=chosen,
+        )
+        return cls(loaded, chosen, grammar)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -121,51 +149,65 @@ class Engine:
     @torch.inference_mode()
     def _answer(self, images: Sequence[torch.Tensor]) -> dict[str, list[Generated]]:
         """Images, each (batch, 3, size, size), to the answers to each prompt."""
-        batch = len(images[0])
-        embeddings = self._model.image_embeddings(images)  # (batch, 49, embedding)
-        asked = [self._model.embed_prompt(embeddings, prompt) for prompt in self._prompts.values()]
-        inputs, mask = left_pad(asked)  # (2·batch, prompt, embedding), (2·batch, prompt)
-        output = cast(Any, self._model.language_model).generate(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            max_new_tokens=self._config.max_new_tokens,
-            do_sample=False,
-            eos_token_id=self._tokenizer.eos_token_id,
-            pad_token_id=self._padding,
-            return_dict_in_generate=True,
-            output_logits=True,
+        batch, tags = len(images[0]), list(self._prompts)
+        image = self._model.image_embeddings(images)  # (batch, 49, embedding)
+        # The wrapper is the same for every prompt, so what comes before the image is, too.
+        before = self._embed(self._prompts[tags[0]].before)  # (1, before, embedding)
+        prefix = torch.cat(
+            [before.expand(batch, -1, -1), image.to(before.dtype)], dim=1
+        )  # (batch, before + 49, embedding)
+        decoder = AnswerDecoder(self._model.language_model)
+        logits = decoder.prefill(prefix, [self._embed(self._prompts[tag].after) for tag in tags])
+        decoded = decoder.generate(
+            logits, self._chooser(tags, batch), budget=self._config.max_new_tokens, pad=self._padding
         )
-        ids = output.sequences  # (2·batch, new)
-        logits = torch.stack(output.logits, dim=1).float()  # (2·batch, new, vocabulary)
-        probabilities = logits.softmax(dim=-1).gather(-1, ids[..., None])[..., 0]  # (2·batch, new)
-        generated = [
-            self._decode(sequence, chosen)
-            for sequence, chosen in zip(ids.tolist(), probabilities.tolist(), strict=True)
-        ]
-        return {tag: generated[i * batch : (i + 1) * batch] for i, tag in enumerate(self._prompts)}
+        rows = zip(decoded.ids.tolist(), decoded.probabilities.tolist(), decoded.failed.tolist(), strict=True)
+        generated = [self._decode(*row) for row in rows]
+        return {tag: generated[i * batch : (i + 1) * batch] for i, tag in enumerate(tags)}
+
+    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._model.embed_tokens(ids.to(self._device))  # (1, length, embedding)
+
+    def _chooser(self, tags: list[str], batch: int) -> Chooser:
+        if self._grammar is not None:
+            return constrained(self._grammar, tags, batch)
+        eos = cast(int, self._tokenizer.eos_token_id)
+        return Unconstrained(len(tags) * batch, eos=eos, pad=self._padding, device=self._device)
 
     @property
     def _padding(self) -> int:
         pad = self._tokenizer.pad_token_id
         return int(self._tokenizer.eos_token_id if pad is None else pad)
 
-    def _decode(self, ids: list[int], probabilities: list[float]) -> Generated:
+    def _decode(self, ids: list[int], probabilities: list[float], failed: bool) -> Generated:
         if self._tokenizer.eos_token_id in ids:
             ids = ids[: ids.index(self._tokenizer.eos_token_id)]
         # Prefix by prefix is right for every tokenizer, also where a token's text depends on its neighbours.
         texts = [str(self._tokenizer.decode(ids[:count])) for count in range(1, len(ids) + 1)]
         ends = tuple(len(text) for text in texts)
-        return Generated(texts[-1] if texts else "", ends, tuple(probabilities[: len(ids)]))
+        return Generated(texts[-1] if texts else "", ends, tuple(probabilities[: len(ids)]), failed)
+
+
+def trained_in_order(folder: Path) -> bool:
+    """Whether a model folder says that its training answers listed the findings in canonical order."""
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(values.get("ordered_answers", False))
 
 
 def _reading(radiograph: Radiograph, identify: Generated, vqa: Generated) -> Reading:
+    answers = {IDENTIFY: identify.text, VQA: vqa.text}
+    failed = [tag for tag, answer in ((IDENTIFY, identify), (VQA, vqa)) if answer.failed]
+    if failed:
+        asked = " and ".join(f"[{tag}]" for tag in failed)
+        reason = f"the model's numbers became NaN or infinite in its answer to {asked}"
+        return Reading((), answers, failure=reason)
     rows, columns = radiograph.pixels.shape
     local, overall = read_findings(identify.text), read_diagnoses(vqa.text)
     findings = [*_findings(local, identify, rows, columns), *_findings(overall, vqa, rows, columns)]
     findings.sort(key=_report_order)
     return Reading(
         findings=tuple(findings),
-        answers={IDENTIFY: identify.text, VQA: vqa.text},
+        answers=answers,
         malformed=local.malformed + overall.malformed,
     )
 

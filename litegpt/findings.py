@@ -32,11 +32,13 @@ class Reading:
         findings: Findings with boxes first, then diagnoses, each in the vocabulary's order.
         answers: The model's raw answer to each prompt, by the prompt's tag (``identify``, ``vqa``).
         malformed: How many pieces of the answers could not be read as findings and were dropped.
+        failure: Why the model could not answer; then there are no findings, and that says nothing.
     """
 
     findings: tuple[Finding, ...]
     answers: Mapping[str, str] = field(default_factory=dict)
     malformed: int = 0
+    failure: str | None = None
 
     @property
     def has_findings(self) -> bool:

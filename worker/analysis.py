@@ -121,7 +121,11 @@ class Analyst:
                 readable.append((image.instance_id, radiograph))
         readings = self._engine.read([radiograph for _, radiograph in readable]) if readable else []
         for (instance_id, _), reading in zip(readable, readings, strict=True):
-            outcomes[instance_id] = ImageOutcome(instance_id, reading.findings)
+            if reading.failure is not None:
+                log.warning("instance %d was not answered: %s", instance_id, reading.failure)
+                outcomes[instance_id] = ImageOutcome(instance_id, not_read=reading.failure)
+            else:
+                outcomes[instance_id] = ImageOutcome(instance_id, reading.findings)
         return outcomes
 
     def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome]) -> None:

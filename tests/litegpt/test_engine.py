@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from litegpt.answers import read_diagnoses, read_findings
+from litegpt.answers import read_diagnoses, read_findings, write_diagnoses
 from litegpt.boxes import Box
 from litegpt.engine import Engine, Generated
 from litegpt.errors import ModelError
@@ -61,6 +62,105 @@ def test_a_batch_of_random_weights_answers_as_single_images_do(tmp_path: Path) -
     answers = [reading.answers for reading in engine.read(images)]
     assert answers == [engine.read([image])[0].answers for image in images]
     assert len({answer[IDENTIFY] for answer in answers} | {answer[VQA] for answer in answers}) > 1
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_answers_are_those_of_transformers_generate(
+    shipped: Engine, radiographs: list[Radiograph], constrained: bool
+) -> None:
+    """One prompt at a time without any padding, by the library's own greedy loop."""
+    engine = shipped if constrained else Engine.load("phantom", device="cpu", constrained=False)
+    loaded = LiteGPT.from_pretrained("phantom")
+    readings = engine.read(radiographs)
+    for radiograph, reading in zip(radiographs, readings, strict=True):
+        image = loaded.model.image_embeddings(loaded.config.preprocessing([radiograph]))
+        for tag in (IDENTIFY, VQA):
+            prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag])
+            ids = loaded.model.language_model.generate(
+                inputs_embeds=loaded.model.embed_prompt(image, prompt),
+                max_new_tokens=loaded.config.max_new_tokens,
+                do_sample=False,
+            )
+            assert loaded.tokenizer.decode(ids[0], skip_special_tokens=True) == reading.answers[tag]
+
+
+def test_random_weights_decode_freely_as_transformers_generate_does(tmp_path: Path) -> None:
+    """Answers that no training shaped, to the length limit, in a batch of unequal prompts."""
+    save_tiny_model(tmp_path / "model", seed=3)
+    engine = Engine.load(tmp_path / "model", device="cpu", constrained=False)
+    loaded = LiteGPT.from_pretrained(tmp_path / "model")
+    images = [noise(300, 200, seed) for seed in range(3)]
+    for image, reading in zip(images, engine.read(images), strict=True):
+        embedded = loaded.model.image_embeddings(loaded.config.preprocessing([image]))
+        for tag in (IDENTIFY, VQA):
+            prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag])
+            ids = loaded.model.language_model.generate(
+                inputs_embeds=loaded.model.embed_prompt(embedded, prompt),
+                max_new_tokens=loaded.config.max_new_tokens,
+                do_sample=False,
+            )[0].tolist()
+            eos = loaded.tokenizer.eos_token_id
+            ids = ids[: ids.index(eos)] if eos in ids else ids
+            assert loaded.tokenizer.decode(ids) == reading.answers[tag]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_weights_never_answer_malformed(tmp_path: Path, seed: int) -> None:
+    save_tiny_model(tmp_path / "model", seed=seed)
+    images = [noise(100, 100, number) for number in range(8)]
+    for reading in Engine.load(tmp_path / "model", device="cpu").read(images):
+        assert reading.malformed == 0 and reading.failure is None
+        assert reading.findings
+    free = Engine.load(tmp_path / "model", device="cpu", constrained=False).read(images)
+    assert any(reading.malformed for reading in free)
+
+
+def test_numbers_that_break_down_fail_that_image_alone(
+    shipped: Engine, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = shipped.read(radiographs[:3])
+    model = LiteGPT.from_pretrained("phantom").model
+
+    def broken(images: torch.Tensor) -> torch.Tensor:
+        embeddings = model.image_embeddings(images)  # (batch, 49, embedding)
+        embeddings[1, 20, 5] = torch.nan
+        return embeddings
+
+    for engine in (shipped, Engine.load("phantom", device="cpu", constrained=False)):
+        monkeypatch.setattr(engine._model, "image_embeddings", broken)
+        readings = engine.read(radiographs[:3])
+        assert readings[1].findings == ()
+        assert readings[1].failure == (
+            "the model's numbers became NaN or infinite in its answer to [identify] and [vqa]"
+        )
+        for one, other in ((readings[0], expected[0]), (readings[2], expected[2])):
+            assert one.answers == other.answers and one.failure is None
+
+
+def test_constrained_scores_of_diagnoses_are_renormalised_over_the_32_answers(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    """Of all answers that begin alike, only the next tokens of legal ones share the probability."""
+    loaded = LiteGPT.from_pretrained("phantom")
+    names = DIAGNOSES[:-1]
+    answers = [write_diagnoses(named) for count in range(6) for named in itertools.combinations(names, count)]
+    legal = [
+        [*loaded.tokenizer.encode(answer, add_special_tokens=False), loaded.tokenizer.eos_token_id]
+        for answer in answers
+    ]
+    prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[VQA])
+    for radiograph, reading in zip(radiographs, shipped.read(radiographs), strict=True):
+        image = loaded.model.image_embeddings(loaded.config.preprocessing([radiograph]))
+        said = legal[answers.index(reading.answers[VQA])]
+        logits = loaded.model.answer_logits(image, prompt, torch.tensor([said]))[0]
+        product = 1.0
+        for place, token in enumerate(said):
+            ways = sorted({other[place] for other in legal if other[:place] == said[:place]})
+            product *= float(logits[place, ways].softmax(dim=0)[ways.index(token)])
+        stated = [finding.score for finding in reading.findings if finding.box is None]
+        # The end of the sentence is the only choice that belongs to no label.
+        assert math.prod(stated) >= product - 1e-4
+        assert len(stated) > 1 or math.prod(stated) == pytest.approx(product, abs=0.05)
 
 
 def test_findings_are_what_the_answers_say(shipped: Engine, radiographs: list[Radiograph]) -> None:
@@ -170,12 +270,10 @@ def test_the_probability_of_a_text_is_the_product_over_its_tokens() -> None:
     assert generated.probability(0, 5) == pytest.approx(0.5 * 0.5 * 0.9 * 0.25)
 
 
-def test_scores_are_the_probabilities_of_teacher_forcing(
-    shipped: Engine, radiographs: list[Radiograph]
-) -> None:
+def test_free_scores_are_the_probabilities_of_teacher_forcing(radiographs: list[Radiograph]) -> None:
     """P(label | all before) = P(text up to the label's end) / P(text up to the end of what went before)."""
     loaded = LiteGPT.from_pretrained("phantom")
-    (reading,) = shipped.read(radiographs[:1])
+    (reading,) = Engine.load("phantom", device="cpu", constrained=False).read(radiographs[:1])
     image = loaded.model.image_embeddings(loaded.config.preprocessing(radiographs[:1]))
 
     def log_probability(tag: str, text: str) -> float:

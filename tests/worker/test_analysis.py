@@ -143,6 +143,32 @@ def test_what_brings_a_batch_down_fails_alone(node: SmallNode) -> None:
     assert engine.batches == [4, 1, 1, 1, 1, 1, 1]
 
 
+class _Stammering:
+    """A model whose numbers break down on images of ``rows`` rows."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+        failures = ["no numbers" if one.pixels.shape[0] == self.rows else None for one in radiographs]
+        return [Reading((), failure=failure) for failure in failures]
+
+
+def test_an_image_the_model_fails_on_is_named_and_the_other_is_read(node: SmallNode) -> None:
+    good = make_radiograph(rows=64)
+    bad = make_radiograph(rows=65, study_uid=good.StudyInstanceUID)
+    node.take(good, bad)
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = _Stammering(rows=65)
+    analyst.drain()
+    view = node.show(good.StudyInstanceUID)
+    assert view.analysis_state == "done"
+    assert {image.sop_instance_uid: image.not_read for image in view.images} == {
+        good.SOPInstanceUID: "",
+        bad.SOPInstanceUID: "no numbers",
+    }
+
+
 def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode) -> None:
     image = make_radiograph()
     node.take(image)
