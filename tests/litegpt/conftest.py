@@ -21,6 +21,7 @@ def blocked_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between the hub client's attempts
     return tried
 
 
