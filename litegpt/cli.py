@@ -69,6 +69,9 @@ def predict(
             batch = list(_radiographs(files[start : start + BATCH_SIZE], failures))
             readings = engine.read([radiograph for _, radiograph in batch])
             for (path, radiograph), reading in zip(batch, readings, strict=True):
+                if reading.failure:
+                    failures.append(f"{path}: {reading.failure}")
+                    continue
                 if as_json:
                     typer.echo(_json_line(path, radiograph, reading, engine.identity))
                 _add_rows(table, path, reading.findings)

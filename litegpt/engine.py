@@ -9,7 +9,6 @@ gets the same answer; it is held to the grammar of the answers, so that each can
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from litegpt.decoding import AnswerDecoder
 from litegpt.errors import ModelError
 from litegpt.findings import Finding, Reading
 from litegpt.grammar import Grammar, compile_grammar
-from litegpt.identity import ModelIdentity, model_folder
+from litegpt.identity import ModelIdentity
 from litegpt.model_folder import LiteGPT
 from litegpt.preprocessing import prepare
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
@@ -118,7 +117,7 @@ class Engine:
         grammar = compile_grammar(
             loaded.tokenizer,
             budget=loaded.config.max_new_tokens,
-            ordered=trained_in_order(model_folder(model)),
+            ordered=loaded.config.ordered_answers,
             device=chosen,
         )
         return cls(loaded, chosen, grammar)
@@ -186,12 +185,6 @@ class Engine:
         texts = [str(self._tokenizer.decode(ids[:count])) for count in range(1, len(ids) + 1)]
         ends = tuple(len(text) for text in texts)
         return Generated(texts[-1] if texts else "", ends, tuple(probabilities[: len(ids)]), failed)
-
-
-def trained_in_order(folder: Path) -> bool:
-    """Whether a model folder says that its training answers listed the findings in canonical order."""
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return bool(values.get("ordered_answers", False))
 
 
 def _reading(radiograph: Radiograph, identify: Generated, vqa: Generated) -> Reading:

@@ -115,23 +115,3 @@ class LiteGPTNetwork(nn.Module):
             logits_to_keep=answers.shape[1],
         )
         return cast(torch.Tensor, output.logits)
-
-
-def left_pad(sequences: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stacks batches of embeddings of unequal length, zeros on the left.
-
-    Args:
-        sequences: Each (batch, length, embedding).
-
-    Returns:
-        Embeddings, (sum of batches, longest, embedding), and attention mask, (sum of batches, longest).
-    """
-    longest = max(sequence.shape[1] for sequence in sequences)
-    padded, masks = [], []
-    for sequence in sequences:
-        batch, length, _ = sequence.shape
-        padded.append(nn.functional.pad(sequence, (0, 0, longest - length, 0)))  # (batch, longest, embedding)
-        mask = torch.ones(batch, longest, dtype=torch.long, device=sequence.device)
-        mask[:, : longest - length] = 0
-        masks.append(mask)
-    return torch.cat(padded), torch.cat(masks)

@@ -31,6 +31,7 @@ class ModelConfig:
         projection_hidden: Width between the projection's Linears.
         has_adapter: Whether there is a LoRA adapter (not yet after pre-training).
         max_new_tokens: Longest answer in tokens.
+        ordered_answers: Whether the training answers listed findings in canonical order.
         fusion: How the encoders come together, see ``litegpt.projection``.
         preprocessing: How images become the one tensor that feeds all encoders; None (``null``): each encoder
             gets its own, in its own size, mean and std.
@@ -45,6 +46,7 @@ class ModelConfig:
     projection_hidden: int
     has_adapter: bool = True
     max_new_tokens: int = 512
+    ordered_answers: bool = False
     fusion: Fusion = "paper"
     preprocessing: Preprocessing | None = dataclasses.field(default_factory=Preprocessing)
     instructions: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(INSTRUCTIONS))
@@ -60,6 +62,7 @@ class ModelConfig:
             "projection": {"hidden": self.projection_hidden},
             "adapter": self.has_adapter,
             "max_new_tokens": self.max_new_tokens,
+            "ordered_answers": self.ordered_answers,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "instructions": dict(self.instructions),
             "vocabulary": {"local": list(LOCAL_LABELS), "global": list(DIAGNOSES)},
@@ -86,6 +89,7 @@ class ModelConfig:
                 projection_hidden=int(values["projection"]["hidden"]),
                 has_adapter=bool(values["adapter"]),
                 max_new_tokens=int(values["max_new_tokens"]),
+                ordered_answers=bool(values.get("ordered_answers", False)),
                 fusion=_fusion(values.get("fusion", "paper")),
                 preprocessing=None if prepared is None else Preprocessing.from_json(prepared),
                 instructions=dict(values["instructions"]),

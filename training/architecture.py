@@ -66,6 +66,7 @@ def new_phantom_model(seed: int) -> LiteGPT:
         projection_hidden=_PROJECTION_HIDDEN,
         has_adapter=False,
         max_new_tokens=128,
+        ordered_answers=True,
     )
     model = LiteGPTNetwork(
         [new_encoder(ENCODER_A), new_encoder(ENCODER_B)],

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from litegpt.encoders import Encoder, EncoderSource, new_encoder
 from litegpt.errors import ModelError
-from litegpt.model import LiteGPTNetwork, left_pad
+from litegpt.model import LiteGPTNetwork
 from litegpt.model_folder import LiteGPT
 from litegpt.projection import Projection
 from litegpt.prompts import IDENTIFY, INSTRUCTIONS, tokenise_prompt
@@ -119,14 +119,6 @@ def test_prompt_has_one_bos_and_two_blanks_before_its_end() -> None:
     prompt = tokenise_prompt(tokenizer, "[vqa] Which?")
     before, after = tokenizer.decode(prompt.before[0]), tokenizer.decode(prompt.after[0])
     assert (before, after) == ("<s>[INST] <Img>", "</Img> [vqa] Which?  [/INST]")
-
-
-def test_left_pad_puts_zeros_before_and_masks_them() -> None:
-    short, long = torch.ones(1, 2, 3), torch.ones(2, 4, 3)
-    padded, mask = left_pad([short, long])
-    assert padded.shape == (3, 4, 3)
-    assert mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
-    assert padded[0, :, 0].tolist() == [0, 0, 1, 1]
 
 
 def test_tokens_that_make_no_49_groups_are_refused() -> None:
