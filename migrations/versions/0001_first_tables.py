@@ -15,7 +15,6 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("accession_number", sa.Text(), nullable=False),
-        sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("study_date", sa.String(length=8), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("receiving_since", sa.DateTime(timezone=True), nullable=False),

@@ -154,7 +154,6 @@ def _lock_study(session: Session, received: ReceivedObject, now: datetime) -> tu
     values = {
         "study_instance_uid": received.study_instance_uid,
         "accession_number": _text(received, "AccessionNumber"),
-        "patient_id": _text(received, "PatientID"),
         "study_date": _text(received, "StudyDate")[:8],
         "state": StudyState.RECEIVING,
         "receiving_since": now,

@@ -117,7 +117,6 @@ class Study(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     accession_number: Mapped[str] = mapped_column(default="")
-    patient_id: Mapped[str] = mapped_column(default="")
     study_date: Mapped[str] = mapped_column(String(8), default="")
     state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING)
     receiving_since: Mapped[datetime]
