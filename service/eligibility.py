@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
 from pydicom import Dataset
 
+from litegpt.attributes import MALFORMED
 from service.settings import Settings
 
 CR_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.1"
@@ -153,5 +153,5 @@ def _value(header: Dataset, keyword: str) -> object:
     """What a header says, or ``None`` where it cannot be read: pydicom decodes an element only when asked."""
     try:
         return header.get(keyword)
-    except (NotImplementedError, TypeError, ValueError, KeyError, AttributeError, struct.error):
+    except MALFORMED:
         return None

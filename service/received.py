@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import mmap
 import re
-import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from litegpt.attributes import MALFORMED
 from service.archive import file_digest
 from service.errors import CannotUnderstand, DatasetMismatch
 
@@ -27,19 +27,7 @@ _PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _SEQUENCE_DELIMITER: Final = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_UNREADABLE: Final = (
-    InvalidDicomError,
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What pydicom raises on bytes that are no dataset is not one family."""
+_UNREADABLE: Final = (*MALFORMED, InvalidDicomError)
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -162,15 +150,7 @@ def _require_modest_inflation(path: Path) -> None:
 def _transfer_syntax(path: Path) -> str:
     try:
         return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
-    except (
-        InvalidDicomError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except _UNREADABLE as error:
         raise CannotUnderstand(f"the file meta information cannot be read: {error}") from error
 
 

@@ -15,10 +15,11 @@ from typing import Any, Final
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.valuerep import validate_value
+
+from litegpt.attributes import MALFORMED
 
 CHARACTER_SET: Final = "ISO_IR 192"
 """UTF-8: holds every script."""
@@ -50,15 +51,6 @@ _REQUEST_REQUIRED: Final = (  # type 2 of Referenced Request Sequence (PS3.3 C.1
     "FillerOrderNumberImagingServiceRequest",
     "RequestedProcedureID",
     "RequestedProcedureDescription",
-)
-_MALFORMED: Final = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    LookupError,
-    NotImplementedError,
-    TypeError,
-    ValueError,
 )
 
 
@@ -107,7 +99,7 @@ def request_attributes(header: Dataset) -> list[Dataset]:
     """The items of an image's Request Attributes Sequence."""
     try:
         value = header.get("RequestAttributesSequence")
-    except _MALFORMED:
+    except MALFORMED:
         return []
     return list(value) if isinstance(value, Sequence) else []
 
@@ -123,7 +115,7 @@ def valid_value(header: Dataset, keyword: str) -> str:
         string.encode()  # half a surrogate pair is no character
         if "\\" in string or not string.isprintable():
             return ""
-    except _MALFORMED:
+    except MALFORMED:
         return ""
     return string
 
@@ -149,7 +141,7 @@ def _codes(dataset: Dataset) -> list[Dataset]:
             }
             for item in items
         ]
-    except _MALFORMED:
+    except MALFORMED:
         return []
     result = []
     for values in found:
