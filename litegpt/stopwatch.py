@@ -11,7 +11,7 @@ import torch
 
 
 class Stopwatch:
-    """Adds up seconds by stage. On a GPU it waits for the device at each stage's ends, which costs a little."""
+    """Adds up seconds by stage. On a GPU it waits for the device around each stage."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
