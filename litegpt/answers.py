@@ -44,12 +44,14 @@ class ReadLabel:
         box: On the grid; None for a diagnosis.
         start: Where in the text the preceding statement ended, as a character index.
         end: Where this label's name ends. The text between the two is what had to be chosen to say it.
+        box_end: Where the box's last number ends; as ``end`` where there is no box.
     """
 
     label: str
     box: GridBox | None
     start: int
     end: int
+    box_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,9 @@ def read_findings(text: str) -> ReadAnswer:
         box = _tidy_box(box_match) if box_match else None
         if label not in LOCAL_LABELS or box is None:
             malformed += 1
-        elif (label, box) not in said:
+        elif box_match and (label, box) not in said:
             said.add((label, box))
-            labels.append(ReadLabel(label, box, start, match.end("name")))
+            labels.append(ReadLabel(label, box, start, match.end("name"), box_match.end(4)))
         start = (box_match or match).end()
     breaks_off = text.count("<p>") > len(_NAMED.findall(text))
     says_nothing = not labels and not malformed and NO_FINDING.casefold() not in text.casefold()
@@ -141,7 +143,7 @@ def read_diagnoses(text: str) -> ReadAnswer:
         end = position + len(sentence[: match.end()].rstrip())
         if label in DIAGNOSES:
             if all(label != known.label for known in labels):
-                labels.append(ReadLabel(label, None, start, end))
+                labels.append(ReadLabel(label, None, start, end, end))
         else:
             malformed += 1
         start = end

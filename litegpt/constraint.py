@@ -5,13 +5,14 @@ Everything is kept in tensors on the logits' device, so that no step waits for t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import torch
 
 from litegpt.boxes import GRID
-from litegpt.grammar import DONE, END, LABEL, X_MAX, Y_MAX, Y_MIN, Grammar, words
+from litegpt.grammar import BOX, DONE, END, LABEL, X_MAX, Y_MAX, Y_MIN, Grammar, words
 
 MAXIMUM_FINDINGS: Final = 40
 
@@ -126,6 +127,11 @@ class Constrained:
         self._nodes, self._hand, self._said = self._nodes[rows], self._hand[rows], self._said[rows]
         self._before, self._count = self._before[rows], self._count[rows]
 
+    def say_labels(self, labels: torch.Tensor) -> None:
+        """Takes (rows,) labels into the hand, as if they had been chosen."""
+        self._hand = self._hand.clone()
+        self._hand[:, LABEL] = labels
+
     def _settle(self, slots: torch.Tensor, values: torch.Tensor) -> None:
         """Writes (rows, 1) values, -1 for none, into the registers that (rows,) slots name."""
         written = (self._registers == slots[:, None]) & (values >= 0)  # (rows, 5)
@@ -210,7 +216,15 @@ class Constrained:
         return torch.where((slots == Y_MIN)[:, None], by_y_min, first[:, None])
 
 
-def constrained(grammar: Grammar, tags: list[str], batch: int) -> Constrained:
-    """A chooser for ``batch`` answers to each prompt in turn."""
-    nodes = [grammar.starts[tag] for tag in tags]
+def constrained(grammar: Grammar, tags: Sequence[str], batch: int, *, opened: bool = False) -> Constrained:
+    """A chooser for ``batch`` answers to each prompt in turn; ``opened``: their openings are said already."""
+    nodes = [grammar.opening(tag)[1] if opened else grammar.starts[tag] for tag in tags]
     return Constrained(grammar, torch.tensor(nodes, device=grammar.tokens.device).repeat_interleave(batch))
+
+
+def boxes_of(grammar: Grammar, labels: Sequence[int]) -> Constrained:
+    """A chooser of a box for each label, by its place in the vocabulary, that has just been said."""
+    device = grammar.tokens.device
+    chooser = Constrained(grammar, torch.full((len(labels),), grammar.starts[BOX], device=device))
+    chooser.say_labels(torch.tensor(labels, device=device))
+    return chooser

@@ -23,7 +23,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from litegpt.answers import GLOBAL_PREFIX, LOCAL_PREFIX, GridFinding, join_findings
-from litegpt.boxes import GRID
+from litegpt.boxes import GRID, GridBox
 from litegpt.errors import ModelError
 from litegpt.prompts import IDENTIFY, VQA
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
@@ -39,6 +39,9 @@ WORD: Final = 51
 
 ANY: Final = (-1, -1)
 """The words of an edge that is always legal."""
+
+BOX: Final = "box"
+"""In ``Grammar.starts``: where a box begins, its label being said."""
 
 DONE: Final = 0
 """The node after the end."""
@@ -69,7 +72,9 @@ class Grammar:
         settles: (nodes, edges) the value that an edge writes into its node's register, or -1.
         slots: (nodes,) what is being decided at each node.
         needs: (nodes,) how many tokens one more finding and the end take from here, at most.
-        starts: By the prompt's tag, the node its answer begins at.
+        starts: By the prompt's tag, the node its answer begins at; by ``BOX``, the node a box begins at.
+        pieces: What local answers are put together from.
+        diagnoses: Every answer to ``vqa`` and its tokens.
         ordered: Whether findings come in the vocabulary's order, then top to bottom, then left to right.
     """
 
@@ -81,7 +86,17 @@ class Grammar:
     slots: torch.Tensor
     needs: torch.Tensor
     starts: Mapping[str, int]
+    pieces: Pieces
+    diagnoses: Mapping[str, Tokens]
     ordered: bool
+
+    def opening(self, tag: str) -> tuple[Tokens, int]:
+        """The tokens that every answer to a prompt begins with, and the node behind them."""
+        tokens, node = [], self.starts[tag]
+        while len(ways := self.reach[node].any(dim=-1).nonzero()[:, 0]) == 1:
+            tokens.append(int(self.tokens[node, ways[0]]))
+            node = int(self.targets[node, ways[0]])
+        return tuple(tokens), node
 
 
 def compile_grammar(
@@ -108,13 +123,15 @@ def compile_grammar(
         return (*tokenizer.encode(text, add_special_tokens=False), eos)
 
     automaton = _Automaton(pad)
-    identify = _identify(automaton, _Pieces.of(written), written(_nothing(LOCAL_PREFIX)), budget)
-    vqa = automaton.node()
-    short = [answer for answer in map(written, _global_answers(ordered)) if len(answer) <= budget]
-    if written(_nothing(GLOBAL_PREFIX)) not in short:
+    pieces = Pieces.of(written, _nothing(LOCAL_PREFIX))
+    starts = _identify(automaton, pieces, budget)
+    starts[VQA] = automaton.node()
+    answers = {answer: written(answer) for answer in _global_answers(ordered)}
+    short = {answer: tokens for answer, tokens in answers.items() if len(tokens) <= budget}
+    if _nothing(GLOBAL_PREFIX) not in short:
         raise ModelError(f"an answer of {budget} tokens is too short to say even that there is no finding")
-    automaton.tree(vqa, [(answer, None, DONE) for answer in short], FREE)
-    return automaton.tables({IDENTIFY: identify, VQA: vqa}, ordered=ordered, device=device)
+    automaton.tree(starts[VQA], [(answer, None, DONE) for answer in short.values()], FREE)
+    return automaton.tables(starts, pieces, short, ordered=ordered, device=device)
 
 
 def words(decisions: Iterable[int]) -> tuple[int, int]:
@@ -169,7 +186,15 @@ class _Automaton:
                         edge.settles = decision
                 at = edge.target
 
-    def tables(self, starts: Mapping[str, int], *, ordered: bool, device: str) -> Grammar:
+    def tables(
+        self,
+        starts: Mapping[str, int],
+        pieces: Pieces,
+        diagnoses: Mapping[str, Tokens],
+        *,
+        ordered: bool,
+        device: str,
+    ) -> Grammar:
         width = max(len(node.edges) for node in self.nodes)
         shape = len(self.nodes), width
         tokens, targets = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
@@ -191,11 +216,13 @@ class _Automaton:
             torch.tensor([node.slot for node in self.nodes], device=device),
             torch.tensor([node.needs for node in self.nodes], device=device),
             starts,
+            pieces,
+            diagnoses,
             ordered,
         )
 
 
-class _Pieces:
+class Pieces:
     """How a tokenizer writes the local answer, cut at the numbers.
 
     Attributes:
@@ -204,9 +231,10 @@ class _Pieces:
         numbers: By coordinate and value.
         between: By coordinate, the tokens before its number (from ``Y_MIN`` on).
         end: From the last number on.
+        nothing: The answer that there is no finding.
     """
 
-    def __init__(self, write: _Writer) -> None:
+    def __init__(self, write: _Writer, nothing: str) -> None:
         alone = _Cut(write, ())
         after = _Cut(write, (_BEFORE,))
         spans = alone.spans(LOCAL_LABELS[0])
@@ -214,18 +242,19 @@ class _Pieces:
         self.numbers = {slot: alone.numbers(LOCAL_LABELS[0], slot) for slot in _COORDINATES}
         self.between = {slot: example[spans[slot - 1][1] : spans[slot][0]] for slot in (Y_MIN, X_MAX, Y_MAX)}
         self.end = example[spans[Y_MAX][1] :]
+        self.nothing = write(nothing)
         self.first = {label: alone.beginning(label) for label in LOCAL_LABELS}
         before = len(_Cut(write, ()).tokens(*_BEFORE)) - len(self.end)
         self.following = {label: after.beginning(label)[before:] for label in LOCAL_LABELS}
 
     @classmethod
-    def of(cls, write: _Writer) -> _Pieces:
+    def of(cls, write: _Writer, nothing: str) -> Pieces:
         """Cuts, and makes sure that the pieces put together are what the tokenizer writes.
 
         Raises:
             ModelError: If they are not.
         """
-        pieces = cls(write)
+        pieces = cls(write, nothing)
         for findings in _examples():
             if pieces.joined(findings) != write(join_findings(findings)):
                 raise ModelError(
@@ -235,13 +264,42 @@ class _Pieces:
         return pieces
 
     def joined(self, findings: Sequence[GridFinding]) -> Tokens:
-        """The tokens of an answer, from the pieces."""
+        """The tokens of an answer that says at least one finding."""
+        return self.findings(findings) + self.end
+
+    def findings(self, findings: Sequence[GridFinding]) -> Tokens:
+        """The tokens of an answer up to the last number of these findings."""
         tokens: Tokens = ()
         for number, (label, box) in enumerate(findings):
-            tokens += self.following[label] if number else self.first[label]
-            for slot, value in zip(_COORDINATES, box, strict=True):
-                tokens += self.between.get(slot, ()) + self.numbers[slot][value]
-        return tokens + self.end
+            tokens += (self.following if number else self.first)[label] + self.box(box)
+        return tokens
+
+    def box(self, box: GridBox) -> Tokens:
+        """The tokens from the first number to the last."""
+        tokens: Tokens = ()
+        for slot, value in zip(_COORDINATES, box, strict=True):
+            tokens += self.between.get(slot, ()) + self.numbers[slot][value]
+        return tokens
+
+    def read_box(self, tokens: Sequence[int]) -> tuple[GridBox, int] | None:
+        """The box that tokens begin with, and how many they are; None where they begin with none."""
+        values, at = [], 0
+        for slot, numbers in self.numbers.items():
+            at += len(self.between.get(slot, ()))
+            ways = {number: value for value, number in numbers.items()}
+            lengths = sorted({len(number) for number in ways}, reverse=True)  # 78 begins as 7 does
+            length = next((some for some in lengths if tuple(tokens[at : at + some]) in ways), 0)
+            if not length:
+                return None
+            values.append(ways[tuple(tokens[at : at + length])])
+            at += length
+        return (values[0], values[1], values[2], values[3]), at
+
+    @property
+    def longest_box(self) -> int:
+        """In tokens."""
+        numbers = sum(max(map(len, numbers.values())) for numbers in self.numbers.values())
+        return numbers + sum(map(len, self.between.values()))
 
 
 class _Cut:
@@ -281,18 +339,17 @@ class _Cut:
         return variants[0][: _common(variants)]
 
 
-def _identify(automaton: _Automaton, pieces: _Pieces, nothing: Tokens, budget: int) -> int:
-    """Adds the local answer; returns where it begins."""
-    if len(nothing) > budget:
+def _identify(automaton: _Automaton, pieces: Pieces, budget: int) -> dict[str, int]:
+    """Adds the local answer; returns where it and where a box begin."""
+    if len(pieces.nothing) > budget:
         raise ModelError(f"an answer of {budget} tokens is too short to say even that there is no finding")
     branches = {label: LOCAL_LABELS.index(label) for label in LOCAL_LABELS}
     shared = _common([*pieces.following.values(), pieces.end])
     box = {slot: automaton.node(slot) for slot in _COORDINATES}
-    longest = sum(max(map(len, numbers.values())) for numbers in pieces.numbers.values())
-    longest += sum(map(len, pieces.between.values())) + len(pieces.end)
+    longest = pieces.longest_box + len(pieces.end)
     start = automaton.node(LABEL, longest + max(map(len, pieces.first.values())))
     first = [(tokens, branches[label], box[X_MIN]) for label, tokens in pieces.first.items()]
-    automaton.tree(start, [*first, (nothing, END, DONE)], LABEL)
+    automaton.tree(start, [*first, (pieces.nothing, END, DONE)], LABEL)
     after = automaton.node(LABEL, longest + max(map(len, pieces.following.values())) - shared)
     following = [(tokens[shared:], branches[label], box[X_MIN]) for label, tokens in pieces.following.items()]
     automaton.tree(after, [*following, (pieces.end[shared:], END, DONE)], LABEL)
@@ -302,7 +359,7 @@ def _identify(automaton: _Automaton, pieces: _Pieces, nothing: Tokens, budget: i
         _number(automaton, box[Y_MAX], pieces.numbers[Y_MAX], pieces.end[:shared], after, Y_MAX)
     else:
         _last_number(automaton, box[Y_MAX], pieces.numbers[Y_MAX], after)
-    return start
+    return {IDENTIFY: start, BOX: box[X_MIN]}
 
 
 def _number(

@@ -85,19 +85,45 @@ class Preprocessing:
         return cls(int(values["size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
+@dataclass(frozen=True, slots=True)
+class SquashedImage:
+    """One image as the encoders get it, before it is normalised.
+
+    Attributes:
+        rows, columns: Size of the original matrix in pixels.
+        squares: (size, size) uint8 for each different preprocessing.
+    """
+
+    rows: int
+    columns: int
+    squares: tuple[npt.NDArray[np.uint8], ...]
+
+
+def squash(preprocessings: Sequence[Preprocessing], radiograph: Radiograph) -> SquashedImage:
+    """Does to one image what costs time and needs no batch; safe in any thread."""
+    rows, columns = radiograph.pixels.shape
+    squares = [one.squash(radiograph.pixels) for one in dict.fromkeys(preprocessings)]
+    return SquashedImage(rows, columns, tuple(squares))
+
+
 def prepare(
-    preprocessings: Sequence[Preprocessing], radiographs: Sequence[Radiograph]
+    preprocessings: Sequence[Preprocessing], images: Sequence[SquashedImage], device: str = "cpu"
 ) -> tuple[torch.Tensor, ...]:
     """Images for the encoders.
 
     Args:
         preprocessings: What each encoder wants.
-        radiographs: Display images of any sizes.
+        images: Squashed for these.
+        device: Where to.
 
     Returns:
         One (batch, 3, size, size) float32 for all where all want the same, else one for each.
     """
-    made = {preprocessing: preprocessing(radiographs) for preprocessing in dict.fromkeys(preprocessings)}
-    if len(made) == 1:
-        return tuple(made.values())
-    return tuple(made[preprocessing] for preprocessing in preprocessings)
+    different = list(dict.fromkeys(preprocessings))
+    made = []
+    for place, preprocessing in enumerate(different):
+        squares = torch.from_numpy(
+            np.stack([image.squares[place] for image in images])
+        )  # (batch, size, size)
+        made.append(preprocessing.normalise(squares.to(device)))
+    return (made[0],) if len(made) == 1 else tuple(made[different.index(one)] for one in preprocessings)

@@ -1,0 +1,72 @@
+"""Boxes for findings that were not said: ranked measures (mAP, FROC) ask for them, a report does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+from litegpt.answers import GridFinding
+from litegpt.boxes import GridBox
+from litegpt.constraint import boxes_of
+from litegpt.decoding import Prefix
+from litegpt.grammar import Grammar, Pieces
+from litegpt.vocabulary import LOCAL_LABELS
+
+_ROWS: Final = 64
+"""Boxes decoded together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A label whose box is wanted.
+
+    Attributes:
+        image: Of which image.
+        said: What was said of it, in canonical order.
+        label: One that was not.
+    """
+
+    image: int
+    said: Sequence[GridFinding]
+    label: str
+
+
+def candidate_boxes(
+    prefix: Prefix, grammar: Grammar, prompt: Sequence[int], wanted: Sequence[Wanted], pad: int
+) -> list[tuple[GridBox, float] | None]:
+    """Says each label in its place in the answer and lets the model go on with its box.
+
+    Args:
+        prefix: The images.
+        grammar: Of answers in canonical order.
+        prompt: Token ids after the image.
+        wanted: Of any images.
+        pad: Token id for padding.
+
+    Returns:
+        For each the box on the grid, and its probability given the label; None where the model's numbers
+        failed.
+    """
+    pieces = grammar.pieces
+    boxes: list[tuple[GridBox, float] | None] = []
+    for start in range(0, len(wanted), _ROWS):
+        some = wanted[start : start + _ROWS]
+        suffixes = [[*prompt, *_up_to_label(pieces, each)] for each in some]
+        decoder = prefix.ask([each.image for each in some], suffixes)
+        labels = [LOCAL_LABELS.index(each.label) for each in some]
+        budget = pieces.longest_box + len(pieces.end)
+        decoded = decoder.generate(boxes_of(grammar, labels), budget=budget, pad=pad)
+        for ids, probabilities in zip(decoded.ids.tolist(), decoded.probabilities.tolist(), strict=True):
+            box = pieces.read_box(ids)
+            boxes.append(box and (box[0], prod(probabilities[: box[1]])))
+    return boxes
+
+
+def _up_to_label(pieces: Pieces, wanted: Wanted) -> tuple[int, ...]:
+    """The answer as far as it comes before the label in the vocabulary, and the label."""
+    place = LOCAL_LABELS.index(wanted.label)
+    before = [finding for finding in wanted.said if LOCAL_LABELS.index(finding[0]) < place]
+    names = pieces.following if before else pieces.first
+    return pieces.findings(before) + names[wanted.label]
