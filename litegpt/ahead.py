@@ -30,6 +30,7 @@ def load_ahead(
     """
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="load")
     waiting: deque[tuple[Item, Future[Loaded]]] = deque()
+    broken_off = True
     try:
         for item in items:
             waiting.append((item, pool.submit(load, item)))
@@ -39,5 +40,6 @@ def load_ahead(
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result
+        broken_off = False  # what was handed out may still be waited for
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=broken_off)

@@ -49,13 +49,11 @@ class Read(Generic[Item]):
 
     Attributes:
         item: What was to be loaded.
-        reading: What the model says; None where there was nothing to read.
-        error: Why it could not be loaded.
+        came: What the model says of it, or why it could not be loaded.
     """
 
     item: Item
-    reading: Reading | None
-    error: RadiographError | OSError | None = None
+    came: Reading | RadiographError | OSError
 
 
 class Engine:
@@ -167,18 +165,11 @@ class Engine:
 
         loading = load_ahead(items, squashed, self._batch_size)
         while batch := list(islice(loading, self._batch_size)):
-            images: list[SquashedImage] = []
-            errors: list[RadiographError | OSError | None] = []
-            for _, loaded in batch:
-                try:
-                    images.append(loaded())
-                except (RadiographError, OSError) as error:
-                    errors.append(error)
-                else:
-                    errors.append(None)
+            loaded = [(item, _result(wait)) for item, wait in batch]
+            images = [image for _, image in loaded if isinstance(image, SquashedImage)]
             readings = iter(self._read(images, candidates=candidates))
-            for (item, _), failure in zip(batch, errors, strict=True):
-                yield Read(item, None if failure else next(readings), failure)
+            for item, came in loaded:
+                yield Read(item, next(readings) if isinstance(came, SquashedImage) else came)
 
     def _read(self, images: Sequence[SquashedImage], *, candidates: bool) -> list[Reading]:
         readings: list[Reading] = []
@@ -202,6 +193,13 @@ class Engine:
             tensors = [tensor.to(self._dtype) for tensor in prepared]
         answered = self._answerer.answer(tensors, candidates=candidates)
         return [_reading(*each) for each in zip(images, answered, strict=True)]
+
+
+def _result(wait: Callable[[], SquashedImage]) -> SquashedImage | RadiographError | OSError:
+    try:
+        return wait()
+    except (RadiographError, OSError) as error:
+        return error
 
 
 def _reading(image: SquashedImage, answered: Answered) -> Reading:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from litegpt.answering import Answered
 from litegpt.answers import read_diagnoses, read_findings
 from litegpt.boxes import Box
 from litegpt.engine import Engine
-from litegpt.errors import ModelError
+from litegpt.errors import ModelError, RadiographError
 from litegpt.findings import Reading
 from litegpt.generated import Generated
 from litegpt.model_folder import LiteGPT
@@ -268,3 +269,65 @@ def test_free_scores_are_the_probabilities_of_teacher_forcing(radiographs: list[
     assert found.keys() == expected.keys()
     for name, scores in found.items():
         assert sorted(scores) == pytest.approx(sorted(expected[name]), abs=1e-4)
+
+
+def test_images_are_loaded_ahead_and_come_back_in_order_with_what_could_not_be_loaded(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    broken = {1: RadiographError("no pixels"), 4: FileNotFoundError("gone")}
+
+    def load(number: int) -> Radiograph:
+        if number in broken:
+            raise broken[number]
+        return radiographs[number]
+
+    reads = list(shipped.read_ahead(range(len(radiographs)), load))
+    assert [read.item for read in reads] == list(range(len(radiographs)))
+    expected = shipped.read([radiograph for i, radiograph in enumerate(radiographs) if i not in broken])
+    for read in reads:
+        if read.item in broken:
+            assert read.came is broken[read.item]
+        else:
+            assert isinstance(read.came, Reading)
+            assert_same(read.came, expected.pop(0))
+
+
+def test_what_loading_did_not_expect_is_not_hidden(shipped: Engine) -> None:
+    def load(_: int) -> Radiograph:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(shipped.read_ahead([1], load))
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(
+    radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.load("phantom", device="cpu")
+    expected = engine.read(radiographs)
+    sizes, answer = [], engine._answerer.answer
+
+    def short_of_memory(images: list[torch.Tensor], *, candidates: bool) -> list[Answered]:
+        sizes.append(len(images[0]))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(images, candidates=candidates)
+
+    monkeypatch.setattr(engine._answerer, "answer", short_of_memory)
+    readings = engine.read(radiographs)
+    assert sizes == [8, 4, 2, 2, 2, 2] and engine.batch_size == 2
+    for one, other in zip(readings, expected, strict=True):
+        assert_same(one, other)
+
+
+def test_one_image_that_does_not_fit_is_an_error(
+    radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.load("phantom", device="cpu")
+
+    def no_memory(images: list[torch.Tensor], *, candidates: bool) -> list[Answered]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine._answerer, "answer", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.read(radiographs[:2])
