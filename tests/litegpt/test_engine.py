@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from pathlib import Path
@@ -214,10 +215,35 @@ def test_loading_in_several_threads_at_once_gives_the_same_model(tmp_path: Path)
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_bfloat16_runs(tmp_path: Path) -> None:
-    save_tiny_model(tmp_path / "model")
-    (reading,) = Engine.load(tmp_path / "model", device="cpu", precision="bf16").read([noise(50, 60, 1)])
-    assert set(reading.answers) == {IDENTIFY, VQA}
+def test_bfloat16_says_the_same_labels_with_nearly_the_same_scores(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    """Its 8 bits of mantissa move an edge by a step or two now and then; rates are in docs/model.md."""
+    rounded = Engine.load("phantom", device="cpu", precision="bf16").read(radiographs)
+    for radiograph, exact, reading in zip(radiographs, shipped.read(radiographs), rounded, strict=True):
+        step = max(radiograph.pixels.shape) / 100
+        assert len(exact.findings) == len(reading.findings)
+        for one, other in zip(exact.findings, reading.findings, strict=True):
+            assert one.label == other.label
+            if one.box is not None and other.box is not None:
+                edges = zip(dataclasses.astuple(one.box), dataclasses.astuple(other.box), strict=True)
+                assert all(abs(edge - moved) <= 3 * step for edge, moved in edges)
+        assert reading.label_scores == pytest.approx(exact.label_scores, abs=0.03)
+
+
+def test_bfloat16_logits_are_those_of_float32_to_three_percent(radiographs: list[Radiograph]) -> None:
+    """Of the largest logit, over every token of a teacher-forced answer."""
+    logits = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = LiteGPT.from_pretrained("phantom", dtype=dtype)
+        images = loaded.config.preprocessing(radiographs).to(dtype)  # (batch, 3, 224, 224)
+        prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[IDENTIFY])
+        text = "Local diseases of this chest radiograph are <p>Consolidation</p> {<55><48><80><71>}."
+        answer = torch.tensor([loaded.tokenizer.encode(text, add_special_tokens=False)])
+        embedded = loaded.model.image_embeddings(images)
+        logits[dtype] = loaded.model.answer_logits(embedded, prompt, answer.expand(len(images), -1)).float()
+    exact, rounded = logits[torch.float32], logits[torch.bfloat16]
+    assert float((exact - rounded).abs().max() / exact.abs().max()) < 0.03
 
 
 def test_an_unknown_precision_is_refused() -> None:
