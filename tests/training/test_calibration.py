@@ -94,7 +94,7 @@ def test_isotonic_regression_is_that_of_scikit_learn() -> None:
             lambda scores: np.where(scores < 0.5, 0.1, np.where(scores < 0.8, 0.4, 0.9)),
             "isotonic",
         ),
-        (uniform(400), lambda scores: 1 - scores, "isotonic"),  # the higher, the less: all get the mean
+        (uniform(4000), lambda scores: 1 - scores, "isotonic"),  # the higher, the less: all get the mean
         (uniform(40), lambda scores: np.ones_like(scores), "isotonic"),  # no regression on one outcome
     ],
     ids=["overconfident", "small", "in steps", "the wrong way round", "always right"],
