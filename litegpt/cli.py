@@ -50,8 +50,9 @@ def predict(
 ) -> None:
     """Read radiographs and print what the model finds.
 
-    A file that cannot be read is reported in one line and the others go on; the exit code is then 1. Of a
-    folder, all files are read that are DICOM by their first bytes.
+    Findings below the model's threshold are printed and marked, but not drawn. A file that cannot be read is
+    reported in one line and the others go on; the exit code is then 1. Of a folder, all files are read that
+    are DICOM by their first bytes.
 
     Example: litegpt predict chest.dcm more/ --overlay pictures
     """
@@ -135,10 +136,11 @@ def convert(
 def describe(
     model: Annotated[str, typer.Argument(help="Model folder, or 'phantom'.", metavar="FOLDER")],
 ) -> None:
-    """Say what is in a model folder, its parameters, and the memory they will need.
+    """Say what is in a model folder, its parameters, the memory they will need, and its operating point.
 
     Example: litegpt describe phantom
     """
+    from litegpt.calibration_card import calibration_card
     from litegpt.description import BYTES
     from litegpt.description import describe as described
 
@@ -159,6 +161,10 @@ def describe(
     sizes = ", ".join(f"{name} {description.memory_bytes(name) / 2**20:,.0f} MiB" for name in BYTES)
     missing = f"; not counted: {', '.join(description.unknown)}" if description.unknown else ""
     typer.echo(f"memory of the weights: {sizes}{missing}; activations and KV cache come on top")
+    if config.operating_point is None:
+        typer.echo("no operating point: scores are the model's own, and every finding is reported")
+    else:
+        Console(soft_wrap=True).print(calibration_card(config.operating_point))
 
 
 def _engine(model: str, device: str | None, precision: str | None) -> Engine:
@@ -204,7 +210,8 @@ def _add_rows(table: Table, path: Path, findings: Sequence[Finding]) -> None:
         box = finding.box
         sides = (box.x_min, box.y_min, box.x_max, box.y_max) if box else ()
         place = ", ".join(f"{side:.0f}" for side in sides)
-        table.add_row("" if number else path.name, finding.label, f"{finding.score:.2f}", place)
+        mark = "" if finding.reported else ", below threshold"
+        table.add_row("" if number else path.name, finding.label, f"{finding.score:.2f}{mark}", place)
     if not findings:
         table.add_row(path.name, "(no readable answer)", "", "")
 
@@ -224,6 +231,8 @@ def _json_line(path: Path, radiograph: Radiograph, reading: Reading, identity: M
             "findings": [_finding_json(finding) for finding in reading.findings],
             "answers": dict(reading.answers),
             "malformed": reading.malformed,
+            "label_scores": {label: _four_digits(score) for label, score in reading.label_scores.items()},
+            "calibrated": reading.calibrated,
         },
         ensure_ascii=False,
     )
@@ -232,7 +241,18 @@ def _json_line(path: Path, radiograph: Radiograph, reading: Reading, identity: M
 def _finding_json(finding: Finding) -> dict[str, object]:
     box = finding.box
     sides = [box.x_min, box.y_min, box.x_max, box.y_max] if box else None
-    return {"label": finding.label, "score": round(finding.score, 4), "box": sides}
+    return {
+        "label": finding.label,
+        "score": _four_digits(finding.score),
+        "box": sides,
+        "box_score": None if finding.box_score is None else _four_digits(finding.box_score),
+        "reported": finding.reported,
+    }
+
+
+def _four_digits(score: float) -> float:
+    """Four significant ones: the probability of a box may be far below 0.0001."""
+    return float(f"{score:.4g}")
 
 
 def _picture_path(folder: Path, path: Path, taken: set[Path]) -> Path:

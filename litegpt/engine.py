@@ -28,6 +28,7 @@ from litegpt.findings import Finding, Reading
 from litegpt.grammar import Grammar, compile_grammar
 from litegpt.identity import ModelIdentity
 from litegpt.model_folder import LiteGPT
+from litegpt.operating_point import OperatingPoint
 from litegpt.preprocessing import SquashedImage, prepare, squash
 from litegpt.radiograph import Radiograph
 from litegpt.stopwatch import Stopwatch
@@ -64,18 +65,21 @@ class Engine:
         loaded: LiteGPT,
         device: str,
         grammar: Grammar | None = None,
+        operating_point: OperatingPoint | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         """Args:
         loaded: The model, on its device.
         device: Which that is.
         grammar: What answers are held to, if anything.
+        operating_point: Applied to every reading, if there is one.
         stopwatch: Told how long each stage takes.
         """
         self._identity = loaded.config.identity
         self._preprocessings = loaded.preprocessings
         self._device = device
         self._dtype = next(loaded.model.parameters()).dtype
+        self._operating_point = operating_point
         self._stopwatch = stopwatch or Stopwatch()
         self._answerer = Answerer(loaded, device, grammar, self._stopwatch)
         self._batch_size = self._answerer.planned_batch()
@@ -88,6 +92,7 @@ class Engine:
         device: str | None = None,
         precision: str | None = None,
         constrained: bool = True,
+        calibrated: bool = True,
         stopwatch: Stopwatch | None = None,
     ) -> Engine:
         """Loads a model folder; safe to call from several threads at once.
@@ -98,6 +103,8 @@ class Engine:
             precision: ``fp32``, ``bf16`` or ``fp16``; by default fp32 on the CPU, else bf16.
             constrained: Hold the answers to their grammar, so that none is ever malformed; the paper's model
                 answers freely.
+            calibrated: Apply the model's operating point, if it has one; it was measured on constrained answers
+                and never applies to others.
             stopwatch: Told how long each stage takes.
 
         Raises:
@@ -116,7 +123,8 @@ class Engine:
         if constrained:
             budget, ordered = config.max_new_tokens, config.ordered_answers
             grammar = compile_grammar(loaded.tokenizer, budget=budget, ordered=ordered, device=chosen)
-        return cls(loaded, chosen, grammar, stopwatch)
+        operating_point = config.operating_point if constrained and calibrated else None
+        return cls(loaded, chosen, grammar, operating_point, stopwatch)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -192,7 +200,9 @@ class Engine:
             prepared = prepare(self._preprocessings, images, self._device)  # each (batch, 3, size, size)
             tensors = [tensor.to(self._dtype) for tensor in prepared]
         answered = self._answerer.answer(tensors, candidates=candidates)
-        return [_reading(*each) for each in zip(images, answered, strict=True)]
+        readings = [_reading(*each) for each in zip(images, answered, strict=True)]
+        point = self._operating_point
+        return readings if point is None else [point.apply(reading) for reading in readings]
 
 
 def _result(wait: Callable[[], SquashedImage]) -> SquashedImage | RadiographError | OSError:

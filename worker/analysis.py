@@ -123,10 +123,11 @@ class Analyst:
         results = make_results(claim, outcomes, self._identity, self._settings, self._archive)
         analyses.finish(self._records, claim, outcomes, results, self._settings.destinations)
         log.info(
-            "study %s: analysis %d done, %d findings in %d images",
+            "study %s: analysis %d done, %d findings to report and %d below threshold in %d images",
             claim.study_instance_uid,
             claim.analysis_id,
-            sum(len(outcome.findings) for outcome in outcomes),
+            sum(finding.reported for outcome in outcomes for finding in outcome.findings),
+            sum(not finding.reported for outcome in outcomes for finding in outcome.findings),
             len(outcomes),
         )
 

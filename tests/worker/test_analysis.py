@@ -12,8 +12,9 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import JPEGLSLossless
 
+from litegpt.boxes import Box
 from litegpt.engine import Read
-from litegpt.findings import Reading
+from litegpt.findings import Finding, Reading
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import Radiograph
 from service.errors import LeaseLost, OutOfResources
@@ -182,6 +183,31 @@ def test_an_image_the_model_fails_on_is_named_and_the_other_is_read(node: SmallN
         good.SOPInstanceUID: "",
         bad.SOPInstanceUID: "no numbers",
     }
+
+
+class _Cautious:
+    """A model whose second finding stays below its threshold."""
+
+    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+        findings = (
+            Finding("Cardiomegaly", 0.8, Box(1, 2, 30, 40), 0.01),
+            Finding("Edema", 0.1, Box(1, 2, 30, 40), 0.01, reported=False),
+        )
+        return [Reading(findings, calibrated=True) for _ in radiographs]
+
+
+def test_a_finding_below_its_threshold_is_kept_and_not_reported(node: SmallNode) -> None:
+    image = make_radiograph(rows=64, columns=64)
+    node.take(image)
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = _Cautious()
+    analyst.drain()
+    view = node.show(image.StudyInstanceUID)
+    kept = [(finding.label, finding.reported, finding.box_score) for finding in view.images[0].findings]
+    assert kept == [("Cardiomegaly", True, 0.01), ("Edema", False, 0.01)]
+    (report,) = _reports(node, view)
+    assert "Cardiomegaly" in str(report) and "Edema" not in str(report)
+    assert report.SeriesDescription.endswith("AI: 1 finding")
 
 
 def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode) -> None:
