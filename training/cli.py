@@ -1,4 +1,4 @@
-"""``litegpt-train``: make phantoms, train the phantom model, measure a model against drawn truth."""
+"""``litegpt-train``: make phantoms, train the phantom model, measure a model, look into datasets."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from rich.progress import Progress as ProgressBar
 
 from litegpt.errors import LiteGPTError
 from training.errors import TrainingError
+from training.inspect_command import inspect
 from training.stages import DIAGNOSIS, GROUNDING, Stage, scaled
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ def evaluate(
         typer.echo(to_json(measured, guessed))
     else:
         Console().print(scorecard(measured, guessed))
+
+
+app.command()(inspect)
 
 
 @contextmanager
