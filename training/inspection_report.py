@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group
 from rich.table import Table
@@ -12,6 +12,9 @@ from rich.table import Table
 from litegpt.vocabulary import LABELS
 from training.datasets.problems import Kind, Problem, Tally
 from training.inspection import Inspection
+
+_NAMED: Final = 20
+"""Readers named in the table, those of most images first."""
 
 
 def report(inspection: Inspection, title: str) -> Group:
@@ -84,7 +87,9 @@ def _overall(inspection: Inspection, title: str) -> Table:
     table.add_row("boxes", f"{inspection.boxes:,}")
     table.add_row("images without finding", f"{inspection.normal:,}")
     table.add_row("images without any label", f"{inspection.silent:,}")
-    table.add_row("readers", f"{len(inspection.readers):,}")
+    names = [reader for reader, _ in inspection.readers.most_common(_NAMED + 1)]
+    more = [] if len(names) <= _NAMED else ["…"]
+    table.add_row("readers", f"{len(inspection.readers):,}: {', '.join(names[:_NAMED] + more)}")
     for number, images in sorted(inspection.readings.items()):
         table.add_row(f"images read by {number}", f"{images:,}")
     for split, images in inspection.splits.items():

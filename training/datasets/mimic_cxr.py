@@ -3,7 +3,7 @@
 - ``mimic-cxr-2.0.0-chexpert.csv.gz``, a row a study: ``subject_id,study_id`` and 14 columns: 1.0 said to be
   there, 0.0 said not to be, -1.0 uncertain, empty not spoken of.
 - ``mimic-cxr-2.0.0-metadata.csv.gz``, a row an image:
-  ``dicom_id,subject_id,study_id,…,ViewPosition,Rows,Columns,…``.
+  ``dicom_id,subject_id,study_id,…,ViewPosition,…``.
 - ``mimic-cxr-2.0.0-split.csv.gz``: ``dicom_id,study_id,subject_id,split``; by patient; train, validate or
   test.
 
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from litegpt.vocabulary import NO_FINDING
 from training.datasets.csv_table import Cells, CsvTable
-from training.datasets.example import PUBLISHED, Example, Size, Split
+from training.datasets.example import PUBLISHED, Example, Split
 from training.datasets.label_tables import MIMIC, LeftOut
 from training.datasets.problems import Kind, Place, Tally
 from training.datasets.source import Source
@@ -86,9 +86,9 @@ def read(path: Path, tally: Tally) -> Iterator[Example]:
     splits = _read_splits(CsvTable(source.get("mimic-cxr-*-split.csv"), SPLIT_LAYOUT, tally), tally)
     files = source.folder / "files"
     has_images = files.is_dir()
-    wanted = ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns")
+    wanted = ("dicom_id", "subject_id", "study_id", "ViewPosition")
     seen: set[str] = set()
-    for place, (image_id, patient, study_id, view, rows, columns) in metadata.rows(wanted):
+    for place, (image_id, patient, study_id, view) in metadata.rows(wanted):
         if not _is_wanted(image_id, seen, view, place, tally):
             continue
         study, split = studies.get(study_id), splits.get(image_id)
@@ -111,7 +111,6 @@ def read(path: Path, tally: Tally) -> Iterator[Example]:
             labels={PUBLISHED: study.labels},
             judged=study.judged,
             place=place,
-            size=Size(int(columns), int(rows)) if columns.isdecimal() and rows.isdecimal() else None,
         )
 
 

@@ -50,11 +50,14 @@ def image_size(file: Path) -> Size:
             with Image.open(file) as image:
                 return Size(*image.size)
         dataset = dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-        return Size(required_integer(dataset, "Columns"), required_integer(dataset, "Rows"))
+        size = Size(required_integer(dataset, "Columns"), required_integer(dataset, "Rows"))
     except (UnidentifiedImageError, InvalidDicomError):
         raise RadiographError("neither DICOM, PNG nor JPEG") from None
     except (*MALFORMED, OSError, Image.DecompressionBombError) as error:
         raise RadiographError(f"cannot be read: {error}") from None
+    if min(size) < 1:
+        raise RadiographError(f"the image has {size.rows} rows and {size.columns} columns")
+    return size
 
 
 def _cut(example: Example, size: Size, tally: Tally) -> Example:

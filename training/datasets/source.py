@@ -22,7 +22,8 @@ class Source:
         self.path = path
         self.folder = path if path.is_dir() else path.parent
         try:
-            self._files = sorted(path.iterdir()) if path.is_dir() else [path.resolve(strict=True) and path]
+            path.stat()
+            self._files = sorted(path.iterdir()) if path.is_dir() else [path]
         except OSError as error:
             raise DatasetError(f"cannot be read: {error.strerror or error}", path) from None
 

@@ -54,23 +54,18 @@ def read(path: Path, tally: Tally) -> Iterator[Example]:
     """
     folder = path.parent if path.name == "annotations" else path
     source = Source(folder / "annotations" if (folder / "annotations").is_dir() else folder)
-    found = False
-    for split in _SPLITS:
-        marks = source.find(f"annotations_{split}.csv")
-        labels = source.find(f"image_labels_{split}.csv")
-        if not marks and not labels:
-            continue
-        found = True
-        images = ImageFolder([folder / split], IMAGE_SUFFIXES)
-        yield from _examples(
-            split,
-            images,
-            CsvTable(source.get(f"annotations_{split}.csv"), MARKS_LAYOUT, tally),
-            CsvTable(source.get(f"image_labels_{split}.csv"), LABELS_LAYOUT, tally),
-            tally,
-        )
-    if not found:
+    splits = [split for split in _SPLITS if any(source.find(name) for name in _files(split))]
+    if not splits:
         raise DatasetError("there is neither annotations_train.csv nor annotations_test.csv", source.path)
+    for split in splits:
+        marks, labels = (source.get(name) for name in _files(split))
+        images = ImageFolder([folder / split], IMAGE_SUFFIXES)
+        tables = CsvTable(marks, MARKS_LAYOUT, tally), CsvTable(labels, LABELS_LAYOUT, tally)
+        yield from _examples(split, images, *tables, tally)
+
+
+def _files(split: Literal["test", "train"]) -> tuple[str, str]:
+    return f"annotations_{split}.csv", f"image_labels_{split}.csv"
 
 
 def _examples(
