@@ -66,5 +66,6 @@ def inspect(
 def _with_progress(examples: Iterable[Example]) -> Iterator[Example]:
     """Counts the images on the terminal while they are read; nobody knows yet how many there are."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} images"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield from progress.track(examples, total=None, update_period=0.2)

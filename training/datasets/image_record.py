@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from litegpt.boxes import Box
 from litegpt.vocabulary import DIAGNOSES, NO_FINDING
-from training.datasets.example import MarkedFinding
+from training.datasets.example import MarkedFinding, Size
 from training.datasets.problems import Kind, Place, Tally
+from training.datasets.written_box import BoxColumns, is_empty
 
 
 class ImageRecord:
@@ -28,27 +28,51 @@ class ImageRecord:
         """The labels that a reader gave the image; asking makes the reader one of the image's."""
         return self.labels.setdefault(reader, set())
 
-    def mark(self, reader: str, label: str, box: Box, place: Place, column: str, tally: Tally) -> None:
-        """Adds a box; of a diagnosis, which has no place in our vocabulary, only the label."""
-        if label in DIAGNOSES:
-            tally.report(Kind.DIAGNOSIS_WITH_BOX, place, column, f"{label} has no place in the image")
-            self.read_by(reader).add(label)
-            return
-        marked = MarkedFinding(label, box, reader)
-        if marked in self.findings:
-            tally.report(Kind.DUPLICATE_ROW, place, "", f"{reader} marks {label} in the same place again")
-            return
-        self.findings.append(marked)
-        self.read_by(reader).add(label)
+    def add_row(
+        self,
+        reader: str,
+        label: str | None,
+        cells: Sequence[str | float],
+        boxes: BoxColumns,
+        size: Size | None,
+        place: Place,
+        tally: Tally,
+    ) -> None:
+        """Adds a row of a label and, where its cells hold one, a box.
 
-    def state(self, reader: str, label: str, place: Place, column: str, tally: Tally) -> None:
-        """Adds what a row says of the whole image."""
+        Args:
+            reader: Whose row it is.
+            label: Of the vocabulary; None where there was none for the row's class.
+            cells: Those of the box.
+            boxes: How they write it.
+            size: Of the image, where it is known.
+            place: Of the row.
+            tally: Takes problems.
+        """
         said = self.read_by(reader)
-        if label in said:
+        if label is None:
+            return
+        column = boxes.names[0]
+        if all(map(is_empty, cells)):
+            self._report_statement(reader, label, place, column, tally)
+        elif box := boxes.read(cells, size, place, tally):
+            self._mark(MarkedFinding(label, box, reader), place, column, tally)
+        said.add(label)
+
+    def _report_statement(self, reader: str, label: str, place: Place, column: str, tally: Tally) -> None:
+        if label in self.labels[reader]:
             tally.report(Kind.DUPLICATE_ROW, place, "", f"{reader} says {label} again")
         elif label not in DIAGNOSES:
             tally.report(Kind.BOX_MISSING, place, column, f"{label} without a box")
-        said.add(label)
+
+    def _mark(self, marked: MarkedFinding, place: Place, column: str, tally: Tally) -> None:
+        if marked.label in DIAGNOSES:
+            tally.report(Kind.DIAGNOSIS_WITH_BOX, place, column, f"{marked.label} has no place in the image")
+        elif marked in self.findings:
+            words = f"{marked.reader} marks {marked.label} in the same place again"
+            tally.report(Kind.DUPLICATE_ROW, place, "", words)
+        else:
+            self.findings.append(marked)
 
     def consistent_labels(self, column: str, tally: Tally) -> Mapping[str, frozenset[str]]:
         """The labels by reader, without "No finding" where its own reader found something."""

@@ -10,7 +10,7 @@ may end up on both sides of a split. A label that names no reader may be a mere 
 validation or test. ``readers`` names those who read the image, also those who found nothing; without it,
 those who are named, or one nameless reader. ``judged`` lists the labels that were looked for; without it,
 all. ``columns`` and ``rows`` give the size, where boxes are to be checked against it before the image is
-opened. Several lines may speak of one image only as an error.
+opened. An image has one line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from training.errors import DatasetError
 
 NAME: Final = "jsonl"
 
-_BOXES: Final = BoxColumns()
 _SPLITS: Final[dict[str, Split]] = {"train": "train", "validation": "validation", "test": "test"}
 
 
@@ -90,10 +89,10 @@ def read(path: Path, tally: Tally) -> Iterator[Example]:
         line = _parsed(line_bytes, place, tally)
         if line is None:
             continue
-        number, content = seen.setdefault(line.image, (place.line, hash(line_bytes.strip())))
+        content = hash(line_bytes.strip())
+        number, first = seen.setdefault(line.image, (place.line, content))
         if number != place.line:
-            same = content == hash(line_bytes.strip())
-            kind = Kind.DUPLICATE_ROW if same else Kind.CONTRADICTORY_ROW
+            kind = Kind.DUPLICATE_ROW if content == first else Kind.CONTRADICTORY_ROW
             tally.report(kind, place, "image", f"{line.image} again, after line {number}")
             continue
         if example := _example(line, file.parent, place, tally):
@@ -163,17 +162,9 @@ def _record(line: _Line, place: Place, tally: Tally) -> ImageRecord:
         record.read_by(reader)
     for index, finding in enumerate(line.findings):
         reader = finding.reader or line.sole_reader
-        said = record.read_by(reader)
         label = OURS.ours(finding.label, place, f"findings.{index}.label", tally)
-        if label is None:
-            continue
-        column = f"findings.{index}.box"
-        if finding.box is None:
-            record.state(reader, label, place, column, tally)
-        elif box := _boxes(column).read(finding.box, line.size, place, tally):
-            record.mark(reader, label, box, place, column, tally)
-        else:
-            said.add(label)
+        boxes = BoxColumns.of_field(f"findings.{index}.box")
+        record.add_row(reader, label, finding.box or (), boxes, line.size, place, tally)
     for index, stated in enumerate(line.labels):
         item = _Label(label=stated) if isinstance(stated, str) else stated
         said = record.read_by(item.reader or line.sole_reader)
@@ -182,10 +173,6 @@ def _record(line: _Line, place: Place, tally: Tally) -> ImageRecord:
     if not record.labels:
         record.read_by(PUBLISHED)
     return record
-
-
-def _boxes(column: str) -> BoxColumns:
-    return BoxColumns((f"{column}.0", f"{column}.1", f"{column}.2", f"{column}.3"))
 
 
 def _judged(line: _Line, place: Place, tally: Tally) -> frozenset[str]:

@@ -1,11 +1,13 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017): 112,120 frontal images of 30,805 patients, 984 boxes.
 
-- ``Data_Entry_2017.csv`` (or ``…_v2020.csv``), a row an image: ``Image Index,Finding Labels,Follow-up
-  #,Patient ID,Patient Age,Patient Gender,View
-  Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],``. The bracketed names hold commas, so
-  each is two columns; the last comma makes a nameless one. The labels are mined from the reports' text and
-  joined by ``|``. The sizes are those of the radiographs before the NIH made PNGs of 1024 × 1024 of them: no
-  box refers to them.
+- ``Data_Entry_2017.csv`` (or ``…_v2020.csv``), a row an image:
+
+      Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,
+      OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],
+
+  on one line. The bracketed names hold commas, so each is two columns; the last comma makes a nameless one.
+  The labels are mined from the reports' text and joined by ``|``. The sizes are those of the radiographs
+  before the NIH made PNGs of 1024 × 1024 of them: no box refers to them.
 - ``BBox_List_2017.csv``, a row a box: ``Image Index,Finding Label,Bbox [x,y,w,h],,,``; pixels of the PNG;
   drawn by a radiologist. It writes ``Infiltrate`` where the other file writes ``Infiltration``.
 - ``train_val_list.txt``, ``test_list.txt``: the makers' split by patient, a name a line.
@@ -106,16 +108,8 @@ def _read_boxes(table: CsvTable, tally: Tally) -> dict[str, ImageRecord]:
             tally.report(Kind.NO_IMAGE_ID, place, "Image Index", "empty")
             continue
         record = records.setdefault(image_id, ImageRecord(place))
-        said = record.read_by(PUBLISHED)
         label = NIH.ours(name, place, "Finding Label", tally)
-        if label is None:
-            continue
-        if _BOXES.are_empty(cells):
-            record.state(PUBLISHED, label, place, _CORNERS[0], tally)
-        elif box := _BOXES.read(cells, SIZE, place, tally):
-            record.mark(PUBLISHED, label, box, place, "Finding Label", tally)
-        else:
-            said.add(label)
+        record.add_row(PUBLISHED, label, cells, _BOXES, SIZE, place, tally)
     return records
 
 

@@ -96,14 +96,9 @@ def _record(phantom: _Phantom, number: int, place: Place, tally: Tally) -> Image
     said = record.read_by(PUBLISHED)
     size = Size(phantom.columns, phantom.rows)
     for index, finding in enumerate(phantom.findings):
-        column = f"{number}.findings.{index}"
-        label = OURS.ours(finding.label, place, column, tally)
-        sides = (f"{column}.box.0", f"{column}.box.1", f"{column}.box.2", f"{column}.box.3")
-        box = BoxColumns(sides).read(finding.box, size, place, tally)
-        if label and box:
-            record.mark(PUBLISHED, label, box, place, column, tally)
-        elif label:
-            said.add(label)
+        label = OURS.ours(finding.label, place, f"{number}.findings.{index}.label", tally)
+        boxes = BoxColumns.of_field(f"{number}.findings.{index}.box")
+        record.add_row(PUBLISHED, label, finding.box, boxes, size, place, tally)
     for index, diagnosis in enumerate(phantom.diagnoses):
         if label := OURS.ours(diagnosis, place, f"{number}.diagnoses.{index}", tally):
             said.add(label)

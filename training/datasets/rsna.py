@@ -97,10 +97,10 @@ def _read_targets(table: CsvTable, tally: Tally) -> dict[str, _Target]:
         if value != target.value:
             tally.report(Kind.CONTRADICTORY_ROW, place, "Target", f"{value} after {target.value}")
         elif value == "1":
-            _add_opacity(target.record, cells, place, tally)
-        elif not _BOXES.are_empty(cells):
+            target.record.add_row(PUBLISHED, OPACITY, cells, _BOXES, SIZE, place, tally)
+        elif not all(map(is_empty, cells)):
             tally.report(Kind.LABEL_CONTRADICTS_BOX, place, "Target", f"{value}, but there is a box")
-            _add_opacity(target.record, cells, place, tally)
+            target.record.add_row(PUBLISHED, OPACITY, cells, _BOXES, SIZE, place, tally)
         elif not first:
             tally.report(Kind.DUPLICATE_ROW, place, "", f"another row of {image_id}")
         elif value != "0":
@@ -108,15 +108,6 @@ def _read_targets(table: CsvTable, tally: Tally) -> dict[str, _Target]:
             kind = Kind.LABEL_MISSING if is_empty(value) else Kind.LABEL_VALUE
             tally.report(kind, place, "Target", f"{value!r} is neither 0 nor 1")
     return targets
-
-
-def _add_opacity(record: ImageRecord, cells: list[str], place: Place, tally: Tally) -> None:
-    if _BOXES.are_empty(cells):
-        record.state(PUBLISHED, OPACITY, place, "x", tally)
-    elif box := _BOXES.read(cells, SIZE, place, tally):
-        record.mark(PUBLISHED, OPACITY, box, place, "x", tally)
-    else:
-        record.read_by(PUBLISHED).add(OPACITY)
 
 
 def _add_classes(table: CsvTable, targets: dict[str, _Target], tally: Tally) -> None:

@@ -100,11 +100,11 @@ def _judged(table: CsvTable, tally: Tally) -> frozenset[str]:
     """The labels that the file has a column for."""
     if table.has("Other disease") and table.has("Other diseases"):
         raise DatasetError("there are columns Other disease and Other diseases", table.path, 1)
-    columns = frozenset(OURS.entries[name] for name in LABEL_COLUMNS if table.has(name))
+    judged = OURS.judged & {OURS.entries[name] for name in LABEL_COLUMNS if table.has(name)}
     for label in LABELS:
-        if label not in columns:
+        if label not in judged:
             tally.report(Kind.MISSING_COLUMN, Place(table.path, 1), label, "no such column")
-    return frozenset(label for label in columns if isinstance(label, str))
+    return judged
 
 
 @dataclass(slots=True)

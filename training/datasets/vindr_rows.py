@@ -6,14 +6,14 @@ not follow each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from training.datasets.csv_table import CsvTable
 from training.datasets.example import PUBLISHED
 from training.datasets.image_record import ImageRecord
 from training.datasets.label_tables import LabelTable
-from training.datasets.problems import Kind, Place, Tally
+from training.datasets.problems import Kind, Tally
 from training.datasets.written_box import CORNERS, BoxColumns
 
 IMAGE_SUFFIXES: Final = frozenset({".dicom", ".dcm"})
@@ -58,18 +58,6 @@ def read_marked_rows(
                 Kind.CLASS_NUMBER, place, "class_id", f"{number} for {name}, which is {numbers[name]}"
             )
         reader = reader if reader and tells_readers else PUBLISHED
-        _add_row(record, reader, labels.ours(name, place, "class_name", tally), corners, place, tally)
+        label = labels.ours(name, place, "class_name", tally)
+        record.add_row(reader, label, corners, _BOXES, None, place, tally)
     return records
-
-
-def _add_row(
-    record: ImageRecord, reader: str, label: str | None, corners: Sequence[str], place: Place, tally: Tally
-) -> None:
-    if label is None:
-        record.read_by(reader)
-    elif _BOXES.are_empty(corners):
-        record.state(reader, label, place, CORNERS[0], tally)
-    elif box := _BOXES.read(corners, None, place, tally):
-        record.mark(reader, label, box, place, CORNERS[0], tally)
-    else:
-        record.read_by(reader).add(label)

@@ -21,7 +21,7 @@ _ENDLESS: Final = Size(sys.maxsize, sys.maxsize)
 
 def is_empty(cell: str | float | None) -> bool:
     """Whether a cell holds nothing, in one of the ways in which programs write nothing."""
-    return cell is None or str(cell).strip().casefold() in _EMPTY
+    return cell == "" or cell is None or str(cell).strip().casefold() in _EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class BoxColumns:
     names: tuple[str, str, str, str] = CORNERS
     extent: bool = False
 
-    @staticmethod
-    def are_empty(cells: Sequence[str | float]) -> bool:
-        """Whether no cell holds anything, which is how datasets write that there is no box."""
-        return not any(cells) or all(map(is_empty, cells))
+    @classmethod
+    def of_field(cls, field: str) -> BoxColumns:
+        """Those of a JSON field that holds left, top, right and bottom."""
+        return cls((f"{field}.0", f"{field}.1", f"{field}.2", f"{field}.3"))
 
     def read(self, cells: Sequence[str | float], size: Size | None, place: Place, tally: Tally) -> Box | None:
         """The box in four cells, inside the image.
