@@ -8,8 +8,8 @@ Four files, in ``annotations`` or beside each other:
   of 0 and 1: 15,000 × 3 rows of three readers each, 3,000 rows of consensus.
 
 The last but one diagnosis is ``Other diseases`` in the train file and ``Other disease`` in the test file.
-Images: ``train/{image_id}.dicom`` and ``test/{image_id}.dicom``. Read in: the reference files of this project
-and public readers (philip-mueller/chex, src/dataset/vindr_cxr.py; leduckhai/LiteGPT, preprocess_label.py).
+Images: ``train/{image_id}.dicom`` and ``test/{image_id}.dicom``. Read in: public readers of these files
+(philip-mueller/chex, src/dataset/vindr_cxr.py; leduckhai/LiteGPT, preprocess_label.py).
 Patients are not told.
 """
 
