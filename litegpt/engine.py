@@ -103,8 +103,8 @@ class Engine:
             precision: ``fp32``, ``bf16`` or ``fp16``; by default fp32 on the CPU, else bf16.
             constrained: Hold the answers to their grammar, so that none is ever malformed; the paper's model
                 answers freely.
-            calibrated: Apply the model's operating point, if it has one; it was measured on constrained answers
-                and never applies to others.
+            calibrated: Apply the model's operating point, if it has one; it was measured on constrained
+                answers and never applies to others.
             stopwatch: Told how long each stage takes.
 
         Raises:

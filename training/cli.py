@@ -1,4 +1,4 @@
-"""``litegpt-train``: make phantoms, train the phantom model, measure a model against drawn truth."""
+"""``litegpt-train``: make phantoms, train the phantom model, measure a model, look into datasets."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from rich.progress import Progress as ProgressBar
 
 from litegpt.errors import LiteGPTError
 from training.errors import TrainingError
+from training.inspect_command import inspect
 from training.stages import DIAGNOSIS, GROUNDING, Stage, scaled
 
 if TYPE_CHECKING:
@@ -228,6 +229,9 @@ def _require_new_version(folder: Path, version: str, seed: int, out: Path | None
         raise TrainingError(f"seed {seed} is for tests: thresholds chosen on it would flatter them")
     if out is not None and out.exists():
         raise TrainingError(f"{out} is there already")
+
+
+app.command()(inspect)
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def test_an_image_the_model_fails_on_is_named_and_the_other_is_read(node: SmallN
     }
 
 
-class _Cautious:
+class _Cautious(_Fake):
     """A model whose second finding stays below its threshold."""
 
     def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
