@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from litegpt.boxes import Box
 from litegpt.cli import app, main
 from litegpt.convert import Shapes
 from litegpt.description import PUBLISHED_PARAMETERS
+from litegpt.engine import Read
 from litegpt.errors import ModelError
 from litegpt.findings import Finding, Reading
 from litegpt.identity import ModelIdentity
@@ -67,14 +68,19 @@ class _Calibrated:
 
     identity = ModelIdentity("calibrated", "1", demonstration=False)
 
-    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+    def read_ahead(
+        self, files: Sequence[Path], load: Callable[[Path], Radiograph], *, candidates: bool
+    ) -> Iterator[Read[Path]]:
         findings = (
             Finding("Cardiomegaly", 0.912345, Box(40, 90, 140, 190), 0.00123456),
             Finding("Rib fracture", 0.1, Box(20, 20, 60, 60), 0.2, reported=False),
             Finding("COPD", 0.5),
         )
-        reading = Reading(findings, label_scores={"COPD": 0.5, "Edema": 0.0000123456}, calibrated=True)
-        return [reading] * len(radiographs)
+        scores = {"COPD": 0.5, "Edema": 0.0000123456}
+        possible = (Finding("Edema", 0.02, Box(1, 2, 3, 4), 0.1),) if candidates else ()
+        for file in files:
+            load(file)
+            yield Read(file, Reading(findings, {}, label_scores=scores, candidates=possible, calibrated=True))
 
 
 @pytest.fixture
@@ -98,6 +104,13 @@ def test_json_tells_how_sure_of_the_box_and_what_is_not_reported(calibrated: Non
     assert told["findings"][2]["box_score"] is None
     assert told["label_scores"] == {"COPD": 0.5, "Edema": 0.00001235}
     assert told["calibrated"] is True
+    assert "candidates" not in told
+
+
+def test_candidates_are_told_where_they_are_asked_for(calibrated: None) -> None:
+    (line,) = predict(phantom_files()[0], "--json", "--candidates").stdout.splitlines()
+    (candidate,) = json.loads(line)["candidates"]
+    assert (candidate["label"], candidate["score"], candidate["box"]) == ("Edema", 0.02, [1, 2, 3, 4])
 
 
 def test_the_table_marks_what_is_not_reported(calibrated: None) -> None:
