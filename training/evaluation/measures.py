@@ -129,7 +129,10 @@ def measures_of(
 def malformedness(readings: Sequence[Reading]) -> Ratios:
     """The part of the answers of which a piece could not be read, and such pieces per answer."""
     readers = {IDENTIFY: read_findings, VQA: read_diagnoses}
-    answers = [[readers[tag](text).malformed > 0 for tag, text in one.answers.items()] for one in readings]
+    answers = [
+        [read(one.answers[tag]).malformed > 0 for tag, read in readers.items() if tag in one.answers]
+        for one in readings
+    ]
     counts = np.array([len(one) for one in answers])  # (images,)
     return Ratios(
         {

@@ -129,6 +129,13 @@ def test_a_test_set_of_local_labels_alone_says_nothing_of_finding() -> None:
     assert measures.value("classification", "exact", "diagnoses", "macro", "f1") is None
 
 
+def test_finding_is_a_label_of_the_published_rule_alone() -> None:
+    cases, readings = random_cases(np.random.default_rng(3), 10)
+    estimates = evaluate(cases, readings, labels=SOME).estimates
+    assert ("classification", "published", "label", FINDING, "f1") in estimates
+    assert ("classification", "exact", "label", FINDING, "f1") not in estimates
+
+
 def test_without_scores_auroc_is_not_computed_and_the_reason_is_given() -> None:
     cases, readings = random_cases(np.random.default_rng(3), 5)
     measures = evaluate(cases, [replace(one, label_scores={}) for one in readings])
