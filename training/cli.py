@@ -159,25 +159,43 @@ def evaluate(
     ] = "phantom",
     images: Annotated[int, typer.Option(min=1, help="How many fresh phantoms.")] = 300,
     seed: Seed = 999,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Draws of the bootstrap behind the 95 % intervals; 0 for none.")
+    ] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
 ) -> None:
-    """Measure a model on fresh phantoms against what was drawn; guessing is printed beside it.
+    """Measure a model on fresh phantoms against what was drawn.
+
+    Guessing and the paper's numbers are printed beside it; docs/evaluation.md explains each measure.
 
     Example: litegpt-train evaluate phantom --images 300 --seed 999
+
+    Example: litegpt-train evaluate build/phantom --resamples 200 --markdown > measures.md
     """
     from litegpt.engine import Engine
-    from training.evaluation import evaluation, guessing, read_phantoms
-    from training.scorecard import scorecard, to_json
+    from training.evaluation.phantoms import evaluation, guessing, read_phantoms
+    from training.evaluation.scorecard import sheets, to_json, to_markdown, to_rich
 
+    if as_json and as_markdown:
+        raise typer.BadParameter("--json or --markdown, not both")
     engine = Engine.load(model)
     with _progress_bar() as bar:
-        stream = read_phantoms(engine, images, seed)
+        stream = read_phantoms(engine, images, seed, candidates=True)
         results = list(bar.track(stream, total=images, description="reading phantoms"))
-    measured, guessed = evaluation(results), guessing([phantom for phantom, _ in results])
+        measured = evaluation(
+            results,
+            resamples=resamples,
+            seed=seed,
+            track=lambda draws: bar.track(draws, total=resamples, description="bootstrap"),
+        )
+    guessed = guessing([phantom for phantom, _ in results])
     if as_json:
         typer.echo(to_json(measured, guessed))
+    elif as_markdown:
+        typer.echo(to_markdown(sheets(measured, guessed)))
     else:
-        Console().print(scorecard(measured, guessed))
+        Console().print(to_rich(sheets(measured, guessed)))
 
 
 @app.command()
@@ -200,7 +218,7 @@ def calibrate(
     from litegpt.calibration_card import calibration_card
     from litegpt.engine import Engine
     from litegpt.identity import model_folder
-    from training.evaluation import drawn, read_phantoms
+    from training.evaluation.phantoms import drawn, read_phantoms
     from training.operating_point import (
         below_thresholds,
         measure_operating_point,

@@ -16,7 +16,7 @@ from litegpt.model_config import ModelConfig
 from litegpt.operating_point import OperatingPoint, raw_score
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 from training.calibration import Examples, calibrate
-from training.evaluation import Statement
+from training.evaluation.statements import Statement
 from training.thresholds import Tally, thresholds
 
 IOU: Final = 0.5

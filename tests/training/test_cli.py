@@ -37,15 +37,25 @@ def test_samples_writes_the_shipped_names(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.dcm")) == [path.name for path in phantom_files()]
 
 
-def test_evaluate_prints_json_and_a_table(tmp_path: Path) -> None:
+def test_evaluate_prints_json_and_tables(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
-    result = train("evaluate", tmp_path / "model", "--images", 3, "--json")
+    few = ("evaluate", tmp_path / "model", "--images", 3)
+    result = train(*few, "--resamples", 4, "--json")
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     assert measured["scores"]["images"] == measured["guessing"]["images"] == 3
-    table = train("evaluate", tmp_path / "model", "--images", 3).stdout
+    assert measured["scores"]["recall"]["No finding"]["low"] is not None
+    table = train(*few, "--resamples", 0).stdout
+    markdown = train(*few, "--resamples", 0, "--markdown").stdout
     for part in ("Accuracy@0.5", "local F1, macro", "malformed", "Cardiomegaly", "guessing"):
-        assert part in table
+        assert part in table and part in markdown
+    assert "| local F1, macro |" in markdown
+
+
+def test_evaluate_prints_one_form_at_a_time() -> None:
+    result = train("evaluate", "phantom", "--json", "--markdown")
+    assert result.exit_code == 2
+    assert "--json or --markdown, not both" in result.output
 
 
 def test_a_stage_goes_from_folder_to_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from litegpt.radiograph import Radiograph
 from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS, NO_FINDING
 from tests.litegpt.tiny_models import save_tiny_model
 from training.errors import TrainingError
-from training.evaluation import Statement
+from training.evaluation.statements import Statement
 from training.operating_point import (
     Result,
     below_thresholds,
