@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import torch
 
 from litegpt.answers import GridFinding, ReadAnswer, ReadLabel, read_diagnoses, read_findings
-from litegpt.boxes import GridBox
+from litegpt.boxes import GridBox, about_right
 from litegpt.candidates import Wanted, candidate_boxes
 from litegpt.constraint import Chooser, Unconstrained, constrained
 from litegpt.decoding import Prefix
@@ -244,7 +244,9 @@ def _said_and_scored(
 
 
 def _box_score(read: ReadLabel, answer: Generated) -> float | None:
-    return None if read.box is None else answer.probability(read.end, read.box_end)
+    if read.box is None:
+        return None
+    return about_right(read.box, answer.probability(read.end, read.box_end))
 
 
 def _grid_findings(read: ReadAnswer) -> list[GridFinding]:

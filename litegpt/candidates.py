@@ -8,7 +8,7 @@ from math import prod
 from typing import Final
 
 from litegpt.answers import GridFinding
-from litegpt.boxes import GridBox
+from litegpt.boxes import GridBox, about_right
 from litegpt.constraint import boxes_of
 from litegpt.decoding import Prefix
 from litegpt.grammar import Grammar, Pieces
@@ -46,8 +46,7 @@ def candidate_boxes(
         pad: Token id for padding.
 
     Returns:
-        For each the box on the grid, and its probability given the label; None where the model's numbers
-        failed.
+        For each the box on the grid, and its score as of ``Finding``; None where the model's numbers failed.
     """
     pieces = grammar.pieces
     boxes: list[tuple[GridBox, float] | None] = []
@@ -60,7 +59,7 @@ def candidate_boxes(
         decoded = decoder.generate(boxes_of(grammar, labels), budget=budget, pad=pad)
         for ids, probabilities in zip(decoded.ids.tolist(), decoded.probabilities.tolist(), strict=True):
             box = pieces.read_box(ids)
-            boxes.append(box and (box[0], prod(probabilities[: box[1]])))
+            boxes.append(box and (box[0], about_right(box[0], prod(probabilities[: box[1]]))))
     return boxes
 
 

@@ -142,7 +142,7 @@ def test_what_is_said_has_its_label_s_score(readings: list[Reading]) -> None:
             assert score == reading.label_scores[label]
 
 
-def test_a_box_has_the_probability_of_its_numbers(
+def test_a_box_has_the_probability_of_its_numbers_and_of_boxes_like_it(
     plain: Plain, radiographs: list[Radiograph], readings: list[Reading]
 ) -> None:
     """All numbers are legal here but those that would turn a box inside out."""
@@ -167,7 +167,9 @@ def test_a_box_has_the_probability_of_its_numbers(
                 expected *= plain.probability(image, IDENTIFY, before, ways, f"<{value}>")
                 before += f"<{value}>"
             else:
-                assert finding.box_score == pytest.approx(expected, rel=1e-3)
+                width, height = x_max - x_min, y_max - y_min
+                odds = expected * max(1, 0.2208 * width**2 * height**2)
+                assert finding.box_score == pytest.approx(odds / (1 + odds), rel=1e-3)
             said.append((read.label, read.box))
 
 
