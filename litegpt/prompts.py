@@ -8,6 +8,8 @@ from typing import Final
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from litegpt.errors import ModelError
+
 IDENTIFY: Final = "identify"
 VQA: Final = "vqa"
 
@@ -47,7 +49,15 @@ class PromptTokens:
 
 
 def tokenise_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> PromptTokens:
-    """Cuts the prompt at the image's place and tokenises each side on its own, without special tokens."""
+    """Cuts the prompt at the image's place and tokenises each side on its own, without special tokens.
+
+    Raises:
+        ModelError: If the instruction has a place for an image itself, or the tokenizer has no BOS.
+    """
+    if IMAGE_PLACE in instruction:
+        raise ModelError(f"an instruction must not contain {IMAGE_PLACE}: {instruction}")
+    if not isinstance(tokenizer.bos_token_id, int):
+        raise ModelError("the tokenizer has no token for the beginning of a prompt")
     left, right = prompt_text(instruction).split(IMAGE_PLACE)
     before = [tokenizer.bos_token_id, *tokenizer.encode(left, add_special_tokens=False)]
     after = tokenizer.encode(right, add_special_tokens=False)
