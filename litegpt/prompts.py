@@ -10,21 +10,46 @@ from transformers import PreTrainedTokenizerBase
 
 from litegpt.errors import ModelError
 
+GROUNDING: Final = "grounding"
 IDENTIFY: Final = "identify"
 VQA: Final = "vqa"
 
-INSTRUCTIONS: Final = {
-    IDENTIFY: (
-        "[identify] please describe this image in details with radiological features. "
-        "List local diseases with localized bounding boxes."
+_DESCRIBE: Final = "please describe this image in details with radiological features."
+_EXAMINE: Final = (
+    "This is a radiological image of a chest x-ray from a Posterior Anterior view. Examine all the areas "
+    "where the lung borders the diaphragm, the heart and other mediastinal structures."
+)
+_STEP_BY_STEP: Final = "Let's think step by step."
+
+
+def _forms(tag: str, request: str) -> tuple[str, ...]:
+    plain = f"[{tag}] {_DESCRIBE} {request}"
+    examining = f"[{tag}] {_EXAMINE} {_DESCRIBE.capitalize()} {request}"
+    return plain, f"{plain} {_STEP_BY_STEP}", examining, f"{examining} {_STEP_BY_STEP}"
+
+
+INSTRUCTION_POOL: Final = {
+    GROUNDING: _forms(
+        GROUNDING,
+        "Use two sentences unless there are no findings. The first sentence should list the global diseases "
+        "present in the image, and the second should list local diseases with localized bounding boxes.",
     ),
+    IDENTIFY: _forms(IDENTIFY, "List local diseases with localized bounding boxes."),
     VQA: (
         "[vqa] Given the provided chest X-ray image, which of the following diagnoses are present (select "
-        "all that apply): COPD, Lung Tumor, Pneumonia, Tuberculosis, Other Disease, or No Finding?"
+        "all that apply): COPD, Lung Tumor, Pneumonia, Tuberculosis, Other Disease, or No Finding?",
     ),
 }
-"""By tag. The paper's own ``[identify]`` wording is not published; this is the local part of the released
-``[grounding]`` instruction. The ``[vqa]`` text is the released one."""
+"""By tag, the texts that training may draw from; the first is the plain one.
+
+``[grounding]``, answered by a report (``litegpt.answers.write_report``), has the released texts 1 to 4. The
+released pool goes on with two more, for the global sentence alone, of which a missing comma makes one string
+with two tags, and whose answers are reports all the same; both are left out. ``[identify]``: the paper's own
+wording is not published, this is the local part of each of the four. ``[vqa]`` is the released text.
+"""
+
+INSTRUCTIONS: Final = {tag: INSTRUCTION_POOL[tag][0] for tag in (IDENTIFY, VQA)}
+"""By tag, what a model is asked where its folder says nothing else."""
 
 IMAGE_PLACE: Final = "<ImageHere>"
 _WRAPPER: Final = "[INST] <Img>" + IMAGE_PLACE + "</Img> {instruction}  [/INST]"

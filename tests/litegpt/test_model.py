@@ -114,13 +114,6 @@ def test_logits_of_an_answer_are_llama_s_own(plain: LiteGPT, images: torch.Tenso
         )
 
 
-def test_prompt_has_one_bos_and_two_blanks_before_its_end() -> None:
-    tokenizer = tiny_model(has_adapter=False).tokenizer
-    prompt = tokenise_prompt(tokenizer, "[vqa] Which?")
-    before, after = tokenizer.decode(prompt.before[0]), tokenizer.decode(prompt.after[0])
-    assert (before, after) == ("<s>[INST] <Img>", "</Img> [vqa] Which?  [/INST]")
-
-
 def test_tokens_that_make_no_49_groups_are_refused() -> None:
     with pytest.raises(ModelError, match="246 image tokens cannot be grouped into 49"):
         Projection(16, 246, 8, 8)
