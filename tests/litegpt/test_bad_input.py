@@ -210,6 +210,10 @@ class TestModels:
                 lambda values: values["encoders"][1]["architecture"].update(num_attention_heads=3),
                 "the transformers encoder's architecture is not valid: ",
             ),
+            (
+                lambda values: values.update(operating_point={"version": "1"}),
+                "operating_point cannot be read: KeyError",
+            ),
             (lambda values: values["encoders"][1].update(kind="none"), "no encoder can be built as 'none'"),
             (
                 lambda values: values["language_model"].update(folder="nowhere"),
