@@ -37,7 +37,7 @@ Quantisation = Literal["int8", "nf4"]
 
 WEIGHTS: Final = "model.safetensors"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
-LORA: Final = "LORA"
+_LORA: Final = "LORA"
 _TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -133,7 +133,7 @@ def load_adapter(path: Path, language_model: nn.Module) -> PeftModel:
     tensors = read_tensors(path / ADAPTER_WEIGHTS)
     try:
         kind = LoraConfig.from_json_file(str(path / "adapter_config.json")).get("peft_type")
-        if kind != LORA:
+        if kind != _LORA:
             raise ModelError(f"{path} holds no LoRA adapter, but one of kind {kind}")
         adapter = LoraConfig.from_pretrained(str(path))
         adapter.base_model_name_or_path = None

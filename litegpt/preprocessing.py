@@ -39,7 +39,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Raises:
-        ModelError: If the square has no pixels, or a std is none.
+        ModelError: If the square has no pixels, or a std is not above 0.
         """
         if self.size < 1 or not all(0 < value < math.inf for value in self.std):
             raise ModelError(f"images of {self.size} pixels and std {self.std} cannot be prepared")
