@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litegpt.boxes import GRID, Box, GridBox
+from litegpt.boxes import GRID, Box, GridBox, about_right, boxes_alike
 
 intervals = st.lists(st.integers(0, GRID), min_size=2, max_size=2, unique=True).map(sorted)
 grid_boxes = st.tuples(intervals, intervals).map(
@@ -47,3 +47,23 @@ def test_iou_is_what_counting_pixels_gives(one: GridBox, other: GridBox) -> None
 def test_a_box_without_area_is_none(sides: GridBox) -> None:
     with pytest.raises(ValueError, match="a box needs"):
         Box(*sides)
+
+
+@pytest.mark.parametrize(("width", "height"), [(6, 6), (8, 8), (14, 5)])
+def test_boxes_alike_are_about_as_many_as_can_be_counted(width: int, height: int) -> None:
+    """On a grid without end, by trying them all; whole steps make some more than a volume has."""
+    box = Box(0, 0, width, height)
+    count = sum(
+        box.iou(Box(x_min, y_min, x_max, y_max)) >= 0.5
+        for x_min in range(-width, width)
+        for x_max in range(x_min + 1, 3 * width)
+        for y_min in range(-height, height)
+        for y_max in range(y_min + 1, 3 * height)
+    )
+    assert count / 1.45 < boxes_alike((0, 0, width, height)) <= count
+
+
+def test_the_score_of_a_box_by_hand() -> None:
+    """0.2208 · 10⁴ boxes, each of 1 in 1104: odds of two to one. Of the smallest box there is only itself."""
+    assert about_right((0, 0, 10, 10), 1 / 1104) == pytest.approx(2 / 3)
+    assert about_right((10, 10, 11, 11), 1 / 3) == pytest.approx(1 / 4)
