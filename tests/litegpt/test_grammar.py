@@ -22,10 +22,11 @@ from litegpt.answers import (
     write_findings,
 )
 from litegpt.boxes import GRID
-from litegpt.constraint import MAXIMUM_FINDINGS, Constrained, constrained
+from litegpt.constraint import Constrained, constrained
 from litegpt.errors import ModelError
 from litegpt.grammar import Grammar, compile_grammar
 from litegpt.prompts import IDENTIFY, VQA
+from litegpt.registers import MAXIMUM_FINDINGS
 from litegpt.tokenizer import phantom_tokenizer
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
 
