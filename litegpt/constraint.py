@@ -7,7 +7,7 @@ hardly any arithmetic, but each operation costs its 2 to 10 µs; so there are fe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 
@@ -30,6 +30,9 @@ from litegpt.registers import (
     decided,
     digit,
 )
+
+_NONE: Final = -1
+"""No finding's number: all ones are no label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,8 @@ class Unconstrained:
 class Constrained:
     """The most probable token among those the grammar allows.
 
-    A row's state is its node and the two numbers ``hand`` and ``least`` of ``litegpt.registers``. Where no order
-    is imposed, all findings said are remembered, too.
+    A row's state is its node and the two numbers ``hand`` and ``least`` of ``litegpt.registers``. Where no
+    order is imposed, all findings said are remembered, too.
     """
 
     def __init__(self, grammar: Grammar, nodes: torch.Tensor) -> None:
@@ -128,7 +131,7 @@ class Constrained:
         """What may be said next, with ``remaining`` tokens of budget.
 
         Returns:
-            (rows, edges) the tokens at each row's node, and (rows, edges) which of them are barred; never all.
+            (rows, edges) the tokens at each row's node, and (rows, edges) which are barred, never all.
         """
         grammar, nodes, hand = self._grammar, self._nodes, self._hand
         bounds = grammar.bounds[min(remaining, len(grammar.bounds) - 1)].index_select(0, nodes)  # (rows, 5)
@@ -161,10 +164,6 @@ class Constrained:
         self._hand = hand
 
 
-_NONE = -1
-"""The number of no finding: as a label, all ones is none."""
-
-
 class _Said:
     """All findings said, where no order keeps them apart."""
 
@@ -184,9 +183,10 @@ class _Said:
         self._findings.scatter_(1, places[:, None], findings[:, None])
 
     def barred(self, nodes: torch.Tensor, hand: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-        """(rows, edges) that lead only to values below (rows,) ``low`` or to findings that have been said.
+        """(rows, edges) that lead only to digits below (rows,) ``low`` or to findings that have been said.
 
-        A value is used up once as many findings begin like the one in hand, with it, as there are boxes that do.
+        A value is used up when as many findings have been said that begin like the one in hand, and then with
+        it, as there are boxes that do.
         """
         slots = self._grammar.slots.index_select(0, nodes)  # (rows,)
         decided, place, zero, zero_low, boxes, back, mask = self._views.index_select(0, slots).unbind(1)
@@ -205,23 +205,35 @@ class _Said:
         self._findings = self._findings[rows]
 
 
-def _view(slot: int) -> tuple[int, ...]:
+class _View(NamedTuple):
     """How findings are looked at from a slot.
 
-    Returns:
-        The mask of what is decided; the place of the slot's digit, and the digit of the value 0 for findings and
-        for bounds; how many boxes begin alike is the next, less what is found in ``hand`` at a place, under a
-        mask (times the height that a ``Y_MIN`` leaves).
+    Attributes:
+        decided: Mask of what is decided.
+        place: Of the slot's digit.
+        zero, zero_low: The digit of the value 0, in a finding and among the lowest legal ones.
+        boxes, back, mask: How many boxes begin alike: ``boxes`` less the digit of ``hand`` at ``back``; at
+            ``Y_MIN``, times the height that is left.
     """
+
+    decided: int
+    place: int
+    zero: int
+    zero_low: int
+    boxes: int
+    back: int = 0
+    mask: int = 0
+
+
+def _view(slot: int) -> _View:
     if slot not in COORDINATES:
-        return 0, 0, digit(Y_MAX, 0), ALWAYS, DIGIT, 0, 0
-    boxes = {
-        Y_MIN: (DIGIT, PLACES[X_MIN], DIGIT - 1),
-        X_MAX: (DIGIT, PLACES[Y_MIN], DIGIT - 1),
-        Y_MAX: (1, 0, 0),
-    }
-    zero = digit(slot, 0)
-    return decided(slot), PLACES[slot], zero, zero, *boxes.get(slot, (DIGIT, 0, 0))
+        return _View(0, 0, digit(Y_MAX, 0), ALWAYS, DIGIT)
+    seen = decided(slot), PLACES[slot], digit(slot, 0), digit(slot, 0)
+    # Before a Y_MIN there are always more boxes than may be said.
+    beside = {Y_MIN: X_MIN, X_MAX: Y_MIN}
+    if slot in beside:
+        return _View(*seen, DIGIT, PLACES[beside[slot]], DIGIT - 1)
+    return _View(*seen, 1 if slot == Y_MAX else DIGIT)
 
 
 def _broken(logits: torch.Tensor) -> torch.Tensor:
@@ -231,7 +243,7 @@ def _broken(logits: torch.Tensor) -> torch.Tensor:
     float32 holds come from no model that works.
     """
     total = logits.sum(dim=-1, dtype=torch.float32)  # (rows,)
-    return total * 0 != 0  # 0 · NaN and 0 · ∞ are NaN
+    return (total - total).isnan()  # as is ∞ - ∞
 
 
 def constrained(grammar: Grammar, tags: list[str], batch: int) -> Constrained:

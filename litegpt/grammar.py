@@ -5,10 +5,10 @@
                                                              └ >}. EOS
     vqa        the sentences that name no diagnosis, one, or several, as a tree
 
-The table is made of how the tokenizer spells whole answers, so only the canonical tokenisation of each string
-is in it, whether a number is one token or several digits. What the table alone cannot know (order of corners,
-repetitions, the token budget) is decided by ``litegpt.constraint`` from the *decisions* each edge may lead to:
-for a coordinate its value, for a label its place in the vocabulary or ``END``.
+The table is made of how the tokenizer spells whole answers, so only the canonical tokenisation of each
+string is in it, whether a number is one token or several digits. What the table alone cannot know (order of
+corners, repetitions, the token budget) is decided by ``litegpt.constraint`` from the *decisions* each edge
+may lead to: for a coordinate its value, for a label its place in the vocabulary or ``END``.
 """
 
 from __future__ import annotations
@@ -67,14 +67,13 @@ class Grammar:
         needs: (nodes,) how many tokens one more finding and the end take from here, at most.
         starts: By the prompt's tag, the node its answer begins at.
         ordered: Whether findings come in the vocabulary's order, then top to bottom, then left to right.
-        highest: (nodes, edges) the greatest digit (``litegpt.registers``) that an edge may lead to; -1 without
-            edge.
+        highest: (nodes, edges) the greatest digit (``litegpt.registers``) that an edge may lead to, or -1.
         onward: (nodes, edges) where a tokenizer writes the end of the last number and what comes after the
             finding as one token: the last label that may come; None if it never does.
         moves: (nodes · edges, 4) what each edge does, at node · edges + edge: its token, its target, and what
             it keeps of ``hand`` and adds to it.
-        bounds: By the tokens that remain, (nodes, 5) each node's ``Bound`` and its mask for ``onward``. The last
-            is for all greater numbers of tokens, too.
+        bounds: By how many tokens remain, (nodes, 5) each node's ``Bound``, and its mask for ``onward``; the
+            last is for more than that, too.
     """
 
     tokens: torch.Tensor
@@ -279,6 +278,12 @@ def _last_number(automaton: _Automaton, root: int, numbers: Mapping[int, Tokens]
     first = len(automaton.nodes)
     onward = automaton.nodes[after].edges
     for token, edge in onward.items():
+        if edge.settles >= 0:
+            raise ModelError(
+                f"the tokenizer writes the end of a box and {LOCAL_LABELS[edge.settles]!r} after it as one "
+                "token, which the answers' grammar cannot follow;"
+                " only unconstrained decoding is possible with it"
+            )
         branches = [((*tokens, token), value, edge.target) for value, tokens in numbers.items()]
         automaton.tree(root, branches, Y_MAX)
     for node in (automaton.nodes[root], *automaton.nodes[first:]):

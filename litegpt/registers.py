@@ -3,17 +3,18 @@
     bit   41   40..34   33..28   27..21   20..14   13..7   6..0
           1    count    label    y_min    x_min    x_max   y_max
 
-A box is written by the 100 steps of the grid that it covers: its first and its last in either direction, each
-from 28 to 127. So the last is at least the first, and adding 1 to the number of a finding, with all carries,
-makes the least number that a finding may have which comes after it in canonical order.
+A box is written by the first and the last step of the grid that it covers in either direction, each counted
+from 28 to 127. So the last is at least the first; and as no digit exceeds 127, a finding's number and 1, with
+all carries, is the least number of a finding that comes after it in canonical order.
 
-Two such numbers make a row's state: ``hand``, the finding being said, its later digits still 0; and ``least``,
-the least it may become. At each slot a decision is legal if its digit is at least
+Two such numbers make a row's state: ``hand``, the finding being said, with 0 for what is not yet decided, and
+``least``, the least that it may become. At each slot a decision is legal if its digit is at least
 
     max((least - hand + offset) >> shift, (hand >> back) & mask)
 
-of which the left side says that this decision can still lead to ``least`` or more, and the right side that
-corners are in order, or that there is room for one more finding.
+The left side is the least digit that can still lead to ``least`` or more. The right side is, for the end of a
+box, its beginning; and for a label the last one said, or more than any label when there is no room for one
+more finding.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ ALWAYS: Final = 1 << 62
 """More than any bound: the digit of what is always legal."""
 
 ONE_FINDING: Final = 1 << 34
-"""What a finding adds to the count. With ``MAXIMUM_FINDINGS`` the count's highest bit is set."""
+"""What a finding adds to the count."""
 
-COUNTS: Final = DIGIT // 2
-"""Counts go from ``COUNTS - MAXIMUM_FINDINGS`` up to ``COUNTS``."""
+_FULL: Final = 1 << 40
+"""The count's highest bit, set once there are ``MAXIMUM_FINDINGS``."""
 
-_FULL: Final = COUNTS * ONE_FINDING
-_SET: Final = 2 * _FULL
+_SET: Final = 1 << 41
+"""The bit that is always set."""
+
 _LABEL_BITS: Final = ONE_FINDING - (1 << PLACES[LABEL])
 
 EMPTY: Final = _SET + _FULL - MAXIMUM_FINDINGS * ONE_FINDING
@@ -65,7 +67,7 @@ _NEVER: Final = -(1 << 60)
 
 
 class Bound(NamedTuple):
-    """What makes a slot's least legal digit of a row's state."""
+    """What makes the least legal digit at a slot of a row's state: the formula's constants."""
 
     offset: int
     shift: int
@@ -83,8 +85,8 @@ def digit(slot: int, value: int) -> int:
 def settle(slot: int, value: int, *, ordered: bool) -> tuple[int, int]:
     """What saying a value does to ``hand``: the bits it keeps, and what is added.
 
-    A label, which begins a new finding, keeps only the count; anything else keeps all (-1). With its last number
-    a finding is counted, and where the order is imposed ``hand`` becomes the least that may follow.
+    A label, which begins a new finding, keeps only the count; anything else keeps all (-1). With its last
+    number a finding is counted, and where the order is imposed, ``hand`` becomes the least that may follow.
     """
     added = digit(slot, value) << PLACES[slot]
     if slot == LABEL:
