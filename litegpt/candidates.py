@@ -11,7 +11,8 @@ from litegpt.answers import GridFinding
 from litegpt.boxes import GridBox, about_right
 from litegpt.constraint import boxes_of
 from litegpt.decoding import Prefix
-from litegpt.grammar import Grammar, Pieces
+from litegpt.grammar import Grammar
+from litegpt.spelling import Spelling
 from litegpt.vocabulary import LOCAL_LABELS
 
 _ROWS: Final = 64
@@ -48,24 +49,24 @@ def candidate_boxes(
     Returns:
         For each the box on the grid, and its score as of ``Finding``; None where the model's numbers failed.
     """
-    pieces = grammar.pieces
+    spelling = grammar.spelling
     boxes: list[tuple[GridBox, float] | None] = []
     for start in range(0, len(wanted), _ROWS):
         some = wanted[start : start + _ROWS]
-        suffixes = [[*prompt, *_up_to_label(pieces, each)] for each in some]
+        suffixes = [[*prompt, *_up_to_label(spelling, each)] for each in some]
         decoder = prefix.ask([each.image for each in some], suffixes)
         labels = [LOCAL_LABELS.index(each.label) for each in some]
-        budget = pieces.longest_box + len(pieces.end)
+        budget = spelling.longest_box + len(spelling.end)
         decoded = decoder.generate(boxes_of(grammar, labels), budget=budget, pad=pad)
         for ids, probabilities in zip(decoded.ids.tolist(), decoded.probabilities.tolist(), strict=True):
-            box = pieces.read_box(ids)
+            box = spelling.read_box(ids)
             boxes.append(box and (box[0], about_right(box[0], prod(probabilities[: box[1]]))))
     return boxes
 
 
-def _up_to_label(pieces: Pieces, wanted: Wanted) -> tuple[int, ...]:
+def _up_to_label(spelling: Spelling, wanted: Wanted) -> tuple[int, ...]:
     """The answer as far as it comes before the label in the vocabulary, and the label."""
     place = LOCAL_LABELS.index(wanted.label)
     before = [finding for finding in wanted.said if LOCAL_LABELS.index(finding[0]) < place]
-    names = pieces.following if before else pieces.first
-    return pieces.findings(before) + names[wanted.label]
+    names = spelling.following if before else spelling.first
+    return spelling.findings(before) + names[wanted.label]

@@ -1,20 +1,40 @@
 """Greedy choice of the next token for a whole batch: free, or within the answers' grammar.
 
-Everything is kept in tensors on the logits' device, so that no step waits for the host.
+Everything is kept in tensors on the logits' device, so that no step waits for the host. A step of these is
+hardly any arithmetic, but each operation costs its 2 to 10 µs; so there are few of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 
 from litegpt.boxes import GRID
-from litegpt.grammar import BOX, DONE, END, LABEL, X_MAX, Y_MAX, Y_MIN, Grammar, words
+from litegpt.grammar import BOX, DONE, Grammar, words
+from litegpt.registers import (
+    ALWAYS,
+    COORDINATES,
+    DIGIT,
+    EMPTY,
+    FREE,
+    LABEL,
+    MAXIMUM_FINDINGS,
+    ONE_FINDING,
+    PLACES,
+    X_MAX,
+    X_MIN,
+    Y_MAX,
+    Y_MIN,
+    decided,
+    digit,
+    settle,
+)
 
-MAXIMUM_FINDINGS: Final = 40
+_NONE: Final = -1
+"""No finding's number: all ones are no label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ class Unconstrained:
 
     def choose(self, logits: torch.Tensor, remaining: int) -> Choice:
         """The largest logit; ``remaining`` makes no difference."""
-        failed = ~torch.isfinite(logits).all(dim=-1) & ~self._ended  # (rows,)
+        failed = _broken(logits) & ~self._ended  # (rows,)
         probabilities, tokens = logits.float().softmax(dim=-1).max(dim=-1)  # (rows,), (rows,)
         tokens = tokens.masked_fill(self._ended | failed, self._pad)
         self._ended = self._ended | failed | (tokens == self._eos)
@@ -75,10 +95,10 @@ class Unconstrained:
 
 
 class Constrained:
-    """The most probable token among those the grammar allows, with the registers it needs for that.
+    """The most probable token among those the grammar allows.
 
-    A finding in hand is ``(label, x_min, y_min, x_max, y_max)``. Where the order is imposed, comparing with
-    the finding before is enough to keep findings apart; otherwise all findings said are remembered.
+    A row's state is its node and the two numbers ``hand`` and ``least`` of ``litegpt.registers``. Where no
+    order is imposed, all findings said are remembered, too.
     """
 
     def __init__(self, grammar: Grammar, nodes: torch.Tensor) -> None:
@@ -86,20 +106,10 @@ class Constrained:
         grammar: Its tables, on the device of the logits.
         nodes: (rows,) where each row's answer begins.
         """
-        rows, device = len(nodes), nodes.device
         self._grammar = grammar
         self._nodes = nodes
-        self._hand = torch.zeros(rows, Y_MAX + 1, dtype=torch.long, device=device)  # (rows, 5)
-        self._said = torch.zeros(rows, MAXIMUM_FINDINGS, Y_MAX + 1, dtype=torch.long, device=device)
-        self._before = self._hand
-        self._count = torch.zeros(rows, dtype=torch.long, device=device)
-        self._registers = torch.arange(Y_MAX + 1, device=device)
-        everything = range(GRID + 1)
-        self._from = torch.tensor([words(everything[low:]) for low in range(GRID + 2)], device=device)
-        self._bits = torch.tensor([words([value]) for value in everything], device=device)  # (101, 2)
-        labels = [words(range(low, END))[0] for low in range(END + 1)]
-        self._labels = torch.tensor(labels, device=device)
-        self._grid = torch.arange(GRID + 1, device=device)
+        self._hand = self._least = torch.full_like(nodes, EMPTY)  # (rows,)
+        self._said = None if grammar.ordered else _Said(grammar, len(nodes))
 
     @property
     def ended(self) -> torch.Tensor:
@@ -108,112 +118,139 @@ class Constrained:
 
     def choose(self, logits: torch.Tensor, remaining: int) -> Choice:
         """The largest logit among the legal ones; its probability is renormalised over these."""
-        grammar, nodes = self._grammar, self._nodes
-        failed = ~torch.isfinite(logits).all(dim=-1) & (nodes != DONE)  # (rows,)
-        slots = grammar.slots[nodes]  # (rows,)
-        permitted = self._permitted(slots, nodes, remaining)  # (rows, 2)
-        legal = (grammar.reach[nodes] & permitted[:, None]).any(dim=-1)  # (rows, edges)
+        nodes = self._nodes
+        tokens, barred = self.offered(remaining)  # (rows, edges), (rows, edges)
+        offered = logits.gather(1, tokens).float().masked_fill_(barred, -torch.inf)  # (rows, edges)
+        probabilities, edges = offered.softmax(dim=-1).max(dim=-1)  # (rows,), (rows,)
+        broken = _broken(logits)  # (rows,)
+        # Move 0 says padding and ends.
+        places = torch.add(edges, nodes, alpha=tokens.shape[1]).masked_fill_(broken, 0)  # (rows,)
+        said, self._nodes, kept, added = self._grammar.moves.index_select(0, places).unbind(1)  # each (rows,)
+        self._settle(kept, added)
+        return Choice(said, probabilities, broken & (nodes != DONE))
+
+    def offered(self, remaining: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What may be said next, with ``remaining`` tokens of budget.
+
+        Returns:
+            (rows, edges) the tokens at each row's node, and (rows, edges) which are barred, never all.
+        """
+        grammar, nodes, hand = self._grammar, self._nodes, self._hand
+        bounds = grammar.bounds[min(remaining, len(grammar.bounds) - 1)].index_select(0, nodes)  # (rows, 5)
+        offset, shift, back, mask, onward = bounds.unbind(1)  # each (rows,)
+        low = torch.maximum((self._least - hand + offset) >> shift, (hand >> back) & mask)  # (rows,)
+        barred = grammar.highest.index_select(0, nodes) < low[:, None]  # (rows, edges)
         if grammar.onward is not None:
-            legal &= (grammar.onward[nodes] & self._labels_after(nodes, remaining)[:, None]) != 0
-        tokens = grammar.tokens[nodes]  # (rows, edges)
-        offered = logits.gather(1, tokens).float().masked_fill(~legal, -torch.inf)  # (rows, edges)
-        probabilities, edges = offered.softmax(dim=-1).max(dim=-1, keepdim=True)  # (rows, 1), (rows, 1)
-        self._settle(slots, grammar.settles[nodes].gather(1, edges))
-        self._nodes = grammar.targets[nodes].gather(1, edges)[:, 0].masked_fill(failed, DONE)
-        return Choice(tokens.gather(1, edges)[:, 0], probabilities[:, 0], failed)
+            # One finding more; and where its box begins in the last corner, none of its label is left.
+            after = hand + (ONE_FINDING + (1 << PLACES[X_MIN]))  # (rows,)
+            after = (after >> PLACES[LABEL]) & onward
+            barred |= grammar.onward.index_select(0, nodes) < after[:, None]
+        if self._said is not None:
+            barred |= self._said.barred(nodes, hand, low)
+        return grammar.tokens.index_select(0, nodes), barred
 
     def keep(self, rows: torch.Tensor) -> None:
         """Goes on with these rows only."""
-        self._nodes, self._hand, self._said = self._nodes[rows], self._hand[rows], self._said[rows]
-        self._before, self._count = self._before[rows], self._count[rows]
+        self._nodes, self._hand, self._least = self._nodes[rows], self._hand[rows], self._least[rows]
+        if self._said is not None:
+            self._said.keep(rows)
 
     def say_labels(self, labels: torch.Tensor) -> None:
         """Takes (rows,) labels into the hand, as if they had been chosen."""
-        self._hand = self._hand.clone()
-        self._hand[:, LABEL] = labels
+        kept, _ = settle(LABEL, 0, ordered=self._grammar.ordered)
+        self._settle(torch.full_like(labels, kept), labels << PLACES[LABEL])
 
-    def _settle(self, slots: torch.Tensor, values: torch.Tensor) -> None:
-        """Writes (rows, 1) values, -1 for none, into the registers that (rows,) slots name."""
-        written = (self._registers == slots[:, None]) & (values >= 0)  # (rows, 5)
-        self._hand = torch.where(written, values, self._hand)
-        complete = written[:, Y_MAX]  # (rows,)
-        self._before = torch.where(complete[:, None], self._hand, self._before)
-        if not self._grammar.ordered:
-            place = self._count.clamp(max=MAXIMUM_FINDINGS - 1)[:, None, None]  # (rows, 1, 1)
-            place = place.expand(-1, 1, Y_MAX + 1)
-            entry = torch.where(complete[:, None], self._hand, self._said.gather(1, place)[:, 0])
-            self._said.scatter_(1, place, entry[:, None])
-        self._count = self._count + complete
+    def _settle(self, kept: torch.Tensor, added: torch.Tensor) -> None:
+        """Writes a choice into the registers: (rows,) bits of ``hand`` to keep, and what to add."""
+        hand = (self._hand & kept) + added  # (rows,)
+        if self._said is not None:
+            complete = added >= ONE_FINDING  # (rows,)
+            self._said.add((self._hand - EMPTY) // ONE_FINDING, torch.where(complete, hand, _NONE))
+        # Only with a label not all bits are kept; until then, hand was the least that may follow.
+        self._least = torch.where(kept < 0, self._least, self._hand)
+        self._hand = hand
 
-    def _permitted(self, slots: torch.Tensor, nodes: torch.Tensor, remaining: int) -> torch.Tensor:
-        """(rows, 2) words of the decisions that are legal now."""
-        label_from, lows = self._ordered_from() if self._grammar.ordered else self._corners_from()
-        labels = self._labels_from(label_from, self._count, nodes, remaining)  # (rows,)
-        numbers = self._from[lows.gather(1, slots[:, None])[:, 0]]  # (rows, 2)
-        if not self._grammar.ordered:
-            numbers = numbers & ~self._used_up(slots)
-        return torch.where((slots == LABEL)[:, None], labels[:, None], numbers)
 
-    def _labels_from(
-        self, first: torch.Tensor, count: torch.Tensor, nodes: torch.Tensor, remaining: int
-    ) -> torch.Tensor:
-        """(rows,) word of the labels from ``first`` on that there is room for, and the end."""
-        room = (count < MAXIMUM_FINDINGS) & (self._grammar.needs[nodes] <= remaining)  # (rows,)
-        return self._labels[first] * room | (1 << END)
+class _Said:
+    """All findings said, where no order keeps them apart."""
 
-    def _labels_after(self, nodes: torch.Tensor, remaining: int) -> torch.Tensor:
-        """(rows,) the same once the finding in hand is said."""
-        label, x_min, y_min, _, _ = self._hand.unbind(dim=1)
-        exhausted = (x_min == GRID - 1) & (y_min == GRID - 1)  # then its last corner can only be (100, 100)
-        first = label + exhausted if self._grammar.ordered else torch.zeros_like(label)
-        return self._labels_from(first, self._count + 1, nodes, remaining)
+    def __init__(self, grammar: Grammar, rows: int) -> None:
+        device = grammar.tokens.device
+        self._grammar = grammar
+        # One place more, for what is written there once all findings are said.
+        self._findings = torch.full((rows, MAXIMUM_FINDINGS + 1), _NONE, device=device)
+        self._grid = torch.arange(GRID + 1, device=device)  # (101,)
+        self._bits = torch.tensor([words([value]) for value in range(GRID + 1)], device=device)  # (101, 2)
+        self._views = torch.tensor([_view(slot) for slot in range(FREE + 1)], device=device)  # (slots, 7)
+        self._heights = torch.ones(FREE + 1, GRID + 1, dtype=torch.long, device=device)  # (slots, 101)
+        self._heights[Y_MIN] = GRID - self._grid
 
-    def _corners_from(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows,) first legal label and (rows, 6) least legal value by slot, by the corners' order alone."""
-        zero = torch.zeros_like(self._count)
-        _, x_min, y_min, _, _ = self._hand.unbind(dim=1)
-        return zero, torch.stack([zero, zero, zero, x_min + 1, y_min + 1, zero], dim=1)
+    def add(self, places: torch.Tensor, findings: torch.Tensor) -> None:
+        """Remembers (rows,) findings, each as the one with this number in its row."""
+        self._findings.scatter_(1, places[:, None], findings[:, None])
 
-    def _ordered_from(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same where findings increase by (label, y_min, x_min, x_max, y_max).
+    def barred(self, nodes: torch.Tensor, hand: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+        """(rows, edges) that lead only to digits below (rows,) ``low`` or to findings that have been said.
 
-        Each bound also leaves a larger box possible: of two boxes alike so far, the later numbers decide.
+        A value is used up when as many findings have been said that begin like the one in hand, and then with
+        it, as there are boxes that do.
         """
-        label, x_min, y_min, x_max, _ = self._hand.unbind(dim=1)
-        label_before, x_1, y_1, x_2, y_2 = self._before.unbind(dim=1)
-        tied = (label == label_before) & (self._count > 0)  # (rows,)
-        corner = (x_2 == GRID) & (y_2 == GRID)  # no larger box has the same first corner
-        last = GRID - 1
-        exhausted = corner & (x_1 == last) & (y_1 == last)
-        zero = torch.zeros_like(label)
-        from_x_min = torch.where(tied & (y_1 == last), x_1 + corner, zero)
-        from_y_min = torch.where(tied, y_1 + ((x_min < x_1) | ((x_min == x_1) & corner)), zero)
-        alike = tied & (x_min == x_1) & (y_min == y_1)
-        from_x_max = torch.where(alike, x_2 + (y_2 == GRID), x_min + 1)
-        from_y_max = torch.where(alike & (x_max == x_2), y_2 + 1, y_min + 1)
-        lows = [zero, from_x_min, from_y_min, from_x_max, from_y_max, zero]
-        return label_before + exhausted, torch.stack(lows, dim=1)
-
-    def _used_up(self, slots: torch.Tensor) -> torch.Tensor:
-        """(rows, 2) words of the values after which every finding has been said already."""
-        past = torch.arange(MAXIMUM_FINDINGS, device=slots.device) < self._count[:, None]  # (rows, 40)
-        decided = self._registers < slots[:, None]  # (rows, 5)
-        same = (self._said == self._hand[:, None]) | ~decided[:, None]  # (rows, 40, 5)
-        alike = same.all(dim=-1) & past  # (rows, 40)
-        place = slots.clamp(max=Y_MAX)[:, None, None].expand(-1, MAXIMUM_FINDINGS, 1)
-        values = self._said.gather(2, place)[..., 0]  # (rows, 40)
+        slots = self._grammar.slots.index_select(0, nodes)  # (rows,)
+        decided, place, zero, zero_low, boxes, back, mask = self._views.index_select(0, slots).unbind(1)
+        alike = (self._findings & decided[:, None]) == (hand & decided)[:, None]  # (rows, 41)
+        values = (self._findings >> place[:, None] & DIGIT - 1) - zero[:, None]  # (rows, 41)
         counts = torch.zeros(len(slots), GRID + 1, dtype=torch.long, device=slots.device)
-        counts = counts.scatter_add(1, values, alike.long())  # (rows, 101)
-        full = (counts > 0) & (counts >= self._capacity(slots))  # (rows, 101)
-        return (full[..., None] * self._bits).sum(dim=1)
+        counts.scatter_add_(1, values, alike.long())  # (rows, 101)
+        boxes = (boxes - (hand >> back & mask))[:, None] * self._heights.index_select(0, slots)  # (rows, 101)
+        out = (counts >= boxes) | (self._grid < (low - zero_low)[:, None])  # (rows, 101)
+        out_words = torch.where(out[..., None], self._bits, 0).sum(dim=1)  # (rows, 2)
+        reach = self._grammar.reach.index_select(0, nodes)  # (rows, edges, 2)
+        return ((reach & ~out_words[:, None]) == 0).all(dim=-1)
 
-    def _capacity(self, slots: torch.Tensor) -> torch.Tensor:
-        """(rows, 101) how many findings there are that share all decided and the value in question."""
-        _, x_min, y_min, _, _ = self._hand.unbind(dim=1)
-        never = torch.full_like(x_min, MAXIMUM_FINDINGS + 1)
-        first = torch.where(slots == Y_MAX, 1, torch.where(slots == X_MAX, GRID - y_min, never))
-        by_y_min = (GRID - self._grid) * (GRID - x_min)[:, None]  # (rows, 101)
-        return torch.where((slots == Y_MIN)[:, None], by_y_min, first[:, None])
+    def keep(self, rows: torch.Tensor) -> None:
+        """Goes on with these rows only."""
+        self._findings = self._findings[rows]
+
+
+class _View(NamedTuple):
+    """How findings are looked at from a slot.
+
+    Attributes:
+        decided: Mask of what is decided.
+        place: Of the slot's digit.
+        zero, zero_low: The digit of the value 0, in a finding and among the lowest legal ones.
+        boxes, back, mask: How many boxes begin alike: ``boxes`` less the digit of ``hand`` at ``back``; at
+            ``Y_MIN``, times the height that is left.
+    """
+
+    decided: int
+    place: int
+    zero: int
+    zero_low: int
+    boxes: int
+    back: int = 0
+    mask: int = 0
+
+
+def _view(slot: int) -> _View:
+    if slot not in COORDINATES:
+        return _View(0, 0, digit(Y_MAX, 0), ALWAYS, DIGIT)
+    seen = decided(slot), PLACES[slot], digit(slot, 0), digit(slot, 0)
+    # Before a Y_MIN there are always more boxes than may be said.
+    beside = {Y_MIN: X_MIN, X_MAX: Y_MIN}
+    if slot in beside:
+        return _View(*seen, DIGIT, PLACES[beside[slot]], DIGIT - 1)
+    return _View(*seen, 1 if slot == Y_MAX else DIGIT)
+
+
+def _broken(logits: torch.Tensor) -> torch.Tensor:
+    """(rows,) where any of (rows, vocabulary) logits is NaN or infinite.
+
+    One sum finds that out at a tenth of the cost of looking at each; finite logits that add up to more than
+    float32 holds come from no model that works.
+    """
+    total = logits.sum(dim=-1, dtype=torch.float32)  # (rows,)
+    return (total - total).isnan()  # as is ∞ - ∞
 
 
 def constrained(grammar: Grammar, tags: Sequence[str], batch: int, *, opened: bool = False) -> Constrained:

@@ -5,16 +5,15 @@
                                                              └ >}. EOS
     vqa        the sentences that name no diagnosis, one, or several, as a tree
 
-The table is made by asking the tokenizer how it writes whole answers, so only the canonical tokenisation of
-each string is in it, whether a number is one token or several digits. What the table alone cannot know (order
-of corners, repetitions, the token budget) is decided by ``litegpt.constraint`` from the *decision* each edge
-leads to, a bit in two words of 51: for a coordinate its value, for a label its place in the vocabulary or
-``END``.
+The table is made of how the tokenizer spells whole answers, so only the canonical tokenisation of each
+string is in it, whether a number is one token or several digits. What the table alone cannot know (order of
+corners, repetitions, the token budget) is decided by ``litegpt.constraint`` from the *decisions* each edge
+may lead to: for a coordinate its value, for a label its place in the vocabulary or ``END``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations, permutations
 from typing import Final
@@ -22,17 +21,28 @@ from typing import Final
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from litegpt.answers import GLOBAL_PREFIX, LOCAL_PREFIX, GridFinding, join_findings
-from litegpt.boxes import GRID, GridBox
+from litegpt.answers import GLOBAL_PREFIX, write_diagnoses
 from litegpt.errors import ModelError
 from litegpt.prompts import IDENTIFY, VQA
+from litegpt.registers import (
+    ALWAYS,
+    COORDINATES,
+    END,
+    FREE,
+    LABEL,
+    X_MAX,
+    X_MIN,
+    Y_MAX,
+    Y_MIN,
+    bound,
+    digit,
+    room,
+    settle,
+)
+from litegpt.spelling import Spelling, Tokens, common_beginning
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 
-LABEL, X_MIN, Y_MIN, X_MAX, Y_MAX, FREE = range(6)
-"""What is being decided at a node: a register of the automaton, or nothing."""
-
-END: Final = len(LOCAL_LABELS)
-"""The decision to end the list, or to say that there is no finding."""
+__all__ = ["DONE", "END", "FREE", "LABEL", "X_MAX", "X_MIN", "Y_MAX", "Y_MIN", "Grammar", "compile_grammar"]
 
 WORD: Final = 51
 """Bits used of each of a decision's two words; 2 · 51 is more than the 101 steps of the grid."""
@@ -44,19 +54,7 @@ BOX: Final = "box"
 """In ``Grammar.starts``: where a box begins, its label being said."""
 
 DONE: Final = 0
-"""The node after the end."""
-
-_COORDINATES: Final = {
-    X_MIN: range(GRID),
-    Y_MIN: range(GRID),
-    X_MAX: range(1, GRID + 1),
-    Y_MAX: range(1, GRID + 1),
-}
-_EXAMPLE: Final = (12, 34, 56, 78)
-_BEFORE: Final = (LOCAL_LABELS[0], (9, 8, 76, 54))
-
-Tokens = tuple[int, ...]
-_Writer = Callable[[str], Tokens]
+"""The node after the end. Its first edge leads to itself and says padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +65,36 @@ class Grammar:
         tokens: (nodes, edges) the token of each edge.
         targets: (nodes, edges) the node each edge leads to.
         reach: (nodes, edges, 2) words of the decisions that an edge may still lead to.
-        onward: (nodes, edges) where a tokenizer writes the end of the last number and what comes after the
-            finding as one token: the word of the labels that may come, or -1; None if it never does.
         settles: (nodes, edges) the value that an edge writes into its node's register, or -1.
         slots: (nodes,) what is being decided at each node.
         needs: (nodes,) how many tokens one more finding and the end take from here, at most.
         starts: By the prompt's tag, the node its answer begins at; by ``BOX``, the node a box begins at.
-        pieces: What local answers are put together from.
+        spelling: What local answers are put together from.
         diagnoses: Every answer to ``vqa`` and its tokens.
         ordered: Whether findings come in the vocabulary's order, then top to bottom, then left to right.
+        highest: (nodes, edges) the greatest digit (``litegpt.registers``) that an edge may lead to, or -1.
+        onward: (nodes, edges) where a tokenizer writes the end of the last number and what comes after the
+            finding as one token: the last label that may come; None if it never does.
+        moves: (nodes · edges, 4) what each edge does, at node · edges + edge: its token, its target, and what
+            it keeps of ``hand`` and adds to it.
+        bounds: By how many tokens remain, (nodes, 5) each node's ``Bound``, and its mask for ``onward``; the
+            last is for more than that, too.
     """
 
     tokens: torch.Tensor
     targets: torch.Tensor
     reach: torch.Tensor
-    onward: torch.Tensor | None
     settles: torch.Tensor
     slots: torch.Tensor
     needs: torch.Tensor
     starts: Mapping[str, int]
-    pieces: Pieces
+    spelling: Spelling
     diagnoses: Mapping[str, Tokens]
     ordered: bool
+    highest: torch.Tensor
+    onward: torch.Tensor | None
+    moves: torch.Tensor
+    bounds: Sequence[torch.Tensor]
 
     def opening(self, tag: str) -> tuple[Tokens, int]:
         """The tokens that every answer to a prompt begins with, and the node behind them."""
@@ -123,15 +129,15 @@ def compile_grammar(
         return (*tokenizer.encode(text, add_special_tokens=False), eos)
 
     automaton = _Automaton(pad)
-    pieces = Pieces.of(written, _nothing(LOCAL_PREFIX))
-    starts = _identify(automaton, pieces, budget)
+    spelling = Spelling.of(written)
+    starts = _identify(automaton, spelling, budget)
     starts[VQA] = automaton.node()
     answers = {answer: written(answer) for answer in _global_answers(ordered)}
     short = {answer: tokens for answer, tokens in answers.items() if len(tokens) <= budget}
-    if _nothing(GLOBAL_PREFIX) not in short:
+    if write_diagnoses(()) not in short:
         raise ModelError(f"an answer of {budget} tokens is too short to say even that there is no finding")
     automaton.tree(starts[VQA], [(answer, None, DONE) for answer in short.values()], FREE)
-    return automaton.tables(starts, pieces, short, ordered=ordered, device=device)
+    return automaton.tables(starts, spelling, short, ordered=ordered, device=device)
 
 
 def words(decisions: Iterable[int]) -> tuple[int, int]:
@@ -189,163 +195,77 @@ class _Automaton:
     def tables(
         self,
         starts: Mapping[str, int],
-        pieces: Pieces,
+        spelling: Spelling,
         diagnoses: Mapping[str, Tokens],
         *,
         ordered: bool,
         device: str,
     ) -> Grammar:
         width = max(len(node.edges) for node in self.nodes)
-        shape = len(self.nodes), width
-        tokens, targets = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        reach = torch.zeros((*shape, 2), dtype=torch.long)
-        settles, onward = torch.full(shape, -1), torch.full(shape, -1)
-        for number, node in enumerate(self.nodes):
-            for place, (token, edge) in enumerate(node.edges.items()):
-                tokens[number, place], targets[number, place] = token, edge.target
-                reach[number, place] = torch.tensor(ANY if edge.reach is None else words(edge.reach))
-                settles[number, place] = edge.settles
-                if edge.onward is not None:
-                    onward[number, place] = words(edge.onward)[0]
+        rows = [
+            [_columns(node, *edge, ordered=ordered) for edge in node.edges.items()] for node in self.nodes
+        ]
+        padded = [row + [_NO_EDGE] * (width - len(row)) for row in rows]
+        table = torch.tensor(padded, device=device)  # (nodes, edges, 9)
+        slots = torch.tensor([node.slot for node in self.nodes], device=device)
+        needs = torch.tensor([node.needs for node in self.nodes], device=device)
+        tokens, targets, _, _, settles, highest, onward, _, _ = table.movedim(2, 0).contiguous()
         return Grammar(
-            tokens.to(device),
-            targets.to(device),
-            reach.to(device),
-            onward.to(device) if (onward >= 0).any() else None,
-            settles.to(device),
-            torch.tensor([node.slot for node in self.nodes], device=device),
-            torch.tensor([node.needs for node in self.nodes], device=device),
-            starts,
-            pieces,
-            diagnoses,
-            ordered,
+            tokens=tokens,
+            targets=targets,
+            reach=table[..., 2:4].contiguous(),
+            settles=settles,
+            slots=slots,
+            needs=needs,
+            starts=starts,
+            spelling=spelling,
+            diagnoses=diagnoses,
+            ordered=ordered,
+            highest=highest,
+            onward=onward if (onward < ALWAYS).any() else None,
+            moves=table[..., [0, 1, 7, 8]].flatten(0, 1),
+            bounds=_bounds(slots, needs, ordered),
         )
 
 
-class Pieces:
-    """How a tokenizer writes the local answer, cut at the numbers.
-
-    Attributes:
-        first, following: By label, all tokens up to the first number, as the first finding or a later one
-            (then from the last number of the finding before it).
-        numbers: By coordinate and value.
-        between: By coordinate, the tokens before its number (from ``Y_MIN`` on).
-        end: From the last number on.
-        nothing: The answer that there is no finding.
-    """
-
-    def __init__(self, write: _Writer, nothing: str) -> None:
-        alone = _Cut(write, ())
-        after = _Cut(write, (_BEFORE,))
-        spans = alone.spans(LOCAL_LABELS[0])
-        example = alone.tokens(LOCAL_LABELS[0], _EXAMPLE)
-        self.numbers = {slot: alone.numbers(LOCAL_LABELS[0], slot) for slot in _COORDINATES}
-        self.between = {slot: example[spans[slot - 1][1] : spans[slot][0]] for slot in (Y_MIN, X_MAX, Y_MAX)}
-        self.end = example[spans[Y_MAX][1] :]
-        self.nothing = write(nothing)
-        self.first = {label: alone.beginning(label) for label in LOCAL_LABELS}
-        before = len(_Cut(write, ()).tokens(*_BEFORE)) - len(self.end)
-        self.following = {label: after.beginning(label)[before:] for label in LOCAL_LABELS}
-
-    @classmethod
-    def of(cls, write: _Writer, nothing: str) -> Pieces:
-        """Cuts, and makes sure that the pieces put together are what the tokenizer writes.
-
-        Raises:
-            ModelError: If they are not.
-        """
-        pieces = cls(write, nothing)
-        for findings in _examples():
-            if pieces.joined(findings) != write(join_findings(findings)):
-                raise ModelError(
-                    f"the tokenizer writes {join_findings(findings)!r} in a way that the answers' grammar "
-                    "cannot follow; only unconstrained decoding is possible with it"
-                )
-        return pieces
-
-    def joined(self, findings: Sequence[GridFinding]) -> Tokens:
-        """The tokens of an answer that says at least one finding."""
-        return self.findings(findings) + self.end
-
-    def findings(self, findings: Sequence[GridFinding]) -> Tokens:
-        """The tokens of an answer up to the last number of these findings."""
-        tokens: Tokens = ()
-        for number, (label, box) in enumerate(findings):
-            tokens += (self.following if number else self.first)[label] + self.box(box)
-        return tokens
-
-    def box(self, box: GridBox) -> Tokens:
-        """The tokens from the first number to the last."""
-        tokens: Tokens = ()
-        for slot, value in zip(_COORDINATES, box, strict=True):
-            tokens += self.between.get(slot, ()) + self.numbers[slot][value]
-        return tokens
-
-    def read_box(self, tokens: Sequence[int]) -> tuple[GridBox, int] | None:
-        """The box that tokens begin with, and how many they are; None where they begin with none."""
-        values, at = [], 0
-        for slot, numbers in self.numbers.items():
-            at += len(self.between.get(slot, ()))
-            ways = {number: value for value, number in numbers.items()}
-            lengths = sorted({len(number) for number in ways}, reverse=True)  # 78 begins as 7 does
-            length = next((some for some in lengths if tuple(tokens[at : at + some]) in ways), 0)
-            if not length:
-                return None
-            values.append(ways[tuple(tokens[at : at + length])])
-            at += length
-        return (values[0], values[1], values[2], values[3]), at
-
-    @property
-    def longest_box(self) -> int:
-        """In tokens."""
-        numbers = sum(max(map(len, numbers.values())) for numbers in self.numbers.values())
-        return numbers + sum(map(len, self.between.values()))
+_NO_EDGE: Final = (0, 0, 0, 0, -1, -1, ALWAYS, -1, 0)
 
 
-class _Cut:
-    """Finds where the numbers of an answer's last finding are, by trying them all."""
-
-    def __init__(self, write: _Writer, before: tuple[GridFinding, ...]) -> None:
-        self._write = write
-        self._before = before
-
-    def tokens(self, label: str, box: tuple[int, int, int, int]) -> Tokens:
-        return self._write(join_findings([*self._before, (label, box)]))
-
-    def variants(self, label: str, slot: int) -> dict[int, Tokens]:
-        place = slot - X_MIN
-        return {
-            value: self.tokens(label, (*_EXAMPLE[:place], value, *_EXAMPLE[place + 1 :]))  # type: ignore[arg-type]
-            for value in _COORDINATES[slot]
-        }
-
-    def spans(self, label: str) -> dict[int, tuple[int, int]]:
-        """By coordinate, where the example's number begins and ends."""
-        length = len(self.tokens(label, _EXAMPLE))
-        spans = {}
-        for slot in _COORDINATES:
-            variants = list(self.variants(label, slot).values())
-            spans[slot] = _common(variants), length - _common([tokens[::-1] for tokens in variants])
-        return spans
-
-    def numbers(self, label: str, slot: int) -> dict[int, Tokens]:
-        variants = self.variants(label, slot)
-        start = _common(list(variants.values()))
-        after = _common([tokens[::-1] for tokens in variants.values()])
-        return {value: tokens[start : len(tokens) - after] for value, tokens in variants.items()}
-
-    def beginning(self, label: str) -> Tokens:
-        variants = list(self.variants(label, X_MIN).values())
-        return variants[0][: _common(variants)]
+def _columns(node: _Node, token: int, edge: _Edge, *, ordered: bool) -> tuple[int, ...]:
+    """An edge as a row of the table."""
+    reach = ANY if edge.reach is None else words(edge.reach)
+    highest, onward = _highest(node.slot, edge.reach), _highest(LABEL, edge.onward)
+    move = (-1, 0) if edge.settles < 0 else settle(node.slot, edge.settles, ordered=ordered)
+    return token, edge.target, *reach, edge.settles, highest, onward, *move
 
 
-def _identify(automaton: _Automaton, pieces: Pieces, budget: int) -> dict[str, int]:
+def _highest(slot: int, decisions: set[int] | None) -> int:
+    if decisions is None or (slot == LABEL and END in decisions):
+        return ALWAYS
+    return max(digit(slot, decision) for decision in decisions)
+
+
+def _bounds(slots: torch.Tensor, needs: torch.Tensor, ordered: bool) -> list[torch.Tensor]:
+    """(nodes, 5) for each number of tokens that may remain, up to enough for anything."""
+    by_slot = [[*bound(slot, ordered=ordered), 0] for slot in range(FREE + 1)]
+    bounds = torch.tensor(by_slot, device=slots.device)[slots]  # (nodes, 5)
+    enough, short = (room(ordered=ordered, enough=enough) for enough in (True, False))
+    by_remaining = []
+    for remaining in range(int(needs.max()) + 1):
+        masks = torch.where(needs > remaining, short, enough)  # (nodes,)
+        bounds[:, 4] = masks
+        bounds[:, 3] = torch.where(slots == LABEL, masks, bounds[:, 3])
+        by_remaining.append(bounds.clone())
+    return by_remaining
+
+
+def _identify(automaton: _Automaton, pieces: Spelling, budget: int) -> dict[str, int]:
     """Adds the local answer; returns where it and where a box begin."""
     if len(pieces.nothing) > budget:
         raise ModelError(f"an answer of {budget} tokens is too short to say even that there is no finding")
     branches = {label: LOCAL_LABELS.index(label) for label in LOCAL_LABELS}
-    shared = _common([*pieces.following.values(), pieces.end])
-    box = {slot: automaton.node(slot) for slot in _COORDINATES}
+    shared = common_beginning([*pieces.following.values(), pieces.end])
+    box = {slot: automaton.node(slot) for slot in COORDINATES}
     longest = pieces.longest_box + len(pieces.end)
     start = automaton.node(LABEL, longest + max(map(len, pieces.first.values())))
     first = [(tokens, branches[label], box[X_MIN]) for label, tokens in pieces.first.items()]
@@ -384,6 +304,12 @@ def _last_number(automaton: _Automaton, root: int, numbers: Mapping[int, Tokens]
     first = len(automaton.nodes)
     onward = automaton.nodes[after].edges
     for token, edge in onward.items():
+        if edge.settles >= 0:
+            raise ModelError(
+                f"the tokenizer writes the end of a box and {LOCAL_LABELS[edge.settles]!r} after it as one "
+                "token, which the answers' grammar cannot follow;"
+                " only unconstrained decoding is possible with it"
+            )
         branches = [((*tokens, token), value, edge.target) for value, tokens in numbers.items()]
         automaton.tree(root, branches, Y_MAX)
     for node in (automaton.nodes[root], *automaton.nodes[first:]):
@@ -399,32 +325,10 @@ def _goes_on(numbers: Mapping[int, Tokens]) -> bool:
     return any(tokens[:length] in written for tokens in written for length in range(len(tokens)))
 
 
-def _examples() -> Iterator[list[GridFinding]]:
-    """Every label as the first finding and as the second, every number in every place."""
-    for label in LOCAL_LABELS:
-        yield [(label, _EXAMPLE), (label, (0, 0, GRID, GRID))]
-        yield [(LOCAL_LABELS[-1], (0, 1, 2, 3)), (label, (GRID - 1, GRID - 1, GRID, GRID))]
-    for low in range(GRID):
-        yield [(LOCAL_LABELS[0], (low, GRID - 1 - low, low + 1, GRID - low)), (LOCAL_LABELS[1], _EXAMPLE)]
-
-
 def _global_answers(ordered: bool) -> Iterator[str]:
     """Every answer to ``[vqa]``: 32 in the vocabulary's order, 326 in any order."""
     choose = combinations if ordered else permutations
     diagnoses = [name for name in DIAGNOSES if name != NO_FINDING]
-    yield _nothing(GLOBAL_PREFIX)
+    yield write_diagnoses(())
     for named in chain.from_iterable(choose(diagnoses, count) for count in range(1, len(diagnoses) + 1)):
         yield GLOBAL_PREFIX + ", ".join(named) + "."
-
-
-def _nothing(prefix: str) -> str:
-    return f"{prefix}{NO_FINDING}."
-
-
-def _common(sequences: Sequence[Tokens]) -> int:
-    """Length of the longest common beginning."""
-    shortest, longest = min(sequences), max(sequences)
-    for place, (one, other) in enumerate(zip(shortest, longest, strict=False)):
-        if one != other:
-            return place
-    return min(len(shortest), len(longest))

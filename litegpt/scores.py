@@ -24,7 +24,8 @@ import torch
 from litegpt.answers import GridFinding, read_diagnoses
 from litegpt.boxes import GRID
 from litegpt.decoding import Prefix
-from litegpt.grammar import Grammar, Pieces
+from litegpt.grammar import Grammar
+from litegpt.spelling import Spelling
 from litegpt.token_tree import (
     Fork,
     Shares,
@@ -80,7 +81,7 @@ class Scorer:
         identify, vqa: Token ids after the image in either prompt.
         pad: Token id for padding.
         """
-        self._pieces = grammar.pieces
+        self._spelling = grammar.spelling
         self._identify = tuple(identify)
         self._pad = pad
         self._answers = list(grammar.diagnoses)
@@ -107,7 +108,7 @@ class Scorer:
             prefix: The images.
             said: The findings said of each, in canonical order.
         """
-        walks = [_Walk(self._pieces, self._identify, findings) for findings in said]
+        walks = [_Walk(self._spelling, self._identify, findings) for findings in said]
         shares = self._shares(prefix, [walk.tree for walk in walks])
         return [walk.scores(*each) for walk, each in zip(walks, shares, strict=True)]
 
@@ -127,20 +128,20 @@ class Scorer:
 class _Walk:
     """One image's local answer, with the ways that lead off it at each decision."""
 
-    def __init__(self, pieces: Pieces, prompt: Tokens, findings: Sequence[GridFinding]) -> None:
+    def __init__(self, spelling: Spelling, prompt: Tokens, findings: Sequence[GridFinding]) -> None:
         self.tree = TokenTree()
         self._findings = findings
         self._decisions: list[tuple[Sequence[str], Fork | int]] = []
         at = self.tree.add(prompt)
         for number in range(len(findings) + 1):
-            names = pieces.following if number else pieces.first
-            end = pieces.end if number else pieces.nothing
+            names = spelling.following if number else spelling.first
+            end = spelling.end if number else spelling.nothing
             legal = _labels_after(findings[number - 1]) if number else LOCAL_LABELS
             fork = self.tree.part([*(names[label] for label in legal), end], at)
             self._decisions.append((legal, fork))
             if number < len(findings):
                 label, box = findings[number]
-                at = self.tree.add(names[label] + pieces.box(box), at)
+                at = self.tree.add(names[label] + spelling.box(box), at)
 
     def scores(self, shares: Shares, failed: bool) -> LabelScores:
         """Scores of all labels, from how the tree shares its probability out."""
