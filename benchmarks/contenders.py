@@ -47,6 +47,11 @@ class Contender(Protocol):
     batch: int
     stopwatch: Stopwatch
 
+    @property
+    def fits(self) -> bool:
+        """Whether memory has been enough for the batch so far."""
+        ...
+
     def read(self, radiographs: Sequence[Radiograph]) -> list[Answers]:
         """Both answers about each image."""
         ...
@@ -57,22 +62,29 @@ class Contender(Protocol):
 
 
 class EngineContender:
-    """The engine as the product uses it."""
+    """The engine: as the product uses it, or with free answers, which is just what ``generate`` does."""
 
-    name = "litegpt"
-
-    def __init__(self, loaded: LiteGPT, device: str, grammar: Grammar, batch: int) -> None:
+    def __init__(self, loaded: LiteGPT, device: str, grammar: Grammar | None, batch: int) -> None:
         """Args:
         loaded: The model, on its device.
         device: Which that is.
-        grammar: What answers are held to.
+        grammar: What answers are held to; without one they are free, and no label is scored.
         batch: Images at once.
         """
+        self.name = "litegpt" if grammar is not None else "litegpt, free"
         self.batch = batch
         self.stopwatch = Stopwatch()
-        self._engine = Engine(loaded, device, grammar, self.stopwatch, batch)
+        self._engine = Engine(
+            loaded,
+            device,
+            grammar,
+            None if grammar is None else loaded.config.operating_point,
+            stopwatch=self.stopwatch,
+            batch_size=batch,
+        )
         self._loaded = loaded
-        self._grammar = grammar
+        self._scored = {VQA} if grammar is not None and grammar.ordered else set()
+        self._openings = {tag: 0 if grammar is None else len(grammar.opening(tag)[0]) for tag in _PARSERS}
 
     @property
     def fits(self) -> bool:
@@ -90,8 +102,8 @@ class EngineContender:
             for tag, text in each.items():
                 count = answer_tokens(self._loaded, text)
                 said += count
-                if not (self._grammar.ordered and tag == VQA):
-                    stepped += count - len(self._grammar.opening(tag)[0])
+                if tag not in self._scored:
+                    stepped += count - self._openings[tag]
         return Tokens(said, stepped)
 
 
@@ -132,6 +144,11 @@ class GenerateContender:
         self._prompts = {
             tag: tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag]) for tag in _PARSERS
         }
+
+    @property
+    def fits(self) -> bool:
+        """It would fail otherwise."""
+        return True
 
     @torch.inference_mode()
     def read(self, radiographs: Sequence[Radiograph]) -> list[Answers]:

@@ -107,8 +107,12 @@ def inference(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of PyTorch on the CPU; by default one for each core.")
     ] = None,
-    prompt_tokens: Annotated[int, typer.Option(help="Of 7b and small: length of either prompt.")] = 135,
-    answer_tokens: Annotated[int, typer.Option(help="Of 7b and small: length of either answer.")] = 60,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=60, help="Of 7b and small: length of either prompt.")
+    ] = 135,
+    answer_tokens: Annotated[
+        int, typer.Option(min=12, help="Of 7b and small: length of either answer.")
+    ] = 60,
     radiographs: Annotated[
         Path | None,
         typer.Option(help="Folder of DICOM files; by default phantoms, drawn anew.", exists=True),
@@ -140,7 +144,7 @@ def inference(
         result: dict[str, Any] = {
             "command": shlex.join(["python", "benchmarks/inference.py", *sys.argv[1:]]),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": describe(plan.device),
+            "machine": describe(),
             **_measure(plan, files),
         }
     text = json.dumps(result, indent=2, ensure_ascii=False)

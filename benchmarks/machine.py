@@ -27,14 +27,14 @@ _COPIED: Final = {"cpu": 2**28, "cuda": 2**30}
 _ATTEMPTS: Final = 5
 
 
-def describe(device: str) -> dict[str, Any]:
+def describe() -> dict[str, Any]:
     """What somebody who repeats a measurement should know of the machine, for JSON."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "device": device_name(device),
+        "gpu": device_name("cuda") if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers", "peft")},
     }

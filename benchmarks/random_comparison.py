@@ -31,7 +31,6 @@ from benchmarks.roofline import (
 )
 from benchmarks.rounds import Entry, Rounds, measured_images
 from litegpt.engine import Engine
-from litegpt.grammar import Grammar
 from litegpt.memory import cached_token_bytes
 from litegpt.model_folder import LiteGPT
 from litegpt.projection import IMAGE_EMBEDDINGS
@@ -69,8 +68,9 @@ class _Workload:
     def published(self, sequences: int) -> Limit:
         return limit_as_published(self.cost, self.peak, sequences, prompt=self.prompt, answer=self.answer)
 
-    def ours(self, images: int) -> Limit:
-        return limit_as_we_do(
+    def limits(self, images: int) -> dict[str, float]:
+        """Images/s by the way they are worked out."""
+        ours = limit_as_we_do(
             self.cost,
             self.peak,
             images,
@@ -79,6 +79,8 @@ class _Workload:
             steps=self.steps,
             image_flops=self.image_flops,
         )
+        published = self.published(images).images_per_second
+        return {AS_PUBLISHED: published, AS_WE_DO: ours.images_per_second}
 
     def tokens_per_second_alone(self) -> float:
         """Of one sequence, as far as weights and cache can be read."""
@@ -112,45 +114,59 @@ def random_comparison(
     loaded = random_model(
         shape, dtype=dtype, device=device, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens
     )
-    grammar = endless_grammar(loaded.tokenizer, device)
+    field = _Field(loaded, device, radiographs)
     peak, source = attainable(device, dtype)
-    workload = _workload(loaded, grammar, peak, device, prompt_tokens, answer_tokens)
-
-    def images(batch: int) -> list[Radiograph]:
-        return list(islice(cycle(radiographs), measured_images(batch, len(radiographs))))
-
-    def fits(batch: int) -> bool:
-        contender = EngineContender(loaded, device, grammar, batch)
-        contender.read(images(batch)[:batch])
-        return contender.fits
-
-    rival = Entry(
-        GenerateContender(loaded, device, PUBLISHED_BATCH, adapter=True, answer_tokens=answer_tokens),
-        images(PUBLISHED_BATCH),
-        limits={AS_PUBLISHED: workload.published(PUBLISHED_BATCH).images_per_second},
-    )
-    if device.startswith("cuda"):
-        planned = Engine(loaded, device, grammar).batch_size
-        batches = sorted({*filter(fits, batches), largest_that_fits(planned, fits)})
-    entries = [rival]
-    for batch in batches:
-        limits = {
-            AS_PUBLISHED: workload.published(batch).images_per_second,
-            AS_WE_DO: workload.ours(batch).images_per_second,
-        }
-        contender = EngineContender(loaded, device, grammar, batch)
-        entries.append(Entry(contender, images(batch), rival, limits))
+    workload = _workload(field, peak, prompt_tokens)
     return Comparison(
         model=f"{name}, random weights, {prompt_tokens} + {answer_tokens} tokens",
         precision="bf16" if dtype == torch.bfloat16 else "fp32",
         parameters=parameters_of(loaded.model),
-        rounds=Rounds(entries, files, device),
+        rounds=Rounds(field.entries(batches, workload), files, device),
         peak=peak,
         peak_source=source,
         same_answers=False,
         published_limits={sequences: workload.published(sequences) for sequences in _TABLE},
         judge=lambda measured: _goals(workload, measured) if shape is PAPER else [],
     )
+
+
+class _Field:
+    """Who runs a model: the peer, and the engine at several batches."""
+
+    def __init__(self, loaded: LiteGPT, device: str, radiographs: Sequence[Radiograph]) -> None:
+        self.loaded = loaded
+        self.device = device
+        self.grammar = endless_grammar(loaded.tokenizer, device)
+        self._radiographs = radiographs
+
+    def entries(self, batches: Iterable[int], workload: _Workload) -> list[Entry]:
+        """The peer first; on a GPU the batches that fit, and the largest that does."""
+        rival = Entry(
+            GenerateContender(
+                self.loaded, self.device, PUBLISHED_BATCH, adapter=True, answer_tokens=workload.answer
+            ),
+            self._images(PUBLISHED_BATCH),
+            limits={AS_PUBLISHED: workload.published(PUBLISHED_BATCH).images_per_second},
+        )
+        if self.device.startswith("cuda"):
+            planned = Engine(self.loaded, self.device, self.grammar).batch_size
+            batches = sorted({*filter(self._fits, batches), largest_that_fits(planned, self._fits)})
+        ours = [
+            Entry(self._engine(batch), self._images(batch), rival, workload.limits(batch))
+            for batch in batches
+        ]
+        return [rival, *ours]
+
+    def _engine(self, batch: int) -> EngineContender:
+        return EngineContender(self.loaded, self.device, self.grammar, batch)
+
+    def _images(self, batch: int) -> list[Radiograph]:
+        return list(islice(cycle(self._radiographs), measured_images(batch, len(self._radiographs))))
+
+    def _fits(self, batch: int) -> bool:
+        contender = self._engine(batch)
+        contender.read(self._images(batch)[:batch])
+        return contender.fits
 
 
 def largest_that_fits(planned: int, fits: Callable[[int], bool]) -> int:
@@ -174,20 +190,19 @@ def language_model_cost(language_model: nn.Module) -> LanguageModelCost:
     return LanguageModelCost(body, head.numel(), dtype.itemsize, cached_token_bytes(model.config, dtype))
 
 
-def _workload(
-    loaded: LiteGPT, grammar: Grammar, peak: Peak, device: str, prompt_tokens: int, answer_tokens: int
-) -> _Workload:
-    prompts = [tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag]) for tag in (IDENTIFY, VQA)]
-    opening = len(grammar.opening(IDENTIFY)[0])  # both answers begin alike
+def _workload(field: _Field, peak: Peak, prompt_tokens: int) -> _Workload:
+    config, tokenizer = field.loaded.config, field.loaded.tokenizer
+    prompts = [tokenise_prompt(tokenizer, config.instructions[tag]) for tag in (IDENTIFY, VQA)]
+    opening = len(field.grammar.opening(IDENTIFY)[0])  # both answers begin alike
     return _Workload(
-        cost=language_model_cost(loaded.model.language_model),
+        cost=language_model_cost(field.loaded.model.language_model),
         peak=peak,
         prompt=prompt_tokens,
-        answer=answer_tokens,
+        answer=config.max_new_tokens,
         prefix=prompts[0].before.shape[1] + IMAGE_EMBEDDINGS,
         suffixes=tuple(prompt.after.shape[1] + opening for prompt in prompts),
-        steps=answer_tokens - opening - 1,
-        image_flops=_image_flops(loaded, device),
+        steps=config.max_new_tokens - opening - 1,
+        image_flops=_image_flops(field.loaded, field.device),
     )
 
 

@@ -11,6 +11,7 @@ from rich.box import MARKDOWN
 from rich.table import Table
 
 from benchmarks.comparison import Comparison, Goal
+from benchmarks.machine import device_name
 from benchmarks.rounds import Entry, Spread
 
 _STAGES: Final = {
@@ -31,6 +32,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "model": comparison.model,
         "precision": comparison.precision,
+        "device": device_name(comparison.rounds.device),
         "parameters": comparison.parameters,
         "attainable": {**asdict(comparison.peak), "source": comparison.peak_source},
         "published_limits": {
@@ -47,7 +49,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 def tables(comparison: Comparison) -> Iterator[Table | str]:
     """For people, in Markdown."""
     precision, parameters = comparison.precision, comparison.parameters / 1e6
-    yield f"\n{comparison.model}: {parameters:,.1f} million parameters, {precision}\n"
+    device, load = device_name(comparison.rounds.device), Spread.of(comparison.rounds.load)
+    yield (
+        f"\n{comparison.model}, {parameters:,.1f} million parameters, {precision}, on {device}; load average "
+        f"{load.least:.1f} to {load.most:.1f}\n"
+    )
     yield _rates(comparison)
     yield "\nMilliseconds an image\n"
     yield _split(comparison)
@@ -80,7 +86,7 @@ def _rates(comparison: Comparison) -> Table:
         tokens = entry.samples[-1].tokens
         table.add_row(
             entry.contender.name,
-            str(entry.contender.batch),
+            f"{entry.contender.batch}{'' if entry.contender.fits else ', did not fit'}",
             _with_range(entry.images_per_second),
             f"{median(entry.tokens_per_second):.0f}",
             f"{1 - tokens.stepped / tokens.said:.0%}",
@@ -111,6 +117,7 @@ def _entry(comparison: Comparison, entry: Entry) -> dict[str, Any]:
     values: dict[str, Any] = {
         "who": entry.contender.name,
         "batch": entry.contender.batch,
+        "fits_memory": entry.contender.fits,
         "images": entry.images,
         "images_per_second": _spread(entry.images_per_second),
         "tokens_per_second": _spread(entry.tokens_per_second),

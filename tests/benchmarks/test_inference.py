@@ -47,16 +47,18 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 def test_it_says_where_and_how_it_was_measured(measured: tuple[dict[str, Any], str]) -> None:
     result, _ = measured
     assert result["command"].startswith("python benchmarks/inference.py --images 2")
-    assert {"processor", "cores", "threads", "device", "torch"} <= result["machine"].keys()
+    assert {"processor", "cores", "threads", "gpu", "torch"} <= result["machine"].keys()
     assert result["machine"]["threads"] == 1
     assert result["interrupted"] is False
+    assert all(comparison["device"] == "cpu" for comparison in result["comparisons"])
     assert all(len(comparison["load_average"]) == 2 for comparison in result["comparisons"])
 
 
 def test_everybody_was_measured_at_every_batch(measured: tuple[dict[str, Any], str]) -> None:
     phantom, small = measured[0]["comparisons"]
     who = [(entry["who"], entry["batch"]) for entry in phantom["entries"]]
-    assert who == [("litegpt", 1), ("generate", 1), ("litegpt", 2), ("generate", 2)]  # 8 is cut to 2 images
+    names = "litegpt", "litegpt, free", "generate"
+    assert who == [(name, batch) for batch in (1, 2) for name in names]  # 8 is cut to 2 images
     assert [(entry["who"], entry["batch"]) for entry in small["entries"]] == [
         ("generate", 4),
         ("litegpt", 1),
@@ -85,8 +87,9 @@ def test_the_figures_fit_together(measured: tuple[dict[str, Any], str]) -> None:
 
 def test_the_phantom_gives_the_same_answers_either_way(measured: tuple[dict[str, Any], str]) -> None:
     phantom = measured[0]["comparisons"][0]
-    ours, rival, *_ = phantom["entries"]
-    assert ours["same_answers"] == [2, 2]
+    ours, free, rival, *_ = phantom["entries"]
+    assert ours["same_answers"] == free["same_answers"] == [2, 2]
+    assert free["answer_tokens_with_a_step_of_their_own"] == free["answer_tokens"] == ours["answer_tokens"]
     assert ours["answer_tokens"] == rival["answer_tokens"] == rival["answer_tokens_with_a_step_of_their_own"]
     assert ours["answer_tokens_with_a_step_of_their_own"] < ours["answer_tokens"]
     assert ours["times_as_fast"]["as"] == "generate"
@@ -101,8 +104,8 @@ def test_forced_answers_have_the_length_asked_for(measured: tuple[dict[str, Any]
 
 def test_the_tables_are_markdown(measured: tuple[dict[str, Any], str]) -> None:
     lines = measured[1].splitlines()
-    rows = [line for line in lines if re.match(r"\| (litegpt|generate) ", line)]
-    assert len(rows) == 2 * (4 + 3)
+    rows = [line for line in lines if re.match(r"\| (litegpt|generate)", line)]
+    assert len(rows) == 2 * (6 + 3)
     assert not any("…" in row for row in rows)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from benchmarks.machine import DATA_SHEETS
 from benchmarks.roofline import (
+    ATTAINABLE_BANDWIDTH,
+    ATTAINABLE_FLOPS,
     GOAL_SEQUENCES,
     LLAMA_2_7B,
     LanguageModelCost,
@@ -51,6 +55,17 @@ def test_llama_2_7b_weighs_what_the_goals_say() -> None:
 def test_the_stated_limits_of_an_h200(sequences: int, stated: str) -> None:
     limit = limit_as_published(LLAMA_2_7B, H200.attainable(), sequences).images_per_second
     assert f"{limit:.{len(stated.partition('.')[2])}f}" == stated
+
+
+def test_no_other_parts_of_the_data_sheet_give_the_stated_limits() -> None:
+    def stated(arithmetic: int, bandwidth: int) -> list[str]:
+        peak = Peak(H200.flops * arithmetic / 100, H200.bandwidth * bandwidth / 100)
+        limits = [limit_as_published(LLAMA_2_7B, peak, n).images_per_second for n in (1, 32, 128, 512)]
+        return [f"{limits[0]:.1f}", *(f"{limit:.0f}" for limit in limits[1:])]
+
+    percents = range(50, 101)
+    pairs = [pair for pair in product(percents, percents) if stated(*pair) == ["2.7", "54", "102", "131"]]
+    assert pairs == [(100 * ATTAINABLE_FLOPS, 100 * ATTAINABLE_BANDWIDTH)]
 
 
 def test_the_stated_goals_follow_from_them() -> None:

@@ -21,6 +21,7 @@ class Recorder:
 
     def __init__(self, name: str, asked: list[tuple[str, int]]) -> None:
         self.name, self.batch, self.stopwatch = name, 2, Stopwatch()
+        self.fits = True
         self._asked = asked
 
     def read(self, radiographs: Sequence[Radiograph]) -> list[Answers]:
