@@ -26,6 +26,11 @@ class Goal:
     wanted: float
     reached: float
 
+    @property
+    def met(self) -> bool:
+        """Whether it was reached."""
+        return self.reached >= self.wanted
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
