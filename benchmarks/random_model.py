@@ -103,10 +103,12 @@ def endless_grammar(tokenizer: PreTrainedTokenizerBase, device: str) -> Grammar:
     reach = grammar.reach.clone()  # (nodes, edges, 2)
     chooses_label = (grammar.slots == LABEL)[:, None] & (reach[..., 0] >= 0)  # (nodes, edges)
     reach[..., 0] = torch.where(chooses_label, reach[..., 0] & ~(1 << END), reach[..., 0])
+    gone = (reach == 0).all(dim=-1)  # (nodes, edges)
     return dataclasses.replace(
         grammar,
         reach=reach,
-        needs=torch.zeros_like(grammar.needs),  # there is always room for another finding
+        highest=grammar.highest.masked_fill(gone, -1),
+        bounds=grammar.bounds[-1:],  # there is always room for another finding
         starts={**grammar.starts, VQA: grammar.starts[IDENTIFY]},
     )
 

@@ -116,7 +116,7 @@ def test_ctrl_c_leaves_what_was_measured() -> None:
     ) as process:
         assert process.stderr is not None and process.stdout is not None
         for line in process.stderr:
-            if "measuring: 20 of" in line:
+            if "measuring: 30 of 300" in line:
                 break
         process.send_signal(signal.SIGINT)
         result = json.loads(process.stdout.read())

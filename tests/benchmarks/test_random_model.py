@@ -12,11 +12,12 @@ from benchmarks.random_comparison import language_model_cost
 from benchmarks.random_model import PAPER, SMALL, endless_grammar, random_model
 from benchmarks.roofline import LLAMA_2_7B
 from litegpt.answers import read_findings
+from litegpt.constraint import constrained
 from litegpt.description import PUBLISHED_PARAMETERS
 from litegpt.engine import Engine
 from litegpt.model_folder import LiteGPT
 from litegpt.projection import IMAGE_EMBEDDINGS
-from litegpt.prompts import tokenise_prompt
+from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
 from litegpt.radiograph import Radiograph
 
 RADIOGRAPHS = [
@@ -66,6 +67,17 @@ def test_answers_are_as_long_as_asked_and_within_the_grammar(answer_tokens: int)
             whole = text[: text.rindex("}") + 1] if "}" in text else ""
             assert read_findings(whole).malformed == 0
             assert len(read_findings(whole).labels) == whole.count("}")
+
+
+def test_something_but_the_end_is_legal_down_to_the_last_token() -> None:
+    loaded = small()
+    chooser = constrained(endless_grammar(loaded.tokenizer, "cpu"), [IDENTIFY, VQA], 4)
+    ending = [loaded.tokenizer.convert_tokens_to_ids("</s>"), loaded.tokenizer.convert_tokens_to_ids("<pad>")]
+    for remaining in range(80, 0, -1):
+        tokens, barred = chooser.offered(remaining)
+        assert not barred.all(dim=-1).any()
+        assert not torch.isin(tokens[~barred], torch.tensor(ending)).any()
+        chooser.choose(torch.randn(8, len(loaded.tokenizer)), remaining)
 
 
 def test_contenders_count_the_tokens_they_say() -> None:
