@@ -43,7 +43,7 @@ lint: $(READY) ## ruff, mypy and import-linter
 
 lowest: ## all tests again with the oldest versions that pyproject.toml allows, in .venv-lowest
 	@test -x .venv-lowest/bin/uv || { "$(PYTHON)" -m venv .venv-lowest && .venv-lowest/bin/pip install $(QUIET) uv; }
-	@.venv-lowest/bin/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct -e '.[worker,dev]'
+	@.venv-lowest/bin/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct -e '.[training,dev]'
 	@.venv-lowest/bin/python -m pytest
 
 clean: ## remove .venv and the caches (never any data of a node)

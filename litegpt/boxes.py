@@ -86,6 +86,26 @@ class Box:
         return cls(x_min * columns / GRID, y_min * rows / GRID, x_max * columns / GRID, y_max * rows / GRID)
 
 
+def boxes_alike(grid: GridBox) -> float:
+    """About how many boxes of the grid have an IoU of at least 0.5 with this one.
+
+    The volume of such boxes, as if the grid were endless and infinitely fine: 0.2208 · (width · height)², by
+    numerical integration. At least one, the box itself.
+    """
+    x_min, y_min, x_max, y_max = grid
+    return max(1.0, 0.2208 * ((x_max - x_min) * (y_max - y_min)) ** 2)
+
+
+def about_right(grid: GridBox, probability: float) -> float:
+    """From the probability of exactly this box to a score for that it is about right (IoU of at least 0.5).
+
+    The probability times the number of boxes that alike, taken as odds: all of them can hardly be as probable
+    as the best one.
+    """
+    odds = probability * boxes_alike(grid)
+    return odds / (1 + odds)
+
+
 def _grid_interval(low: float, high: float, size: int) -> tuple[int, int]:
     start = min(GRID, max(0, round(low / size * GRID)))
     end = min(GRID, max(0, round(high / size * GRID)))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from litegpt.errors import ModelError
-
-logger = logging.getLogger(__name__)
+from litegpt.identity import config_values
 
 KEY: Final = "checksums"
 
@@ -21,19 +18,18 @@ def checksums(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(files)}
 
 
-def verify_checksums(folder: Path) -> None:
-    """Compares the files with what ``config.json`` says of them; a folder that says nothing is let through.
+def verify_checksums(folder: Path) -> bool:
+    """Compares the files with what ``config.json`` says of them.
+
+    Returns:
+        Whether it says anything of them: a folder without checksums is let through.
 
     Raises:
         ModelError: Naming the files that are missing or not what was saved.
     """
-    try:
-        said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(KEY)
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    said = config_values(folder).get(KEY)
     if said is None:
-        logger.warning("%s has no checksums: its files are taken as they are", folder)
-        return
+        return False
     if not isinstance(said, dict):
         raise ModelError(f"{folder / 'config.json'}: {KEY} is no table of files")
     faults = []
@@ -45,6 +41,7 @@ def verify_checksums(folder: Path) -> None:
             faults.append(f"{name} is not the file that was saved (its SHA-256 differs)")
     if faults:
         raise ModelError(f"{folder}: {'; '.join(faults)}")
+    return True
 
 
 def _sha256(file: Path) -> str:

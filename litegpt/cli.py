@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,22 +12,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from litegpt.errors import LiteGPTError, RadiographError
-from litegpt.findings import Finding, Reading
+from litegpt.errors import LiteGPTError
 from litegpt.identity import ModelIdentity
-from litegpt.overlay import draw_overlay
-from litegpt.radiograph import Radiograph, read_radiograph
+from litegpt.prediction import Prediction, dicom_files
 
 if TYPE_CHECKING:
     from litegpt.engine import Engine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-
-BATCH_SIZE = 8
-
-_PREAMBLE_BYTES = 128
-
-ReadFile = tuple[Path, Radiograph]
 
 
 @app.callback()
@@ -45,47 +35,37 @@ def predict(
     overlay: Annotated[
         Path | None, typer.Option(help="Folder for PNGs with the boxes drawn in.", file_okay=False)
     ] = None,
+    candidates: Annotated[
+        bool, typer.Option(help="In JSON, add a box for every label that was not said but might be.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
 ) -> None:
     """Read radiographs and print what the model finds.
 
-    A file that cannot be read is reported in one line and the others go on; the exit code is then 1. Of a
-    folder, all files are read that are DICOM by their first bytes.
+    Findings below the model's threshold are printed and marked, but not drawn. A file that cannot be read is
+    reported in one line and the others go on; the exit code is then 1. Of a folder, all files are read that
+    are DICOM by their first bytes.
 
     Example: litegpt predict chest.dcm more/ --overlay pictures
     """
     messages = Console(stderr=True, highlight=False, soft_wrap=True)
-    files = _files(paths)
+    files = dicom_files(paths)
     engine = _engine(model, device, precision)
     if engine.identity.demonstration:
         messages.print(_demonstration_warning(engine.identity), style="yellow", markup=False)
-    table = Table("file", "finding", "score", "box in pixels: left, top, right, bottom")
-    failures: list[str] = []
-    pictures: set[Path] = set()
-    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("reading", total=len(files))
-        for start in range(0, len(files), BATCH_SIZE):
-            batch = list(_radiographs(files[start : start + BATCH_SIZE], failures))
-            readings = engine.read([radiograph for _, radiograph in batch])
-            for (path, radiograph), reading in zip(batch, readings, strict=True):
-                if reading.failure:
-                    failures.append(f"{path}: {reading.failure}")
-                    continue
-                if as_json:
-                    typer.echo(_json_line(path, radiograph, reading, engine.identity))
-                _add_rows(table, path, reading.findings)
-                if overlay is not None:
-                    picture = draw_overlay(
-                        radiograph, reading.findings, demonstration=engine.identity.demonstration
-                    )
-                    picture.save(_picture_path(overlay, path, pictures))
-            bar.update(task, advance=min(BATCH_SIZE, len(files) - start))
-    if not as_json and table.row_count:
-        Console().print(table)
-    for failure in failures:
-        messages.print(failure, style="red", markup=False)
-    if failures:
+    prediction = Prediction(engine, overlay, candidates=candidates)
+    try:
+        with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
+            for line in bar.track(prediction.json_lines(files), total=len(files), description="reading"):
+                if as_json and line is not None:
+                    typer.echo(line)
+    finally:  # also after Ctrl-C
+        if not as_json and prediction.table.row_count:
+            Console().print(prediction.table)
+        for failure in prediction.failures:
+            messages.print(failure, style="red", markup=False)
+    if prediction.failures:
         raise typer.Exit(1)
 
 
@@ -135,10 +115,11 @@ def convert(
 def describe(
     model: Annotated[str, typer.Argument(help="Model folder, or 'phantom'.", metavar="FOLDER")],
 ) -> None:
-    """Say what is in a model folder, its parameters, and the memory they will need.
+    """Say what is in a model folder, its parameters, the memory they will need, and its operating point.
 
     Example: litegpt describe phantom
     """
+    from litegpt.calibration_card import calibration_card
     from litegpt.description import BYTES
     from litegpt.description import describe as described
 
@@ -159,6 +140,10 @@ def describe(
     sizes = ", ".join(f"{name} {description.memory_bytes(name) / 2**20:,.0f} MiB" for name in BYTES)
     missing = f"; not counted: {', '.join(description.unknown)}" if description.unknown else ""
     typer.echo(f"memory of the weights: {sizes}{missing}; activations and KV cache come on top")
+    if config.operating_point is None:
+        typer.echo("no operating point: scores are the model's own, and every finding is reported")
+    else:
+        Console(soft_wrap=True).print(calibration_card(config.operating_point))
 
 
 def _engine(model: str, device: str | None, precision: str | None) -> Engine:
@@ -167,83 +152,11 @@ def _engine(model: str, device: str | None, precision: str | None) -> Engine:
     return Engine.load(model, device=device, precision=precision)
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those of the folders named that begin as DICOM files do (PS3.10 7.1)."""
-    found = []
-    for path in paths:
-        if path.is_dir():
-            found += [file for file in sorted(path.rglob("*")) if file.is_file() and _is_dicom(file)]
-        else:
-            found.append(path)
-    return found
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
-
-
-def _radiographs(files: Sequence[Path], failures: list[str]) -> Iterator[ReadFile]:
-    for path in files:
-        try:
-            yield path, read_radiograph(path)
-        except (RadiographError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            failures.append(f"{path}: {reason}")
-
-
 def _demonstration_warning(identity: ModelIdentity) -> str:
     return (
         f"{identity.id} {identity.version} is a demonstration, trained on synthetic images: "
         "what it says about a patient means nothing."
     )
-
-
-def _add_rows(table: Table, path: Path, findings: Sequence[Finding]) -> None:
-    for number, finding in enumerate(findings):
-        box = finding.box
-        sides = (box.x_min, box.y_min, box.x_max, box.y_max) if box else ()
-        place = ", ".join(f"{side:.0f}" for side in sides)
-        table.add_row("" if number else path.name, finding.label, f"{finding.score:.2f}", place)
-    if not findings:
-        table.add_row(path.name, "(no readable answer)", "", "")
-
-
-def _json_line(path: Path, radiograph: Radiograph, reading: Reading, identity: ModelIdentity) -> str:
-    rows, columns = radiograph.pixels.shape
-    return json.dumps(
-        {
-            "file": str(path),
-            "model": {
-                "id": identity.id,
-                "version": identity.version,
-                "demonstration": identity.demonstration,
-            },
-            "rows": rows,
-            "columns": columns,
-            "findings": [_finding_json(finding) for finding in reading.findings],
-            "answers": dict(reading.answers),
-            "malformed": reading.malformed,
-        },
-        ensure_ascii=False,
-    )
-
-
-def _finding_json(finding: Finding) -> dict[str, object]:
-    box = finding.box
-    sides = [box.x_min, box.y_min, box.x_max, box.y_max] if box else None
-    return {"label": finding.label, "score": round(finding.score, 4), "box": sides}
-
-
-def _picture_path(folder: Path, path: Path, taken: set[Path]) -> Path:
-    """``folder/NAME.png``, numbered where several files of this run have the same name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    picture, number = folder / f"{path.stem}.png", 1
-    while picture in taken:
-        number += 1
-        picture = folder / f"{path.stem}-{number}.png"
-    taken.add(picture)
-    return picture
 
 
 def main() -> None:

@@ -6,13 +6,14 @@ hardly any arithmetic, but each operation costs its 2 to 10 µs; so there are fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import torch
 
 from litegpt.boxes import GRID
-from litegpt.grammar import DONE, Grammar, words
+from litegpt.grammar import BOX, DONE, Grammar, words
 from litegpt.registers import (
     ALWAYS,
     COORDINATES,
@@ -29,6 +30,7 @@ from litegpt.registers import (
     Y_MIN,
     decided,
     digit,
+    settle,
 )
 
 _NONE: Final = -1
@@ -153,6 +155,11 @@ class Constrained:
         if self._said is not None:
             self._said.keep(rows)
 
+    def say_labels(self, labels: torch.Tensor) -> None:
+        """Takes (rows,) labels into the hand, as if they had been chosen."""
+        kept, _ = settle(LABEL, 0, ordered=self._grammar.ordered)
+        self._settle(torch.full_like(labels, kept), labels << PLACES[LABEL])
+
     def _settle(self, kept: torch.Tensor, added: torch.Tensor) -> None:
         """Writes a choice into the registers: (rows,) bits of ``hand`` to keep, and what to add."""
         hand = (self._hand & kept) + added  # (rows,)
@@ -246,7 +253,15 @@ def _broken(logits: torch.Tensor) -> torch.Tensor:
     return (total - total).isnan()  # as is ∞ - ∞
 
 
-def constrained(grammar: Grammar, tags: list[str], batch: int) -> Constrained:
-    """A chooser for ``batch`` answers to each prompt in turn."""
-    nodes = [grammar.starts[tag] for tag in tags]
+def constrained(grammar: Grammar, tags: Sequence[str], batch: int, *, opened: bool = False) -> Constrained:
+    """A chooser for ``batch`` answers to each prompt in turn; ``opened``: their openings are said already."""
+    nodes = [grammar.opening(tag)[1] if opened else grammar.starts[tag] for tag in tags]
     return Constrained(grammar, torch.tensor(nodes, device=grammar.tokens.device).repeat_interleave(batch))
+
+
+def boxes_of(grammar: Grammar, labels: Sequence[int]) -> Constrained:
+    """A chooser of a box for each label, by its place in the vocabulary, that has just been said."""
+    device = grammar.tokens.device
+    chooser = Constrained(grammar, torch.full((len(labels),), grammar.starts[BOX], device=device))
+    chooser.say_labels(torch.tensor(labels, device=device))
+    return chooser

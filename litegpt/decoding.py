@@ -1,9 +1,10 @@
-"""Greedy decoding of several prompts about the same images: one common prefill, a cache that shrinks.
+"""Greedy decoding of questions about images: one prefill of what they share, a cache that shrinks.
 
     prefix    [INST] <Img> image                once for each image
-    suffix    </Img> [identify] … [/INST]       } for each image and prompt, padded on the left
+    suffix    </Img> [identify] … [/INST]       } for each question, padded on the left
               </Img> [vqa] … [/INST]            }
     answers   token by token; rows that have ended leave the batch every few steps
+    trees     or many possible answers at once (``litegpt.token_tree``)
 
 transformers' models do the arithmetic; only the loop and the cache are ours.
 """
@@ -20,6 +21,7 @@ from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from litegpt.constraint import Chooser
+from litegpt.token_tree import TreeBatch
 
 _BLOCK: Final = 64
 """Tokens by which the cache grows."""
@@ -46,58 +48,104 @@ class Decoded:
     failed: torch.Tensor
 
 
-class AnswerDecoder:
-    """Answers the questions about one batch of images. ``prefill`` first, then ``generate``, once."""
+class Prefix:
+    """What all questions about some images begin with, taken in once."""
 
-    def __init__(self, language_model: nn.Module) -> None:
-        model = cast(Any, language_model)
-        self._model = model
-        self._layers = [_GrowingLayer() for _ in range(model.config.num_hidden_layers)]  # type: ignore[no-untyped-call]
-        self._cache = Cache(layers=list(self._layers))
-        # transformers 5 renamed the argument on its way.
-        names = inspect.signature(model.forward).parameters
-        self._cache_argument = "cache" if "cache" in names else "past_key_values"
+    def __init__(self, language_model: nn.Module, embeddings: torch.Tensor) -> None:
+        """Args:
+        language_model: A causal language model of transformers.
+        embeddings: (images, prefix, embedding).
+        """
+        self._model = _Model(language_model)
+        self.vocabulary = self._model.vocabulary
+        self.images, self._length, _ = embeddings.shape
+        self._device, self._dtype = embeddings.device, embeddings.dtype
+        self._layers = self._model.empty_layers()
+        self._model(self._layers, inputs_embeds=embeddings, attention_mask=None)
 
-    def prefill(self, prefix: torch.Tensor, suffixes: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Takes in the prompts.
+    def ask(self, images: Sequence[int], suffixes: Sequence[Sequence[int]]) -> Decoder:
+        """Starts answers.
 
         Args:
-            prefix: (batch, prefix, embedding), what all prompts begin with.
-            suffixes: For each prompt, (1, length, embedding), what follows.
-
-        Returns:
-            (prompts · batch, vocabulary) logits of the first token, prompt by prompt.
+            images: Which image each row is about.
+            suffixes: Token ids of each row after the prefix.
         """
-        batch, start, _ = prefix.shape
-        self._forward(inputs_embeds=prefix, attention_mask=None)
-        for layer in self._layers:
-            layer.repeat(len(suffixes))
-        longest = max(suffix.shape[1] for suffix in suffixes)
-        padded = [nn.functional.pad(suffix, (0, 0, longest - suffix.shape[1], 0)) for suffix in suffixes]
-        inputs = torch.cat(padded).repeat_interleave(batch, dim=0)  # (rows, longest, embedding)
-        lengths = torch.tensor([suffix.shape[1] for suffix in suffixes], device=prefix.device)
-        padding = (longest - lengths).repeat_interleave(batch)  # (rows,)
-        keys = torch.arange(start + longest, device=prefix.device)  # (prefix + longest,)
-        self._present = (keys < start) | (keys >= start + padding[:, None])  # (rows, prefix + longest)
+        longest = max(map(len, suffixes))
+        ids = torch.tensor([[0] * (longest - len(suffix)) + list(suffix) for suffix in suffixes])
+        padding = torch.tensor([[longest - len(suffix)] for suffix in suffixes]).to(self._device)  # (rows, 1)
+        start = self._length
+        keys = torch.arange(start + longest, device=self._device)  # (prefix + longest,)
+        present = (keys < start) | (keys >= start + padding)  # (rows, prefix + longest)
         causal = keys <= keys[start:, None]  # (longest, prefix + longest)
-        positions = (keys[start:] - padding[:, None]).clamp(min=start)  # (rows, longest)
-        logits = self._forward(
-            inputs_embeds=inputs,
-            attention_mask=_additive(self._present[:, None] & causal, prefix.dtype),
+        positions = (keys[start:] - padding).clamp(min=start)  # (rows, longest)
+        layers = self._rows(images)
+        logits = self._model(
+            layers,
+            input_ids=ids.to(self._device),
+            attention_mask=_additive(present[:, None] & causal, self._dtype),
             position_ids=positions,
         )
-        self._position = positions[:, -1:] + 1  # (rows, 1)
-        return logits
+        return Decoder(self._model, layers, logits[:, -1], present, positions[:, -1:] + 1)
 
-    def generate(self, logits: torch.Tensor, chooser: Chooser, *, budget: int, pad: int) -> Decoded:
-        """Goes on from ``prefill`` until all answers have ended.
+    def force(self, images: Sequence[int], trees: TreeBatch, first: int = 0) -> torch.Tensor:
+        """Teacher-forces a tree of tokens about each image.
 
         Args:
-            logits: What ``prefill`` returned.
+            images: Which image each row is about.
+            trees: As many rows of tokens.
+            first: The first node whose logits are wanted.
+
+        Returns:
+            (rows, nodes - first, vocabulary) logits after each node.
+        """
+        visible = nn.functional.pad(trees.visible, (self._length, 0), value=True)
+        return self._model(
+            self._rows(images),
+            keep=trees.ids.shape[1] - first,
+            input_ids=trees.ids.to(self._device),
+            attention_mask=_additive(visible.to(self._device), self._dtype),
+            position_ids=self._length + trees.depths.to(self._device),
+        )
+
+    def _rows(self, images: Sequence[int]) -> list[_GrowingLayer]:
+        """The cache of these images; the prefix's own stays as it is."""
+        rows = torch.tensor(images, device=self._device)
+        return [layer.of(rows) for layer in self._layers]
+
+
+class Decoder:
+    """Answers that have been asked for. ``generate`` once."""
+
+    def __init__(
+        self,
+        model: _Model,
+        layers: list[_GrowingLayer],
+        logits: torch.Tensor,
+        present: torch.Tensor,
+        position: torch.Tensor,
+    ) -> None:
+        """Args:
+        model: The language model.
+        layers: Its cache with the prompts.
+        logits: (rows, vocabulary) of the first token.
+        present: (rows, prompt) which tokens of the prompts are no padding.
+        position: (rows, 1) of the first token.
+        """
+        self._model = model
+        self._layers = layers
+        self._logits = logits
+        self._present = present
+        self._position = position
+
+    def generate(self, chooser: Chooser, *, budget: int, pad: int) -> Decoded:
+        """Goes on until all answers have ended.
+
+        Args:
             chooser: Chooses the tokens, for as many rows.
             budget: Longest answer in tokens, EOS included.
             pad: Token id after an answer's end.
         """
+        logits = self._logits
         rows, device = len(logits), logits.device
         ids = torch.full((rows, budget), pad, device=device)
         probabilities = torch.zeros(rows, budget, device=device)
@@ -122,9 +170,9 @@ class AnswerDecoder:
                     self._keep(alive)
                     kept, mask, tokens = kept[alive], mask[alive], tokens[alive]
             mask = nn.functional.pad(mask, (0, 1))
-            logits = self._forward(
-                input_ids=tokens[:, None], attention_mask=mask, position_ids=self._position
-            )
+            logits = self._model(
+                self._layers, input_ids=tokens[:, None], attention_mask=mask, position_ids=self._position
+            )[:, -1]  # (alive, vocabulary)
             self._position = self._position + 1
         return Decoded(ids[:, :said], probabilities[:, :said], failed)
 
@@ -133,10 +181,26 @@ class AnswerDecoder:
         for layer in self._layers:
             layer.keep(rows)
 
-    def _forward(self, **inputs: Any) -> torch.Tensor:
-        inputs[self._cache_argument] = self._cache
-        output = self._model(use_cache=True, logits_to_keep=1, **inputs)
-        return cast(torch.Tensor, output.logits[:, -1])  # (rows, vocabulary)
+
+class _Model:
+    """A causal language model of transformers with a cache of ours."""
+
+    def __init__(self, language_model: nn.Module) -> None:
+        self._model = cast(Any, language_model)
+        # transformers 5 renamed the argument on its way.
+        names = inspect.signature(self._model.forward).parameters
+        self._cache_argument = "cache" if "cache" in names else "past_key_values"
+        self.vocabulary = int(self._model.config.vocab_size)
+
+    def empty_layers(self) -> list[_GrowingLayer]:
+        """A cache without tokens."""
+        return [_GrowingLayer() for _ in range(self._model.config.num_hidden_layers)]  # type: ignore[no-untyped-call]
+
+    def __call__(self, layers: list[_GrowingLayer], *, keep: int = 1, **inputs: Any) -> torch.Tensor:
+        """Appends tokens to the cache; returns the logits of the last ones, (rows, keep, vocabulary)."""
+        inputs[self._cache_argument] = Cache(layers=list(layers))
+        output = self._model(use_cache=True, logits_to_keep=keep, **inputs)
+        return cast(torch.Tensor, output.logits)
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -164,11 +228,13 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._value_memory[:, :, start:end] = value_states
         return self._show(end)
 
-    def repeat(self, times: int) -> None:
-        """All rows, then all rows again."""
-        self._key_memory = self._key_memory.repeat(times, 1, 1, 1)
-        self._value_memory = self._value_memory.repeat(times, 1, 1, 1)
-        self._show(self.get_seq_length())
+    def of(self, rows: torch.Tensor) -> _GrowingLayer:
+        """A copy of these rows, some perhaps several times."""
+        copy = _GrowingLayer()  # type: ignore[no-untyped-call]
+        copy.device, copy.is_initialized = self.device, True
+        copy._key_memory, copy._value_memory = self._key_memory[rows], self._value_memory[rows]
+        copy._show(self.get_seq_length())
+        return copy
 
     def keep(self, rows: torch.Tensor) -> None:
         """These rows only."""

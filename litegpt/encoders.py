@@ -18,7 +18,8 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from litegpt.errors import ModelError
-from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
+from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, channels
+from litegpt.tensors import LIBRARY_ERRORS, one_line
 
 EncoderKind = Literal["timm", "open_clip", "transformers"]
 Channels = tuple[float, float, float]
@@ -51,7 +52,7 @@ class EncoderSource:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EncoderSource:
         """From ``config.json``."""
-        triples = {key: tuple(values[key]) for key in ("mean", "std") if key in values}
+        triples = {key: channels(values[key], key) for key in ("mean", "std") if key in values}
         return cls(**{**values, **triples})
 
 
@@ -195,13 +196,17 @@ def new_encoder(source: EncoderSource) -> Encoder:
     if source.architecture is None:
         raise ModelError(f"encoder {source.name or source.folder!r} names no architecture to build")
     mean, std = source.mean or CLIP_MEAN, source.std or CLIP_STD
+    if source.kind not in ("timm", "transformers"):
+        raise ModelError(f"no encoder can be built as {source.kind!r}")
     try:
         if source.kind == "timm":
             trunk = timm.models.vision_transformer.VisionTransformer(**source.architecture, num_classes=0)
             return TimmEncoder(trunk, mean, std)
         return TransformersEncoder(CLIPVisionModel(CLIPVisionConfig(**source.architecture)), mean, std)
-    except TypeError as error:
-        raise ModelError(f"the {source.kind} encoder's architecture is not valid: {error}") from None
+    except LIBRARY_ERRORS as error:
+        raise ModelError(
+            f"the {source.kind} encoder's architecture is not valid: {one_line(error)}"
+        ) from None
 
 
 def square(size: object, what: str) -> int:

@@ -4,32 +4,39 @@
     readings = engine.read([read_radiograph(path)])
 
 Each image is encoded once and asked both questions in one batch. Decoding is greedy, so the same image always
-gets the same answer; it is held to the grammar of the answers, so that each can be read.
+gets the same answer; it is held to the grammar of the answers, so that each can be read. The batch is as
+large as the device's memory allows.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Generic, TypeVar
 
 import torch
 
-from litegpt.answers import ReadAnswer, ReadLabel, read_diagnoses, read_findings
+from litegpt.ahead import load_ahead
+from litegpt.answering import Answered, Answerer, Statement
 from litegpt.boxes import Box
-from litegpt.constraint import Chooser, Unconstrained, constrained
-from litegpt.decoding import AnswerDecoder
-from litegpt.errors import ModelError
+from litegpt.errors import ModelError, RadiographError
 from litegpt.findings import Finding, Reading
 from litegpt.grammar import Grammar, compile_grammar
 from litegpt.identity import ModelIdentity
 from litegpt.model_folder import LiteGPT
-from litegpt.preprocessing import prepare
-from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
+from litegpt.operating_point import OperatingPoint
+from litegpt.preprocessing import SquashedImage, prepare, squash
 from litegpt.radiograph import Radiograph
+from litegpt.stopwatch import Stopwatch
 from litegpt.vocabulary import LABELS
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 _PRECISIONS: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,50 +45,44 @@ _loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
-    """One answer as it was generated.
+class Read(Generic[Item]):
+    """What became of one image that was to be loaded and read.
 
     Attributes:
-        text: Decoded, without EOS.
-        token_ends: For each token, where in ``text`` its characters end.
-        token_probabilities: For each token, the model's probability of it, given all before it; in
-            constrained decoding, among the tokens that were legal.
-        failed: Whether the answer breaks off because the model's numbers were NaN or infinite.
+        item: What was to be loaded.
+        came: What the model says of it, or why it could not be loaded.
     """
 
-    text: str
-    token_ends: tuple[int, ...]
-    token_probabilities: tuple[float, ...]
-    failed: bool = False
-
-    def probability(self, start: int, end: int) -> float:
-        """Probability of the text from character ``start`` to ``end``: product over its tokens."""
-        product, token_start = 1.0, 0
-        for token_end, probability in zip(self.token_ends, self.token_probabilities, strict=True):
-            if token_start < end and start < token_end:
-                product *= probability
-            token_start = token_end
-        return product
+    item: Item
+    came: Reading | RadiographError | OSError
 
 
 class Engine:
-    """A loaded model that reads radiographs. ``read`` may be called by one thread at a time."""
+    """A loaded model that reads radiographs. It may be used by one thread at a time."""
 
-    def __init__(self, loaded: LiteGPT, device: str, grammar: Grammar | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LiteGPT,
+        device: str,
+        grammar: Grammar | None = None,
+        operating_point: OperatingPoint | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
         """Args:
         loaded: The model, on its device.
         device: Which that is.
         grammar: What answers are held to, if anything.
+        operating_point: Applied to every reading, if there is one.
+        stopwatch: Told how long each stage takes.
         """
-        self._config = loaded.config
-        self._model = loaded.model
+        self._identity = loaded.config.identity
         self._preprocessings = loaded.preprocessings
-        self._tokenizer = loaded.tokenizer
         self._device = device
-        self._grammar = grammar
         self._dtype = next(loaded.model.parameters()).dtype
-        instructions = loaded.config.instructions
-        self._prompts = {tag: tokenise_prompt(loaded.tokenizer, instructions[tag]) for tag in (IDENTIFY, VQA)}
+        self._operating_point = operating_point
+        self._stopwatch = stopwatch or Stopwatch()
+        self._answerer = Answerer(loaded, device, grammar, self._stopwatch)
+        self._batch_size = self._answerer.planned_batch()
 
     @classmethod
     def load(
@@ -91,6 +92,8 @@ class Engine:
         device: str | None = None,
         precision: str | None = None,
         constrained: bool = True,
+        calibrated: bool = True,
+        stopwatch: Stopwatch | None = None,
     ) -> Engine:
         """Loads a model folder; safe to call from several threads at once.
 
@@ -100,6 +103,9 @@ class Engine:
             precision: ``fp32``, ``bf16`` or ``fp16``; by default fp32 on the CPU, else bf16.
             constrained: Hold the answers to their grammar, so that none is ever malformed; the paper's model
                 answers freely.
+            calibrated: Apply the model's operating point, if it has one; it was measured on constrained
+                answers and never applies to others.
+            stopwatch: Told how long each stage takes.
 
         Raises:
             ModelError: If the folder cannot be used, or device or precision make no sense here.
@@ -112,110 +118,121 @@ class Engine:
             raise ModelError(f"precision {name!r} is not one of {', '.join(_PRECISIONS)}")
         with _loading:
             loaded = LiteGPT.from_pretrained(model, dtype=_PRECISIONS[name], device=chosen)
-        if not constrained:
-            return cls(loaded, chosen)
-        grammar = compile_grammar(
-            loaded.tokenizer,
-            budget=loaded.config.max_new_tokens,
-            ordered=loaded.config.ordered_answers,
-            device=chosen,
-        )
-        return cls(loaded, chosen, grammar)
+        config = loaded.config
+        grammar = None
+        if constrained:
+            budget, ordered = config.max_new_tokens, config.ordered_answers
+            grammar = compile_grammar(loaded.tokenizer, budget=budget, ordered=ordered, device=chosen)
+        operating_point = config.operating_point if constrained and calibrated else None
+        return cls(loaded, chosen, grammar, operating_point, stopwatch)
 
     @property
     def identity(self) -> ModelIdentity:
         """Which model speaks."""
-        return self._config.identity
+        return self._identity
 
-    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
-        """Reads a batch, all of it at once.
+    @property
+    def batch_size(self) -> int:
+        """Images read at once: as many as memory was planned for, fewer after it ran out."""
+        return self._batch_size
+
+    def read(self, radiographs: Sequence[Radiograph], *, candidates: bool = False) -> list[Reading]:
+        """Reads radiographs, as many at once as memory allows.
 
         Args:
             radiographs: Display images of any sizes.
+            candidates: Whether to look for a box for every label that is not said but is not quite
+                impossible: ranked measures ask for them, a report does not.
 
         Returns:
             One reading each, in the same order; boxes in pixels of each radiograph's own matrix.
+
+        Raises:
+            torch.OutOfMemoryError: If not even one image fits.
         """
-        if not radiographs:
-            return []
-        images = prepare(self._preprocessings, radiographs)  # each (batch, 3, size, size)
-        answers = self._answer([image.to(self._device, self._dtype) for image in images])
-        return [
-            _reading(radiograph, identify, vqa)
-            for radiograph, identify, vqa in zip(radiographs, answers[IDENTIFY], answers[VQA], strict=True)
-        ]
+        with self._stopwatch.stage("squash"):
+            images = [squash(self._preprocessings, radiograph) for radiograph in radiographs]
+        return self._read(images, candidates=candidates)
 
-    @torch.inference_mode()
-    def _answer(self, images: Sequence[torch.Tensor]) -> dict[str, list[Generated]]:
-        """Images, each (batch, 3, size, size), to the answers to each prompt."""
-        batch, tags = len(images[0]), list(self._prompts)
-        image = self._model.image_embeddings(images)  # (batch, 49, embedding)
-        # The wrapper is the same for every prompt, so what comes before the image is, too.
-        before = self._embed(self._prompts[tags[0]].before)  # (1, before, embedding)
-        prefix = torch.cat(
-            [before.expand(batch, -1, -1), image.to(before.dtype)], dim=1
-        )  # (batch, before + 49, embedding)
-        decoder = AnswerDecoder(self._model.language_model)
-        logits = decoder.prefill(prefix, [self._embed(self._prompts[tag].after) for tag in tags])
-        decoded = decoder.generate(
-            logits, self._chooser(tags, batch), budget=self._config.max_new_tokens, pad=self._padding
-        )
-        rows = zip(decoded.ids.tolist(), decoded.probabilities.tolist(), decoded.failed.tolist(), strict=True)
-        generated = [self._decode(*row) for row in rows]
-        return {tag: generated[i * batch : (i + 1) * batch] for i, tag in enumerate(tags)}
+    def read_ahead(
+        self, items: Iterable[Item], load: Callable[[Item], Radiograph], *, candidates: bool = False
+    ) -> Iterator[Read[Item]]:
+        """Loads images in the background while others are read.
 
-    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
-        return self._model.embed_tokens(ids.to(self._device))  # (1, length, embedding)
+        Args:
+            items: Of any kind, such as paths.
+            load: Gets the radiograph of an item; called in other threads.
+            candidates: As of ``read``.
 
-    def _chooser(self, tags: list[str], batch: int) -> Chooser:
-        if self._grammar is not None:
-            return constrained(self._grammar, tags, batch)
-        eos = cast(int, self._tokenizer.eos_token_id)
-        return Unconstrained(len(tags) * batch, eos=eos, pad=self._padding, device=self._device)
+        Yields:
+            What became of each item, in the same order, batch by batch.
+        """
 
-    @property
-    def _padding(self) -> int:
-        pad = self._tokenizer.pad_token_id
-        return int(self._tokenizer.eos_token_id if pad is None else pad)
+        def squashed(item: Item) -> SquashedImage:
+            return squash(self._preprocessings, load(item))
 
-    def _decode(self, ids: list[int], probabilities: list[float], failed: bool) -> Generated:
-        if self._tokenizer.eos_token_id in ids:
-            ids = ids[: ids.index(self._tokenizer.eos_token_id)]
-        # Prefix by prefix is right for every tokenizer, also where a token's text depends on its neighbours.
-        texts = [str(self._tokenizer.decode(ids[:count])) for count in range(1, len(ids) + 1)]
-        ends = tuple(len(text) for text in texts)
-        return Generated(texts[-1] if texts else "", ends, tuple(probabilities[: len(ids)]), failed)
+        loading = load_ahead(items, squashed, self._batch_size)
+        while batch := list(islice(loading, self._batch_size)):
+            loaded = [(item, _result(wait)) for item, wait in batch]
+            images = [image for _, image in loaded if isinstance(image, SquashedImage)]
+            readings = iter(self._read(images, candidates=candidates))
+            for item, came in loaded:
+                yield Read(item, next(readings) if isinstance(came, SquashedImage) else came)
+
+    def _read(self, images: Sequence[SquashedImage], *, candidates: bool) -> list[Reading]:
+        readings: list[Reading] = []
+        while len(readings) < len(images):
+            batch = images[len(readings) : len(readings) + self._batch_size]
+            try:
+                readings += self._read_batch(batch, candidates=candidates)
+                continue
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+            # Outside of the handler: the error holds on to what the failed batch had in memory.
+            self._batch_size = len(batch) // 2
+            log.warning("no memory for %d images at once; going on with %d", len(batch), self._batch_size)
+            torch.cuda.empty_cache()
+        return readings
+
+    def _read_batch(self, images: Sequence[SquashedImage], *, candidates: bool) -> list[Reading]:
+        with self._stopwatch.stage("prepare"):
+            prepared = prepare(self._preprocessings, images, self._device)  # each (batch, 3, size, size)
+            tensors = [tensor.to(self._dtype) for tensor in prepared]
+        answered = self._answerer.answer(tensors, candidates=candidates)
+        readings = [_reading(*each) for each in zip(images, answered, strict=True)]
+        point = self._operating_point
+        return readings if point is None else [point.apply(reading) for reading in readings]
 
 
-def _reading(radiograph: Radiograph, identify: Generated, vqa: Generated) -> Reading:
-    answers = {IDENTIFY: identify.text, VQA: vqa.text}
-    failed = [tag for tag, answer in ((IDENTIFY, identify), (VQA, vqa)) if answer.failed]
-    if failed:
-        asked = " and ".join(f"[{tag}]" for tag in failed)
+def _result(wait: Callable[[], SquashedImage]) -> SquashedImage | RadiographError | OSError:
+    try:
+        return wait()
+    except (RadiographError, OSError) as error:
+        return error
+
+
+def _reading(image: SquashedImage, answered: Answered) -> Reading:
+    if answered.failed:
+        asked = " and ".join(f"[{tag}]" for tag in answered.failed)
         reason = f"the model's numbers became NaN or infinite in its answer to {asked}"
-        return Reading((), answers, failure=reason)
-    rows, columns = radiograph.pixels.shape
-    local, overall = read_findings(identify.text), read_diagnoses(vqa.text)
-    findings = [*_findings(local, identify, rows, columns), *_findings(overall, vqa, rows, columns)]
-    findings.sort(key=_report_order)
+        return Reading((), answered.answers, failure=reason)
+
+    def findings(statements: Sequence[Statement]) -> tuple[Finding, ...]:
+        return tuple(sorted((_finding(said, image) for said in statements), key=_report_order))
+
     return Reading(
-        findings=tuple(findings),
-        answers=answers,
-        malformed=local.malformed + overall.malformed,
+        findings=findings(answered.statements),
+        answers=answered.answers,
+        malformed=answered.malformed,
+        label_scores=answered.label_scores,
+        candidates=findings(answered.candidates),
     )
 
 
-def _findings(answer: ReadAnswer, generated: Generated, rows: int, columns: int) -> list[Finding]:
-    return [Finding(read.label, _score(read, generated), _box(read, rows, columns)) for read in answer.labels]
-
-
-def _score(read: ReadLabel, generated: Generated) -> float:
-    """Probability that this label is said here: of all tokens since the last statement, its name included."""
-    return min(1.0, max(0.0, generated.probability(read.start, read.end)))
-
-
-def _box(read: ReadLabel, rows: int, columns: int) -> Box | None:
-    return None if read.box is None else Box.from_grid(read.box, columns, rows)
+def _finding(said: Statement, image: SquashedImage) -> Finding:
+    box = None if said.box is None else Box.from_grid(said.box, image.columns, image.rows)
+    return Finding(said.label, said.score, box, said.box_score)
 
 
 def _report_order(finding: Finding) -> tuple[bool, int, float, float]:

@@ -18,7 +18,8 @@ class Finding:
         score: How probable, 0..1. Where the reading is calibrated: that an image has this diagnosis, or that
             there is such a finding in this place; else the model's own probability of the label.
         box: Where, in pixels of the original image matrix; ``None`` for a diagnosis of the whole image.
-        box_score: The model's own probability of the box, given the label.
+        box_score: How sure the model is, given the label, that the box is about right (IoU of at least 0.5),
+            0..1: ``litegpt.boxes.about_right`` of its probability. Small boxes are hard to place.
         reported: Whether the score reaches the model's threshold for the label.
     """
 

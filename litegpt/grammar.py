@@ -21,7 +21,7 @@ from typing import Final
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from litegpt.answers import GLOBAL_PREFIX, LOCAL_PREFIX
+from litegpt.answers import GLOBAL_PREFIX, write_diagnoses
 from litegpt.errors import ModelError
 from litegpt.prompts import IDENTIFY, VQA
 from litegpt.registers import (
@@ -50,6 +50,9 @@ WORD: Final = 51
 ANY: Final = (-1, -1)
 """The words of an edge that is always legal."""
 
+BOX: Final = "box"
+"""In ``Grammar.starts``: where a box begins, its label being said."""
+
 DONE: Final = 0
 """The node after the end. Its first edge leads to itself and says padding."""
 
@@ -65,7 +68,9 @@ class Grammar:
         settles: (nodes, edges) the value that an edge writes into its node's register, or -1.
         slots: (nodes,) what is being decided at each node.
         needs: (nodes,) how many tokens one more finding and the end take from here, at most.
-        starts: By the prompt's tag, the node its answer begins at.
+        starts: By the prompt's tag, the node its answer begins at; by ``BOX``, the node a box begins at.
+        spelling: What local answers are put together from.
+        diagnoses: Every answer to ``vqa`` and its tokens.
         ordered: Whether findings come in the vocabulary's order, then top to bottom, then left to right.
         highest: (nodes, edges) the greatest digit (``litegpt.registers``) that an edge may lead to, or -1.
         onward: (nodes, edges) where a tokenizer writes the end of the last number and what comes after the
@@ -83,11 +88,21 @@ class Grammar:
     slots: torch.Tensor
     needs: torch.Tensor
     starts: Mapping[str, int]
+    spelling: Spelling
+    diagnoses: Mapping[str, Tokens]
     ordered: bool
     highest: torch.Tensor
     onward: torch.Tensor | None
     moves: torch.Tensor
     bounds: Sequence[torch.Tensor]
+
+    def opening(self, tag: str) -> tuple[Tokens, int]:
+        """The tokens that every answer to a prompt begins with, and the node behind them."""
+        tokens, node = [], self.starts[tag]
+        while len(ways := self.reach[node].any(dim=-1).nonzero()[:, 0]) == 1:
+            tokens.append(int(self.tokens[node, ways[0]]))
+            node = int(self.targets[node, ways[0]])
+        return tuple(tokens), node
 
 
 def compile_grammar(
@@ -114,13 +129,15 @@ def compile_grammar(
         return (*tokenizer.encode(text, add_special_tokens=False), eos)
 
     automaton = _Automaton(pad)
-    identify = _identify(automaton, Spelling.of(written), written(_nothing(LOCAL_PREFIX)), budget)
-    vqa = automaton.node()
-    short = [answer for answer in map(written, _global_answers(ordered)) if len(answer) <= budget]
-    if written(_nothing(GLOBAL_PREFIX)) not in short:
+    spelling = Spelling.of(written)
+    starts = _identify(automaton, spelling, budget)
+    starts[VQA] = automaton.node()
+    answers = {answer: written(answer) for answer in _global_answers(ordered)}
+    short = {answer: tokens for answer, tokens in answers.items() if len(tokens) <= budget}
+    if write_diagnoses(()) not in short:
         raise ModelError(f"an answer of {budget} tokens is too short to say even that there is no finding")
-    automaton.tree(vqa, [(answer, None, DONE) for answer in short], FREE)
-    return automaton.tables({IDENTIFY: identify, VQA: vqa}, ordered=ordered, device=device)
+    automaton.tree(starts[VQA], [(answer, None, DONE) for answer in short.values()], FREE)
+    return automaton.tables(starts, spelling, short, ordered=ordered, device=device)
 
 
 def words(decisions: Iterable[int]) -> tuple[int, int]:
@@ -175,7 +192,15 @@ class _Automaton:
                         edge.settles = decision
                 at = edge.target
 
-    def tables(self, starts: Mapping[str, int], *, ordered: bool, device: str) -> Grammar:
+    def tables(
+        self,
+        starts: Mapping[str, int],
+        spelling: Spelling,
+        diagnoses: Mapping[str, Tokens],
+        *,
+        ordered: bool,
+        device: str,
+    ) -> Grammar:
         width = max(len(node.edges) for node in self.nodes)
         rows = [
             [_columns(node, *edge, ordered=ordered) for edge in node.edges.items()] for node in self.nodes
@@ -193,6 +218,8 @@ class _Automaton:
             slots=slots,
             needs=needs,
             starts=starts,
+            spelling=spelling,
+            diagnoses=diagnoses,
             ordered=ordered,
             highest=highest,
             onward=onward if (onward < ALWAYS).any() else None,
@@ -232,18 +259,17 @@ def _bounds(slots: torch.Tensor, needs: torch.Tensor, ordered: bool) -> list[tor
     return by_remaining
 
 
-def _identify(automaton: _Automaton, pieces: Spelling, nothing: Tokens, budget: int) -> int:
-    """Adds the local answer; returns where it begins."""
-    if len(nothing) > budget:
+def _identify(automaton: _Automaton, pieces: Spelling, budget: int) -> dict[str, int]:
+    """Adds the local answer; returns where it and where a box begin."""
+    if len(pieces.nothing) > budget:
         raise ModelError(f"an answer of {budget} tokens is too short to say even that there is no finding")
     branches = {label: LOCAL_LABELS.index(label) for label in LOCAL_LABELS}
     shared = common_beginning([*pieces.following.values(), pieces.end])
     box = {slot: automaton.node(slot) for slot in COORDINATES}
-    longest = sum(max(map(len, numbers.values())) for numbers in pieces.numbers.values())
-    longest += sum(map(len, pieces.between.values())) + len(pieces.end)
+    longest = pieces.longest_box + len(pieces.end)
     start = automaton.node(LABEL, longest + max(map(len, pieces.first.values())))
     first = [(tokens, branches[label], box[X_MIN]) for label, tokens in pieces.first.items()]
-    automaton.tree(start, [*first, (nothing, END, DONE)], LABEL)
+    automaton.tree(start, [*first, (pieces.nothing, END, DONE)], LABEL)
     after = automaton.node(LABEL, longest + max(map(len, pieces.following.values())) - shared)
     following = [(tokens[shared:], branches[label], box[X_MIN]) for label, tokens in pieces.following.items()]
     automaton.tree(after, [*following, (pieces.end[shared:], END, DONE)], LABEL)
@@ -253,7 +279,7 @@ def _identify(automaton: _Automaton, pieces: Spelling, nothing: Tokens, budget: 
         _number(automaton, box[Y_MAX], pieces.numbers[Y_MAX], pieces.end[:shared], after, Y_MAX)
     else:
         _last_number(automaton, box[Y_MAX], pieces.numbers[Y_MAX], after)
-    return start
+    return {IDENTIFY: start, BOX: box[X_MIN]}
 
 
 def _number(
@@ -303,10 +329,6 @@ def _global_answers(ordered: bool) -> Iterator[str]:
     """Every answer to ``[vqa]``: 32 in the vocabulary's order, 326 in any order."""
     choose = combinations if ordered else permutations
     diagnoses = [name for name in DIAGNOSES if name != NO_FINDING]
-    yield _nothing(GLOBAL_PREFIX)
+    yield write_diagnoses(())
     for named in chain.from_iterable(choose(diagnoses, count) for count in range(1, len(diagnoses) + 1)):
         yield GLOBAL_PREFIX + ", ".join(named) + "."
-
-
-def _nothing(prefix: str) -> str:
-    return f"{prefix}{NO_FINDING}."

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from litegpt.errors import ModelError
 
@@ -44,14 +44,30 @@ def model_folder(model: str | Path) -> Path:
     return folder
 
 
+def config_values(folder: Path) -> dict[str, Any]:
+    """What a model folder's ``config.json`` holds, unchecked.
+
+    Raises:
+        ModelError: If it cannot be read, or is no JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} is no JSON object")
+    return values
+
+
 def read_identity(model: str | Path) -> ModelIdentity:
     """Reads a model's identity from its ``config.json`` (keys ``id``, ``version``, ``demonstration``).
 
     Raises:
-        ModelError: If the folder or one of the keys is missing.
+        ModelError: If the folder or one of the keys is missing, or the file is damaged.
     """
     folder = model_folder(model)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config_values(folder)
     try:
         return ModelIdentity(str(config["id"]), str(config["version"]), bool(config["demonstration"]))
     except KeyError as error:

@@ -23,12 +23,22 @@ from transformers import (
 
 from litegpt.errors import ModelError
 from litegpt.published import published_file
-from litegpt.tensors import compare, load_strictly, one_line, read_tensors
+from litegpt.tensors import (
+    LIBRARY_ERRORS,
+    compare,
+    load_strictly,
+    loading_faults,
+    one_line,
+    read_tensors,
+    refuse,
+)
 
 Quantisation = Literal["int8", "nf4"]
 
 WEIGHTS: Final = "model.safetensors"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+_LORA: Final = "LORA"
+_TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def lora_config() -> LoraConfig:
@@ -49,12 +59,14 @@ def stored_language_model(path: Path) -> nn.Module:
     Raises:
         ModelError: If it is incomplete, damaged or of another shape than it says.
     """
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} holds no language model: it has no config.json")
+    make: Any = AutoModelForCausalLM.from_config
     try:
         architecture = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as error:
+        language_model = make(architecture, dtype=torch.float32)
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"{path} holds no language model: {one_line(error)}") from None
-    make: Any = AutoModelForCausalLM.from_config
-    language_model = make(architecture, dtype=torch.float32)
     language_model.generation_config = GenerationConfig.from_model_config(architecture)
     load_strictly(language_model, read_tensors(path / WEIGHTS), str(path))
     language_model.tie_weights()
@@ -71,7 +83,7 @@ def published_language_model(name: str) -> nn.Module:
         raise ModelError(f"language model {name} cannot be loaded: it has no config.json")
     try:
         stored = AutoConfig.from_pretrained(name).dtype
-    except (OSError, ValueError, KeyError) as error:
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"language model {name} cannot be loaded: {one_line(error)}") from None
     return _from_transformers(name, dtype=stored or torch.float32)
 
@@ -102,13 +114,13 @@ def quantised_language_model(
 
 def _from_transformers(name: str, **how: Any) -> nn.Module:
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **how)
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **how
+        )
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"language model {name} cannot be loaded: {one_line(error)}") from error
     language_model, report = loaded
-    faults = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
-    if faults:
-        raise ModelError(f"language model {name} has missing or extra tensors: {', '.join(faults)}")
+    refuse(list(loading_faults(report).values()), f"language model {name}")
     return cast(nn.Module, language_model)
 
 
@@ -120,11 +132,14 @@ def load_adapter(path: Path, language_model: nn.Module) -> PeftModel:
     """
     tensors = read_tensors(path / ADAPTER_WEIGHTS)
     try:
+        kind = LoraConfig.from_json_file(str(path / "adapter_config.json")).get("peft_type")
+        if kind != _LORA:
+            raise ModelError(f"{path} holds no LoRA adapter, but one of kind {kind}")
         adapter = LoraConfig.from_pretrained(str(path))
-    except (OSError, ValueError, TypeError) as error:
+        adapter.base_model_name_or_path = None
+        wrapped = wrap(language_model, adapter)
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"{path} holds no adapter: {one_line(error)}") from None
-    adapter.base_model_name_or_path = None
-    wrapped = wrap(language_model, adapter)
     compare(adapter_state(wrapped), tensors, str(path))
     set_peft_model_state_dict(wrapped, tensors)
     return wrapped
@@ -163,7 +178,10 @@ def load_tokenizer(source: str | Path, *, published: bool) -> PreTrainedTokenize
     Raises:
         ModelError: If there is none.
     """
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelError(f"{source} holds no tokenizer: no {', '.join(_TOKENIZER_FILES)}")
     try:
         return AutoTokenizer.from_pretrained(str(source), local_files_only=not published)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"{source} holds no tokenizer: {one_line(error)}") from None

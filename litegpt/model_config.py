@@ -12,6 +12,7 @@ from typing import Any
 from litegpt.encoders import EncoderSource
 from litegpt.errors import ModelError
 from litegpt.identity import ModelIdentity
+from litegpt.operating_point import OperatingPoint
 from litegpt.preprocessing import Preprocessing
 from litegpt.projection import FUSIONS, Fusion
 from litegpt.prompts import INSTRUCTIONS
@@ -36,6 +37,8 @@ class ModelConfig:
         preprocessing: How images become the one tensor that feeds all encoders; None (``null``): each encoder
             gets its own, in its own size, mean and std.
         instructions: By tag, the text the model was trained with.
+        operating_point: Calibrations and thresholds of this version; None: scores are the model's own, and
+            all findings are reported.
     """
 
     identity: ModelIdentity
@@ -50,6 +53,7 @@ class ModelConfig:
     fusion: Fusion = "paper"
     preprocessing: Preprocessing | None = dataclasses.field(default_factory=Preprocessing)
     instructions: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(INSTRUCTIONS))
+    operating_point: OperatingPoint | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
@@ -66,6 +70,7 @@ class ModelConfig:
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "instructions": dict(self.instructions),
             "vocabulary": {"local": list(LOCAL_LABELS), "global": list(DIAGNOSES)},
+            "operating_point": None if self.operating_point is None else self.operating_point.to_json(),
         }
 
     @classmethod
@@ -73,7 +78,8 @@ class ModelConfig:
         """Reads ``config.json``.
 
         Raises:
-            ModelError: If a key is missing, or the model speaks another vocabulary.
+            ModelError: If a key is missing, the model speaks another vocabulary, or its operating point makes
+                no sense or was measured for another version.
         """
         try:
             vocabulary = values["vocabulary"]
@@ -93,6 +99,7 @@ class ModelConfig:
                 fusion=_fusion(values.get("fusion", "paper")),
                 preprocessing=None if prepared is None else Preprocessing.from_json(prepared),
                 instructions=dict(values["instructions"]),
+                operating_point=_operating_point(values),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"config.json is not complete: {type(error).__name__} {error}") from None
@@ -133,3 +140,16 @@ def _fusion(name: object) -> Fusion:
         if name == fusion:
             return fusion
     raise ModelError(f"fusion {name!r} is not one of {', '.join(FUSIONS)}")
+
+
+def _operating_point(values: Mapping[str, Any]) -> OperatingPoint | None:
+    stored = values.get("operating_point")
+    if stored is None:
+        return None
+    point = OperatingPoint.from_json(stored)
+    if point.version != str(values["version"]):
+        raise ModelError(
+            f"the operating point was measured for version {point.version}, but this model is version "
+            f"{values['version']}: calibrate it again"
+        )
+    return point

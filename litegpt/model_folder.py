@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
@@ -45,13 +46,19 @@ from litegpt.language_model import (
 from litegpt.model import LiteGPTNetwork
 from litegpt.model_config import ModelConfig, read_config
 from litegpt.preprocessing import Preprocessing
-from litegpt.published import is_hub_id, published_folder
+from litegpt.prompts import INSTRUCTIONS, tokenise_prompt
+from litegpt.published import is_hub_id, published_folder, quiet_transformers
 from litegpt.published_encoders import published_encoder
 from litegpt.tensors import load_strictly, plain_state, read_tensors, save_halves
+
+logger = logging.getLogger(__name__)
 
 ADAPTER: Final = "adapter"
 TOKENIZER: Final = "tokenizer"
 PROJECTION: Final = "projection.safetensors"
+
+_LARGEST_PADDING: Final = 1 / 16
+"""Part of a published embedding that no token may use: they are padded to a round size, a little above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +100,17 @@ class LiteGPT:
             ModelError: If anything is missing, too much, of the wrong shape, damaged or cannot be fetched.
         """
         folder = _folder(model)
-        verify_checksums(folder)
+        verified = verify_checksums(folder)
         config = read_config(folder)
-        network = LiteGPTNetwork(
-            _load_encoders(folder, config),
-            _load_language_model(folder, config, quantisation, dtype=dtype, device=device),
-            hidden=config.projection_hidden,
-            fusion=config.fusion,
-        )
-        load_strictly(network.projection, read_tensors(folder / PROJECTION), PROJECTION)
-        tokenizer = _load_tokenizer(folder, config, cast(Any, network.language_model).config.vocab_size)
+        with quiet_transformers():
+            network = LiteGPTNetwork(
+                _load_encoders(folder, config),
+                _load_language_model(folder, config, quantisation, dtype=dtype, device=device),
+                hidden=config.projection_hidden,
+                fusion=config.fusion,
+            )
+            load_strictly(network.projection, read_tensors(folder / PROJECTION), str(folder / PROJECTION))
+            tokenizer = _load_tokenizer(folder, config, cast(Any, network.language_model).config.vocab_size)
         if config.has_adapter:
             wrapped = load_adapter(folder / ADAPTER, network.language_model)
             network.language_model = merge_adapter(wrapped) if merge and quantisation is None else wrapped
@@ -111,6 +119,8 @@ class LiteGPT:
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(device, dtype)
         network.to(device).eval().requires_grad_(False)
+        if not verified:
+            logger.warning("%s has no checksums: its files were taken as they are", folder)
         return cls(config, network, tokenizer)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -216,11 +226,20 @@ def _load_language_model(
 
 
 def _load_tokenizer(folder: Path, config: ModelConfig, vocabulary: int) -> PreTrainedTokenizerBase:
-    """The folder's own; else that of the published language model, whose embedding may be padded."""
+    """The folder's own; else that of the published language model, whose embedding may be padded.
+
+    Raises:
+        ModelError: If there is none, it is another model's, or the instructions cannot be written with it.
+    """
     path = folder / TOKENIZER
     own = path.is_dir() or not config.language_model_is_published
     tokenizer = load_tokenizer(path if own else config.language_model, published=not own)
-    if len(tokenizer) > vocabulary or (own and len(tokenizer) != vocabulary):
+    padding = vocabulary - len(tokenizer)
+    if padding < 0 or padding > (0 if own else _LARGEST_PADDING * vocabulary):
         sizes = f"{len(tokenizer)} tokens, the language model's embedding {vocabulary}"
         raise ModelError(f"{folder}: the tokenizer is another model's, it has {sizes}")
+    for tag in INSTRUCTIONS:
+        if tag not in config.instructions:
+            raise ModelError(f"{folder / 'config.json'} has no instruction for [{tag}]")
+        tokenise_prompt(tokenizer, config.instructions[tag])
     return tokenizer

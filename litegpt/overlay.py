@@ -39,14 +39,15 @@ def draw_overlay(radiograph: Radiograph, findings: Sequence[Finding], *, demonst
 
     Args:
         radiograph: The image as displayed.
-        findings: Findings of this image; those without a box are listed in a corner.
+        findings: Findings of this image; those without a box are listed in a corner, those that are not
+            reported are left out.
         demonstration: Whether to mark the picture as one that means nothing for a patient.
 
     Returns:
         RGB, exactly the size of the radiograph.
     """
     canvas = _Canvas.over(radiograph)
-    boxed, listed = _split(findings, radiograph)
+    boxed, listed = _split([finding for finding in findings if finding.reported], radiograph)
     for finding, box in boxed:
         canvas.draw_box(box, label_colour(finding.label))
     if demonstration:

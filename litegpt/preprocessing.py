@@ -6,6 +6,7 @@ Pillow's, which is what torchvision's ``Resize`` does to the published code's im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,13 @@ class Preprocessing:
     size: int = 224
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        """Raises:
+        ModelError: If the square has no pixels, or a std is not above 0.
+        """
+        if self.size < 1 or not all(0 < value < math.inf for value in self.std):
+            raise ModelError(f"images of {self.size} pixels and std {self.std} cannot be prepared")
 
     def __call__(self, radiographs: Sequence[Radiograph]) -> torch.Tensor:
         """Squashes and normalises.
@@ -81,23 +89,61 @@ class Preprocessing:
         for key, ours in (("resize", "squash"), ("interpolation", "bicubic-antialias")):
             if values.get(key, ours) != ours:
                 raise ModelError(f"preprocessing.{key} {values[key]!r} is not supported, only {ours!r}")
-        mean, std = values["mean"], values["std"]
-        return cls(int(values["size"]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        return cls(int(values["size"]), channels(values["mean"], "mean"), channels(values["std"], "std"))
+
+
+def channels(values: Any, what: str) -> tuple[float, float, float]:
+    """Red, green and blue from JSON.
+
+    Raises:
+        ModelError: If they are no three numbers.
+    """
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ModelError(f"{what} {values!r} is not three numbers") from None
+    return red, green, blue
+
+
+@dataclass(frozen=True, slots=True)
+class SquashedImage:
+    """One image as the encoders get it, before it is normalised.
+
+    Attributes:
+        rows, columns: Size of the original matrix in pixels.
+        squares: (size, size) uint8 for each different preprocessing.
+    """
+
+    rows: int
+    columns: int
+    squares: tuple[npt.NDArray[np.uint8], ...]
+
+
+def squash(preprocessings: Sequence[Preprocessing], radiograph: Radiograph) -> SquashedImage:
+    """Does to one image what costs time and needs no batch; safe in any thread."""
+    rows, columns = radiograph.pixels.shape
+    squares = [one.squash(radiograph.pixels) for one in dict.fromkeys(preprocessings)]
+    return SquashedImage(rows, columns, tuple(squares))
 
 
 def prepare(
-    preprocessings: Sequence[Preprocessing], radiographs: Sequence[Radiograph]
+    preprocessings: Sequence[Preprocessing], images: Sequence[SquashedImage], device: str = "cpu"
 ) -> tuple[torch.Tensor, ...]:
     """Images for the encoders.
 
     Args:
         preprocessings: What each encoder wants.
-        radiographs: Display images of any sizes.
+        images: Squashed for these.
+        device: Where to.
 
     Returns:
         One (batch, 3, size, size) float32 for all where all want the same, else one for each.
     """
-    made = {preprocessing: preprocessing(radiographs) for preprocessing in dict.fromkeys(preprocessings)}
-    if len(made) == 1:
-        return tuple(made.values())
-    return tuple(made[preprocessing] for preprocessing in preprocessings)
+    different = list(dict.fromkeys(preprocessings))
+    made = []
+    for place, preprocessing in enumerate(different):
+        squares = torch.from_numpy(
+            np.stack([image.squares[place] for image in images])
+        )  # (batch, size, size)
+        made.append(preprocessing.normalise(squares.to(device)))
+    return (made[0],) if len(made) == 1 else tuple(made[different.index(one)] for one in preprocessings)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from litegpt.errors import ModelError
+from litegpt.tensors import one_line
 
 Fusion = Literal["paper", "per_encoder"]
 FUSIONS: Final[tuple[Fusion, ...]] = ("paper", "per_encoder")
@@ -74,15 +75,18 @@ class Projection(nn.Module):
             parts: Widths within a token that are normalised apart; by default the token as one.
 
         Raises:
-            ModelError: If the tokens cannot be grouped into 49.
+            ModelError: If the tokens cannot be grouped into 49, or the Linears are of an impossible size.
         """
         super().__init__()
         if tokens % IMAGE_EMBEDDINGS:
             raise ModelError(f"{tokens} image tokens cannot be grouped into {IMAGE_EMBEDDINGS}")
         self.group = tokens // IMAGE_EMBEDDINGS
         self.parts = list(parts or [width])
-        self.fc1 = nn.Linear(self.group * width, hidden)
-        self.fc2 = nn.Linear(hidden, embedding)
+        try:
+            self.fc1 = nn.Linear(self.group * width, hidden)
+            self.fc2 = nn.Linear(hidden, embedding)
+        except RuntimeError as error:  # negative, or more than the memory there is
+            raise ModelError(f"no projection of width {hidden} can be made: {one_line(error)}") from None
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, width) to (batch, 49, embedding)."""

@@ -23,9 +23,9 @@ from litegpt.encoders import (
     TransformersEncoder,
 )
 from litegpt.errors import ModelError
-from litegpt.preprocessing import CLIP_MEAN, CLIP_STD
+from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, channels
 from litegpt.published import published_file, published_json
-from litegpt.tensors import load_strictly, one_line, read_tensors
+from litegpt.tensors import LIBRARY_ERRORS, load_strictly, loading_faults, one_line, read_tensors, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +52,15 @@ def published_encoder(source: EncoderSource) -> Encoder:
 
 def _open_clip_encoder(name: str, source: EncoderSource) -> Encoder:
     values = published_json(name, "open_clip_config.json")
-    if values is None or "vision_cfg" not in values.get("model_cfg", {}):
+    model = {} if values is None else values.get("model_cfg")
+    if values is None or not isinstance(model, dict) or "vision_cfg" not in model:
         raise ModelError(
             f"encoder {name} is not open_clip's: it has no open_clip_config.json with a vision_cfg"
         )
     weights = published_file(name, _OPEN_CLIP_WEIGHTS)
     if weights is None:
         raise ModelError(f"encoder {name} has no weights: neither {' nor '.join(_OPEN_CLIP_WEIGHTS)}")
-    visual = _visual_tower(name, values["model_cfg"])
+    visual = _visual_tower(name, model)
     tensors = read_tensors(weights)
     ignored = sorted(key for key in tensors if not key.startswith(_VISUAL))
     logger.info("encoder %s: %d tensors not needed: %s", name, len(ignored), ", ".join(ignored))
@@ -79,7 +80,7 @@ def _visual_tower(name: str, config: dict[str, Any]) -> nn.Module:
     try:
         vision = CLIPVisionCfg(**{**config["vision_cfg"], "timm_model_pretrained": False})
         tower = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"encoder {name}: its vision tower cannot be built: {one_line(error)}") from None
     return cast(nn.Module, tower)
 
@@ -89,7 +90,7 @@ def _transformers_encoder(name: str, source: EncoderSource) -> Encoder:
         raise ModelError(f"encoder {name} is not transformers': it has no config.json")
     try:
         config: Any = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"encoder {name} cannot be loaded: {one_line(error)}") from None
     config = getattr(config, "vision_config", config)
     if type(config) not in MODEL_MAPPING:
@@ -106,17 +107,18 @@ def _vision_tower(name: str, tower_class: Any) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            tower, report = tower_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError) as error:
+            tower, report = tower_class.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    except LIBRARY_ERRORS as error:
         raise ModelError(f"encoder {name} cannot be loaded: {one_line(error)}") from None
-    # A whole CLIP checkpoint also holds the text tower, which is not needed: only what is missing matters.
-    missing = [
-        key
-        for key in sorted(report["missing_keys"])
-        if not any(part in key.split(".") for part in _UNUSED_PARTS)
+    # A whole CLIP checkpoint also holds the text tower, which is not needed: what is extra does not matter.
+    faults = [
+        fault
+        for key, fault in loading_faults(report).items()
+        if key not in report["unexpected_keys"] and not any(part in key.split(".") for part in _UNUSED_PARTS)
     ]
-    if missing:
-        raise ModelError(f"encoder {name} lacks {', '.join(missing)}")
+    refuse(faults, f"encoder {name}")
     logger.info(
         "encoder %s: %d tensors not needed: %s",
         name,
@@ -129,8 +131,12 @@ def _vision_tower(name: str, tower_class: Any) -> nn.Module:
 def _statistics(
     published: dict[str, Any], names: tuple[str, str], source: EncoderSource
 ) -> tuple[Channels, Channels] | None:
-    """The images' mean and std: as the model folder says, else as the publisher says, else unknown."""
+    """The images' mean and std: as the model folder says, else as the publisher says, else unknown.
+
+    Raises:
+        ModelError: If they are no three numbers each.
+    """
     mean, std = source.mean or published.get(names[0]), source.std or published.get(names[1])
     if mean is None or std is None:
         return None
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+    return channels(mean, "mean"), channels(std, "std")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from litegpt.answers import GridFinding, join_findings
-from litegpt.boxes import GRID
+from litegpt.boxes import GRID, GridBox
 from litegpt.errors import ModelError
 from litegpt.registers import COORDINATES, X_MAX, X_MIN, Y_MAX, Y_MIN
 from litegpt.vocabulary import LOCAL_LABELS
@@ -35,6 +35,7 @@ class Spelling:
         numbers: By coordinate and value.
         between: By coordinate, the tokens before its number (from ``Y_MIN`` on).
         end: From the last number on.
+        nothing: The answer that there is no finding.
     """
 
     def __init__(self, write: Writer) -> None:
@@ -45,6 +46,7 @@ class Spelling:
         self.numbers = {slot: alone.numbers(LOCAL_LABELS[0], slot) for slot in COORDINATES}
         self.between = {slot: example[spans[slot - 1][1] : spans[slot][0]] for slot in (Y_MIN, X_MAX, Y_MAX)}
         self.end = example[spans[Y_MAX][1] :]
+        self.nothing = write(join_findings([]))
         self.first = {label: alone.beginning(label) for label in LOCAL_LABELS}
         before = len(_Cut(write, ()).tokens(*_BEFORE)) - len(self.end)
         self.following = {label: after.beginning(label)[before:] for label in LOCAL_LABELS}
@@ -72,13 +74,42 @@ class Spelling:
         return self.joined(findings) == write(join_findings(findings))
 
     def joined(self, findings: Sequence[GridFinding]) -> Tokens:
-        """The tokens of an answer, from the pieces."""
+        """The tokens of an answer that says at least one finding."""
+        return self.findings(findings) + self.end
+
+    def findings(self, findings: Sequence[GridFinding]) -> Tokens:
+        """The tokens of an answer up to the last number of these findings."""
         tokens: Tokens = ()
         for number, (label, box) in enumerate(findings):
-            tokens += self.following[label] if number else self.first[label]
-            for slot, value in zip(COORDINATES, box, strict=True):
-                tokens += self.between.get(slot, ()) + self.numbers[slot][value]
-        return tokens + self.end
+            tokens += (self.following if number else self.first)[label] + self.box(box)
+        return tokens
+
+    def box(self, box: GridBox) -> Tokens:
+        """The tokens from the first number to the last."""
+        tokens: Tokens = ()
+        for slot, value in zip(COORDINATES, box, strict=True):
+            tokens += self.between.get(slot, ()) + self.numbers[slot][value]
+        return tokens
+
+    def read_box(self, tokens: Sequence[int]) -> tuple[GridBox, int] | None:
+        """The box that tokens begin with, and how many they are; None where they begin with none."""
+        values, at = [], 0
+        for slot, numbers in self.numbers.items():
+            at += len(self.between.get(slot, ()))
+            ways = {number: value for value, number in numbers.items()}
+            lengths = sorted({len(number) for number in ways}, reverse=True)  # 78 begins as 7 does
+            length = next((some for some in lengths if tuple(tokens[at : at + some]) in ways), 0)
+            if not length:
+                return None
+            values.append(ways[tuple(tokens[at : at + length])])
+            at += length
+        return (values[0], values[1], values[2], values[3]), at
+
+    @property
+    def longest_box(self) -> int:
+        """In tokens."""
+        numbers = sum(max(map(len, numbers.values())) for numbers in self.numbers.values())
+        return numbers + sum(map(len, self.between.values()))
 
 
 class _Cut:

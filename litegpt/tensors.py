@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -15,6 +16,24 @@ from torch import nn
 from litegpt.errors import ModelError
 
 Tensors = Mapping[str, torch.Tensor]
+
+LIBRARY_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What torch, timm, transformers and peft raise over files and architectures that make no sense; they have no
+common base."""
+
+_LONGEST_REASON: Final = 300
 
 _FAULTS_NAMED: Final = 8
 """A folder of another architecture differs in every tensor; the first few tell as much as all of them."""
@@ -66,7 +85,7 @@ def read_pickled(path: Path) -> Any:
         raise ModelError(
             f"{path} cannot be read: it is damaged, or holds more than tensors, which is never run"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (*LIBRARY_ERRORS, EOFError) as error:
         raise ModelError(f"{path} cannot be read: {one_line(error)}") from None
 
 
@@ -91,9 +110,29 @@ def compare(expected: Tensors, found: Tensors, name: str) -> None:
         for key in sorted(expected.keys() & found.keys())
         if found[key].shape != expected[key].shape
     ]
+    refuse(faults, name)
+
+
+def refuse(faults: Sequence[str], name: str) -> None:
+    """Raises ``ModelError`` naming the first few faults, if there are any."""
     if faults:
         more = f"; and {len(faults) - _FAULTS_NAMED} more" if len(faults) > _FAULTS_NAMED else ""
         raise ModelError(f"{name} does not fit the model: {'; '.join(faults[:_FAULTS_NAMED])}{more}")
+
+
+def loading_faults(report: Mapping[str, Any]) -> dict[str, str]:
+    """What transformers says of a model it has loaded, by tensor and in the words of ``compare``.
+
+    Args:
+        report: Its ``output_loading_info``; without ``ignore_mismatched_sizes`` it keeps the names to itself.
+    """
+    faults = {key: f"{key} is missing" for key in report["missing_keys"]}
+    faults |= {key: f"{key} is one too many" for key in report["unexpected_keys"]}
+    faults |= {
+        key: f"{key} is {tuple(found)} instead of {tuple(expected)}"
+        for key, found, expected in report["mismatched_keys"]
+    }
+    return dict(sorted(faults.items()))
 
 
 def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -111,5 +150,5 @@ def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def one_line(error: Exception) -> str:
-    """What a library says over many lines, as one."""
-    return " ".join(str(error).split())
+    """What a library says over many lines, as one; its kind where it says nothing."""
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

@@ -44,7 +44,11 @@ class Eligibility:
 
     @property
     def digest(self) -> str:
-        """Names these rules; part of what an analysis is."""
+        """Names these rules; part of what an analysis is.
+
+        They are all the settings that it depends on: a model's preprocessing and thresholds belong to its
+        version, which names an analysis, too (``litegpt-train calibrate`` asks for a new one).
+        """
         rules = {"rules": _RULES_VERSION, "age": float(self.minimum_age_years), "pixels": self.maximum_pixels}
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,28 @@ def test_links_and_pictures_of_a_document_exist(document: Path) -> None:
         target for target in targets if "://" not in target and not (document.parent / target).exists()
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_a_document_names_exist(document: Path) -> None:
+    for file, name in re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", document.read_text()):
+        texts = [path.read_text() for path in (ROOT / "tests").rglob(file)]
+        assert any(re.search(rf"def {name or 'test_'}", text) for text in texts), f"{file} has no {name}"
+
+
+def test_the_code_that_the_model_s_document_names_exists() -> None:
+    """The second column of its tables: ``module.name``, below ``litegpt`` unless it says ``training``."""
+    rows = re.findall(
+        r"^\|(?:[^|]*)\|([^|]*)\|[^|]*\|[^|]*\|$", (ROOT / "docs" / "model.md").read_text(), re.M
+    )
+    named = {name for row in rows for name in re.findall(r"`([a-z_]+(?:\.\w+)*)`", row)} - {"pyproject.toml"}
+    assert len(named) > 30
+    for name in named:
+        path = name.split(".") if name.startswith("training.") else ["litegpt", *name.split(".")]
+        depth = 2 if len(path) > 1 else 1
+        found = import_module(".".join(path[:depth]))
+        for attribute in path[depth:]:
+            found = getattr(found, attribute)
 
 
 def test_links_within_the_readme_lead_somewhere() -> None:

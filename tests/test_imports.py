@@ -14,7 +14,17 @@ import migrations
 import service
 from tests.dependencies import blocker, packages_outside, runtime_distributions
 
-TORCH_FREE = ["vocabulary", "boxes", "findings", "identity", "radiograph", "overlay", "phantoms", "errors"]
+TORCH_FREE = [
+    "vocabulary",
+    "boxes",
+    "findings",
+    "identity",
+    "operating_point",
+    "radiograph",
+    "overlay",
+    "phantoms",
+    "errors",
+]
 
 
 def _service_modules() -> list[str]:

@@ -62,7 +62,9 @@ class Learner:
         }
         self.head = DenseHead(int(loaded.model.projection.fc1.in_features // loaded.model.projection.group))
         first = loaded.tokenizer.convert_tokens_to_ids(number_token(0))
-        self._first_number = first if isinstance(first, int) else None
+        # Llama-2's tokenizer writes numbers in digits, and says of any token it has not that it is <unk>.
+        unknown = loaded.tokenizer.unk_token_id
+        self._first_number = first if isinstance(first, int) and first != unknown else None
         self._near = near_numbers(NEAR_NUMBER_SIGMA)
 
     def losses(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:

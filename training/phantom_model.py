@@ -64,7 +64,9 @@ def train_adapter_stage(start: Path, out: Path, stage: Stage, *, seed: int, repo
     loaded = LiteGPT.from_pretrained(start, merge=False)
     if not loaded.config.has_adapter:
         add_adapter(loaded.model)
-        loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, has_adapter=True))
+    # An operating point belongs to the weights it was measured with.
+    config = dataclasses.replace(loaded.config, has_adapter=True, operating_point=None)
+    loaded = dataclasses.replace(loaded, config=config)
     run_stage(Learner(loaded), stage, seed=seed, report=report)
     loaded.save_pretrained(out)
 

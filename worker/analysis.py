@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cached_property, partial
 from math import inf
 
-from litegpt.engine import Engine
+from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
 from litegpt.identity import read_identity
 from litegpt.radiograph import Radiograph, read_radiograph
@@ -107,26 +107,13 @@ class Analyst:
             self._put_back(claim, text, partial(analyses.fail, again=True, retry=self._retry))
 
     def _outcomes(self, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
-        """Reads every image that can be read, all in one batch of the model."""
-        outcomes: dict[int, ImageOutcome] = {}
-        readable: list[tuple[int, Radiograph]] = []
-        for image in images:
-            try:
-                path = self._archive.absolute(image.path)
-                radiograph = read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
-            except RadiographError as error:
-                log.warning("image %s cannot be read: %s", image.sop_instance_uid, error)
-                outcomes[image.instance_id] = ImageOutcome(image.instance_id, not_read=str(error))
-            else:
-                readable.append((image.instance_id, radiograph))
-        readings = self._engine.read([radiograph for _, radiograph in readable]) if readable else []
-        for (instance_id, _), reading in zip(readable, readings, strict=True):
-            if reading.failure is not None:
-                log.warning("instance %d was not answered: %s", instance_id, reading.failure)
-                outcomes[instance_id] = ImageOutcome(instance_id, not_read=reading.failure)
-            else:
-                outcomes[instance_id] = ImageOutcome(instance_id, reading.findings)
-        return outcomes
+        """Reads every image that can be read, as many at once as the model's device allows."""
+        reads = self._engine.read_ahead(images, self._load)
+        return {read.item.instance_id: _outcome(read) for read in reads}
+
+    def _load(self, image: ClaimedImage) -> Radiograph:
+        path = self._archive.absolute(image.path)
+        return read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
 
     def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome]) -> None:
         """Makes an analysis's results and writes everything down."""
@@ -136,10 +123,11 @@ class Analyst:
         results = make_results(claim, outcomes, self._identity, self._settings, self._archive)
         analyses.finish(self._records, claim, outcomes, results, self._settings.destinations)
         log.info(
-            "study %s: analysis %d done, %d findings in %d images",
+            "study %s: analysis %d done, %d findings to report and %d below threshold in %d images",
             claim.study_instance_uid,
             claim.analysis_id,
-            sum(len(outcome.findings) for outcome in outcomes),
+            sum(finding.reported for outcome in outcomes for finding in outcome.findings),
+            sum(not finding.reported for outcome in outcomes for finding in outcome.findings),
             len(outcomes),
         )
 
@@ -178,3 +166,17 @@ class Analyst:
                 except (LeaseLost, TryAgain) as error:
                     # Finished already, superseded, or the database is away: `finish` will find out.
                     log.info("lease of analysis %d not renewed: %s", claim.analysis_id, error)
+
+
+def _outcome(read: Read[ClaimedImage]) -> ImageOutcome:
+    """What became of an image; an archive that cannot be reached is nobody's outcome but an error."""
+    image, came = read.item, read.came
+    if isinstance(came, OSError):
+        raise came
+    if isinstance(came, RadiographError):
+        log.warning("image %s cannot be read: %s", image.sop_instance_uid, came)
+        return ImageOutcome(image.instance_id, not_read=str(came))
+    if came.failure is not None:
+        log.warning("image %s was not answered: %s", image.sop_instance_uid, came.failure)
+        return ImageOutcome(image.instance_id, not_read=came.failure)
+    return ImageOutcome(image.instance_id, came.findings)

@@ -108,11 +108,13 @@ def resend(study: StudyName, config: Config = None, data_dir: DataDir = None) ->
 
 
 def finding_text(finding: FindingView) -> str:
-    """One finding in a line: label, score, and the box in pixels as [left top right bottom]."""
-    if finding.box is None:
-        return f"{finding.label} {finding.score:.2f}"
-    x_min, y_min, x_max, y_max = finding.box
-    return f"{finding.label} {finding.score:.2f} [{x_min:.0f} {y_min:.0f} {x_max:.0f} {y_max:.0f}]"
+    """One finding in a line: label, score, the box in pixels as [left top right bottom], whether reported."""
+    words = [f"{finding.label} {finding.score:.2f}"]
+    if finding.box is not None:
+        words.append("[{:.0f} {:.0f} {:.0f} {:.0f}]".format(*finding.box))
+    if not finding.reported:
+        words.append("(below threshold)")
+    return " ".join(words)
 
 
 def _warn_of_demonstration(console: Console, views: Sequence[StudyView]) -> None:
@@ -147,7 +149,7 @@ def _about(image: ImageView) -> list[str]:
 
 def _row(view: StudyView) -> tuple[Text, ...]:
     analysed = sum(not image.reason for image in view.images)
-    found = [finding for image in view.images for finding in image.findings if finding.box]
+    boxed = [finding for image in view.images for finding in image.findings if finding.box]
     remark = view.error or next((delivery.error for delivery in view.deliveries if delivery.error), "")
     return (
         Text(view.study_instance_uid),
@@ -155,7 +157,7 @@ def _row(view: StudyView) -> tuple[Text, ...]:
         Text(view.study_date),
         Text(f"{analysed}/{len(view.images)}"),
         _coloured(view.outcome),
-        Text(str(len(found)) if view.analysis_state == "done" else ""),
+        Text(str(sum(finding.reported for finding in boxed)) if view.analysis_state == "done" else ""),
         Text(remark),
     )
 

@@ -310,6 +310,8 @@ def _finding_rows(claim: Claim, outcome: ImageOutcome) -> list[Finding]:
             position=position,
             label=finding.label,
             score=finding.score,
+            box_score=finding.box_score,
+            reported=finding.reported,
             x_min=finding.box.x_min if finding.box else None,
             y_min=finding.box.y_min if finding.box else None,
             x_max=finding.box.x_max if finding.box else None,

@@ -15,6 +15,7 @@ from service.records.tables import (
     AnalysisImage,
     AnalysisState,
     DeliveryState,
+    Finding,
     Result,
     Study,
     StudyState,
@@ -25,11 +26,21 @@ DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
 
 @dataclass(frozen=True, slots=True)
 class FindingView:
-    """A finding as it is shown: label, score, and the box in pixels where it has one."""
+    """A finding as it is shown.
+
+    Attributes:
+        label: A label of the vocabulary.
+        score: 0..1.
+        box: Left, top, right, bottom in pixels, where it has one.
+        box_score: The model's own probability of the box.
+        reported: Whether results tell it; else it lies below the model's threshold.
+    """
 
     label: str
     score: float
     box: tuple[float, float, float, float] | None
+    box_score: float | None = None
+    reported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +182,15 @@ def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
 
 
 def _findings(image: AnalysisImage) -> tuple[FindingView, ...]:
-    views = []
-    for row in image.findings:
-        x_min, y_min, x_max, y_max = row.x_min, row.y_min, row.x_max, row.y_max
-        if x_min is None or y_min is None or x_max is None or y_max is None:
-            views.append(FindingView(row.label, row.score, None))
-        else:
-            views.append(FindingView(row.label, row.score, (x_min, y_min, x_max, y_max)))
-    return tuple(views)
+    return tuple(
+        FindingView(row.label, row.score, _box(row), row.box_score, row.reported) for row in image.findings
+    )
+
+
+def _box(row: Finding) -> tuple[float, float, float, float] | None:
+    if row.x_min is None or row.y_min is None or row.x_max is None or row.y_max is None:
+        return None
+    return row.x_min, row.y_min, row.x_max, row.y_max
 
 
 def _deliveries(analysis: Analysis) -> list[DeliveryView]:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -238,6 +239,10 @@ class Finding(Base):
     position: Mapped[int]
     label: Mapped[str]
     score: Mapped[float]
+    box_score: Mapped[float | None]
+    """The model's own probability of the box, given the label."""
+    reported: Mapped[bool] = mapped_column(server_default=true())
+    """Whether the score reached the model's threshold; results tell only such findings."""
     x_min: Mapped[float | None]
     y_min: Mapped[float | None]
     x_max: Mapped[float | None]

@@ -7,12 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from litegpt.answers import (
+    GLOBAL_PREFIX,
+    LOCAL_PREFIX,
     GridFinding,
     canonical_order,
     read_diagnoses,
     read_findings,
+    read_report,
     write_diagnoses,
     write_findings,
+    write_report,
 )
 from litegpt.boxes import GRID, GridBox
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
@@ -42,9 +46,26 @@ def test_diagnoses_written_are_read_back(diagnoses: set[str]) -> None:
 
 
 @settings(deadline=None)
+@given(grid_findings, st.sets(st.sampled_from(DIAGNOSES[:-1])))
+def test_a_report_written_is_read_back(findings: list[GridFinding], diagnoses: set[str]) -> None:
+    """Everything that can be said without contradiction: findings need a diagnosis."""
+    said = findings if diagnoses else []
+    text = write_report(said, diagnoses)
+    answer = read_report(text)
+    assert [(read.label, read.box) for read in answer.labels if read.box] == canonical_order(said)
+    assert [read.label for read in answer.labels if read.box is None] == (
+        sorted(diagnoses, key=DIAGNOSES.index) or [NO_FINDING]
+    )
+    assert answer.malformed == 0
+    for read in answer.labels:
+        assert text[read.start : read.end].endswith(read.label)
+        assert text[read.end : read.box_end].endswith(f"<{read.box[3]}" if read.box else "")
+
+
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet="<p>/{}0123456789,. ILDand-"))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    for answer in (read_findings(text), read_diagnoses(text)):
+    for answer in (read_findings(text), read_diagnoses(text), read_report(text)):
         assert answer.labels or answer.malformed or NO_FINDING.casefold() in text.casefold()
         for read in answer.labels:
             assert 0 <= read.start < read.end <= len(text)
@@ -63,6 +84,57 @@ def test_the_published_format_to_the_letter() -> None:
         "Global diseases of this chest radiograph are Pneumonia, Tuberculosis."
     )
     assert write_diagnoses([]) == "Global diseases of this chest radiograph are No finding."
+
+
+def test_the_published_report_to_the_letter() -> None:
+    box, local = [("Consolidation", (55, 48, 80, 71))], "Local diseases of this chest radiograph are "
+    overall = "Global diseases of this chest radiograph are "
+    assert write_report(box, ["Tuberculosis", "Pneumonia"]) == (
+        f"{overall}Pneumonia, Tuberculosis. {local}<p>Consolidation</p> {{<55><48><80><71>}}."
+    )
+    assert write_report([], []) == write_report([], ["No finding"]) == f"{overall}No finding."
+    assert write_report([], ["COPD"]) == f"{overall}COPD. {local}No finding."
+
+
+@pytest.mark.parametrize(
+    ("findings", "diagnoses", "message"),
+    [
+        ([("ILD", (1, 2, 3, 4))], [], "findings without a diagnosis"),
+        ([("ILD", (1, 2, 3, 4))], ["No finding"], "contradicts"),
+        ([], ["COPD", "No finding"], "contradicts"),
+        ([("ILD", (3, 2, 3, 4))], ["COPD"], "is no box on the grid"),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_not_written(
+    findings: list[GridFinding], diagnoses: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_report(findings, diagnoses)
+
+
+ILD = "<p>ILD</p> {<1><2><3><4>}"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "malformed"),
+    [
+        (f"{GLOBAL_PREFIX}COPD. {LOCAL_PREFIX}{ILD}.", ["ILD", "COPD"], 0),
+        (f"{LOCAL_PREFIX}{ILD}. {GLOBAL_PREFIX}COPD and Pneumonia.", ["ILD", "COPD", "Pneumonia"], 0),
+        (f"{GLOBAL_PREFIX}No finding. {LOCAL_PREFIX}No finding.", ["No finding"], 0),
+        ("No finding.", ["No finding"], 0),
+        (f"COPD. {LOCAL_PREFIX}{ILD}.", ["ILD", "COPD"], 0),
+        (f"{GLOBAL_PREFIX}No finding. {LOCAL_PREFIX}{ILD}.", ["ILD"], 1),
+        (f"{GLOBAL_PREFIX}COPD.", ["COPD"], 1),
+        (f"{LOCAL_PREFIX}{ILD}.", ["ILD"], 1),
+        (f"{GLOBAL_PREFIX}COPD, measles. {LOCAL_PREFIX}{ILD},<p>Edema</p> {{<1>", ["ILD", "COPD"], 2),
+        (f"{GLOBAL_PREFIX}. {LOCAL_PREFIX}.", [], 2),
+        ("I cannot tell.", [], 1),
+        ("", [], 1),
+    ],
+)
+def test_reports_are_read_leniently(text: str, labels: list[str], malformed: int) -> None:
+    answer = read_report(text)
+    assert ([read.label for read in answer.labels], answer.malformed) == (labels, malformed)
 
 
 def test_findings_of_one_label_go_from_top_to_bottom() -> None:

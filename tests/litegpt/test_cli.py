@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,20 @@ from pydicom import dcmread
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner, Result
 
+from litegpt.boxes import Box
 from litegpt.cli import app, main
 from litegpt.convert import Shapes
 from litegpt.description import PUBLISHED_PARAMETERS
+from litegpt.engine import Read
 from litegpt.errors import ModelError
+from litegpt.findings import Finding, Reading
+from litegpt.identity import ModelIdentity
 from litegpt.model_folder import LiteGPT
 from litegpt.phantoms import phantom_files
+from litegpt.radiograph import Radiograph
 from litegpt.vocabulary import LABELS
 from tests.litegpt.test_convert import minigpt_v2
+from tests.litegpt.test_operating_point import POINT
 from tests.litegpt.tiny_models import save_tiny_model
 
 runner = CliRunner()
@@ -53,6 +61,88 @@ def test_prints_a_table_and_says_that_it_is_a_demonstration() -> None:
     assert result.exit_code == 0, result.output
     assert phantom_files()[0].name in result.stdout
     assert "means nothing" in result.stderr
+
+
+class _Calibrated:
+    """An engine that says the same of every image, one finding of it below its threshold."""
+
+    identity = ModelIdentity("calibrated", "1", demonstration=False)
+
+    def read_ahead(
+        self, files: Sequence[Path], load: Callable[[Path], Radiograph], *, candidates: bool
+    ) -> Iterator[Read[Path]]:
+        findings = (
+            Finding("Cardiomegaly", 0.912345, Box(40, 90, 140, 190), 0.00123456),
+            Finding("Rib fracture", 0.1, Box(20, 20, 60, 60), 0.2, reported=False),
+            Finding("COPD", 0.5),
+        )
+        scores = {"COPD": 0.5, "Edema": 0.0000123456}
+        possible = (Finding("Edema", 0.02, Box(1, 2, 3, 4), 0.1),) if candidates else ()
+        for file in files:
+            load(file)
+            yield Read(file, Reading(findings, {}, label_scores=scores, candidates=possible, calibrated=True))
+
+
+@pytest.fixture
+def calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litegpt.cli._engine", lambda *_: _Calibrated())
+
+
+def test_json_tells_how_sure_of_the_box_and_what_is_not_reported(calibrated: None) -> None:
+    (line,) = predict(phantom_files()[0], "--json").stdout.splitlines()
+    told = json.loads(line)
+    assert told["findings"][:2] == [
+        {
+            "label": "Cardiomegaly",
+            "score": 0.9123,
+            "box": [40, 90, 140, 190],
+            "box_score": 0.001235,
+            "reported": True,
+        },
+        {"label": "Rib fracture", "score": 0.1, "box": [20, 20, 60, 60], "box_score": 0.2, "reported": False},
+    ]
+    assert told["findings"][2]["box_score"] is None
+    assert told["label_scores"] == {"COPD": 0.5, "Edema": 0.00001235}
+    assert told["calibrated"] is True
+    assert "candidates" not in told
+
+
+def test_candidates_are_told_where_they_are_asked_for(calibrated: None) -> None:
+    (line,) = predict(phantom_files()[0], "--json", "--candidates").stdout.splitlines()
+    (candidate,) = json.loads(line)["candidates"]
+    assert (candidate["label"], candidate["score"], candidate["box"]) == ("Edema", 0.02, [1, 2, 3, 4])
+
+
+def test_the_table_marks_what_is_not_reported(calibrated: None) -> None:
+    lines = predict(phantom_files()[0]).stdout.splitlines()
+    marked = [line for line in lines if "below threshold" in line]
+    assert len(marked) == 1 and "Rib fracture" in marked[0] and "0.10" in marked[0]
+    assert any("Cardiomegaly" in line and "0.91" in line for line in lines)
+
+
+def test_describe_prints_thresholds_and_how_they_were_measured(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path)
+    described = runner.invoke(app, ["describe", str(tmp_path)], env={"COLUMNS": "160"}).stdout
+    assert "no operating point: scores are the model's own, and every finding is reported" in described
+    values = json.loads((tmp_path / "config.json").read_text())
+    point = replace(
+        POINT, version="1", thresholds={"ILD": 0.41, "Edema": 0.37, "COPD": 0.0}, pooled=("Edema",)
+    )
+    (tmp_path / "config.json").write_text(json.dumps({**values, "operating_point": point.to_json()}))
+    described = runner.invoke(app, ["describe", str(tmp_path)], env={"COLUMNS": "160"}).stdout
+    assert "operating point of version 1, measured on 100 images by hand" in described
+    rows = {
+        cells[1].strip(): cells[2:-1] for line in described.splitlines() if (cells := line.split("│"))[1:]
+    }
+    assert [cell.strip() for cell in rows["findings with boxes"]] == [
+        "by hand",
+        "100",
+        "60",
+        "0.200",
+        "0.010",
+    ]
+    assert [rows[label][0].strip() for label in ("ILD", "Edema", "COPD")] == ["0.41", "0.37 *", "always"]
+    assert "* too few examples of its own" in described
 
 
 def test_draws_a_picture_an_image_also_where_names_are_the_same(tmp_path: Path) -> None:

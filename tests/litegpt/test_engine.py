@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
 import threading
 from pathlib import Path
@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from litegpt.answers import read_diagnoses, read_findings, write_diagnoses
+from litegpt.answering import Answered
+from litegpt.answers import read_diagnoses, read_findings
 from litegpt.boxes import Box
-from litegpt.engine import Engine, Generated
-from litegpt.errors import ModelError
+from litegpt.engine import Engine
+from litegpt.errors import ModelError, RadiographError
 from litegpt.findings import Reading
+from litegpt.generated import Generated
 from litegpt.model_folder import LiteGPT
 from litegpt.phantoms import phantom_files
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
@@ -127,7 +129,7 @@ def test_numbers_that_break_down_fail_that_image_alone(
         return embeddings
 
     for engine in (shipped, Engine.load("phantom", device="cpu", constrained=False)):
-        monkeypatch.setattr(engine._model, "image_embeddings", broken)
+        monkeypatch.setattr(engine._answerer._model, "image_embeddings", broken)
         readings = engine.read(radiographs[:3])
         assert readings[1].findings == ()
         assert readings[1].failure == (
@@ -135,32 +137,6 @@ def test_numbers_that_break_down_fail_that_image_alone(
         )
         for one, other in ((readings[0], expected[0]), (readings[2], expected[2])):
             assert one.answers == other.answers and one.failure is None
-
-
-def test_constrained_scores_of_diagnoses_are_renormalised_over_the_32_answers(
-    shipped: Engine, radiographs: list[Radiograph]
-) -> None:
-    """Of all answers that begin alike, only the next tokens of legal ones share the probability."""
-    loaded = LiteGPT.from_pretrained("phantom")
-    names = DIAGNOSES[:-1]
-    answers = [write_diagnoses(named) for count in range(6) for named in itertools.combinations(names, count)]
-    legal = [
-        [*loaded.tokenizer.encode(answer, add_special_tokens=False), loaded.tokenizer.eos_token_id]
-        for answer in answers
-    ]
-    prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[VQA])
-    for radiograph, reading in zip(radiographs, shipped.read(radiographs), strict=True):
-        image = loaded.model.image_embeddings(loaded.config.preprocessing([radiograph]))
-        said = legal[answers.index(reading.answers[VQA])]
-        logits = loaded.model.answer_logits(image, prompt, torch.tensor([said]))[0]
-        product = 1.0
-        for place, token in enumerate(said):
-            ways = sorted({other[place] for other in legal if other[:place] == said[:place]})
-            product *= float(logits[place, ways].softmax(dim=0)[ways.index(token)])
-        stated = [finding.score for finding in reading.findings if finding.box is None]
-        # The end of the sentence is the only choice that belongs to no label.
-        assert math.prod(stated) >= product - 1e-4
-        assert len(stated) > 1 or math.prod(stated) == pytest.approx(product, abs=0.05)
 
 
 def test_findings_are_what_the_answers_say(shipped: Engine, radiographs: list[Radiograph]) -> None:
@@ -239,10 +215,35 @@ def test_loading_in_several_threads_at_once_gives_the_same_model(tmp_path: Path)
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_bfloat16_runs(tmp_path: Path) -> None:
-    save_tiny_model(tmp_path / "model")
-    (reading,) = Engine.load(tmp_path / "model", device="cpu", precision="bf16").read([noise(50, 60, 1)])
-    assert set(reading.answers) == {IDENTIFY, VQA}
+def test_bfloat16_says_the_same_labels_with_nearly_the_same_scores(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    """Its 8 bits of mantissa move an edge by a step or two now and then; rates are in docs/model.md."""
+    rounded = Engine.load("phantom", device="cpu", precision="bf16").read(radiographs)
+    for radiograph, exact, reading in zip(radiographs, shipped.read(radiographs), rounded, strict=True):
+        step = max(radiograph.pixels.shape) / 100
+        assert len(exact.findings) == len(reading.findings)
+        for one, other in zip(exact.findings, reading.findings, strict=True):
+            assert one.label == other.label
+            if one.box is not None and other.box is not None:
+                edges = zip(dataclasses.astuple(one.box), dataclasses.astuple(other.box), strict=True)
+                assert all(abs(edge - moved) <= 3 * step for edge, moved in edges)
+        assert reading.label_scores == pytest.approx(exact.label_scores, abs=0.03)
+
+
+def test_bfloat16_logits_are_those_of_float32_to_three_percent(radiographs: list[Radiograph]) -> None:
+    """Of the largest logit, over every token of a teacher-forced answer."""
+    logits = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = LiteGPT.from_pretrained("phantom", dtype=dtype)
+        images = loaded.config.preprocessing(radiographs).to(dtype)  # (batch, 3, 224, 224)
+        prompt = tokenise_prompt(loaded.tokenizer, loaded.config.instructions[IDENTIFY])
+        text = "Local diseases of this chest radiograph are <p>Consolidation</p> {<55><48><80><71>}."
+        answer = torch.tensor([loaded.tokenizer.encode(text, add_special_tokens=False)])
+        embedded = loaded.model.image_embeddings(images)
+        logits[dtype] = loaded.model.answer_logits(embedded, prompt, answer.expand(len(images), -1)).float()
+    exact, rounded = logits[torch.float32], logits[torch.bfloat16]
+    assert float((exact - rounded).abs().max() / exact.abs().max()) < 0.03
 
 
 def test_an_unknown_precision_is_refused() -> None:
@@ -294,3 +295,65 @@ def test_free_scores_are_the_probabilities_of_teacher_forcing(radiographs: list[
     assert found.keys() == expected.keys()
     for name, scores in found.items():
         assert sorted(scores) == pytest.approx(sorted(expected[name]), abs=1e-4)
+
+
+def test_images_are_loaded_ahead_and_come_back_in_order_with_what_could_not_be_loaded(
+    shipped: Engine, radiographs: list[Radiograph]
+) -> None:
+    broken = {1: RadiographError("no pixels"), 4: FileNotFoundError("gone")}
+
+    def load(number: int) -> Radiograph:
+        if number in broken:
+            raise broken[number]
+        return radiographs[number]
+
+    reads = list(shipped.read_ahead(range(len(radiographs)), load))
+    assert [read.item for read in reads] == list(range(len(radiographs)))
+    expected = shipped.read([radiograph for i, radiograph in enumerate(radiographs) if i not in broken])
+    for read in reads:
+        if read.item in broken:
+            assert read.came is broken[read.item]
+        else:
+            assert isinstance(read.came, Reading)
+            assert_same(read.came, expected.pop(0))
+
+
+def test_what_loading_did_not_expect_is_not_hidden(shipped: Engine) -> None:
+    def load(_: int) -> Radiograph:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(shipped.read_ahead([1], load))
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(
+    radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.load("phantom", device="cpu")
+    expected = engine.read(radiographs)
+    sizes, answer = [], engine._answerer.answer
+
+    def short_of_memory(images: list[torch.Tensor], *, candidates: bool) -> list[Answered]:
+        sizes.append(len(images[0]))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(images, candidates=candidates)
+
+    monkeypatch.setattr(engine._answerer, "answer", short_of_memory)
+    readings = engine.read(radiographs)
+    assert sizes == [8, 4, 2, 2, 2, 2] and engine.batch_size == 2
+    for one, other in zip(readings, expected, strict=True):
+        assert_same(one, other)
+
+
+def test_one_image_that_does_not_fit_is_an_error(
+    radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.load("phantom", device="cpu")
+
+    def no_memory(images: list[torch.Tensor], *, candidates: bool) -> list[Answered]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine._answerer, "answer", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.read(radiographs[:2])

@@ -27,7 +27,7 @@ from litegpt.engine import Engine
 from litegpt.errors import ModelError
 from litegpt.model import LiteGPTNetwork
 from litegpt.model_folder import LiteGPT
-from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, prepare
+from litegpt.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, prepare, squash
 from litegpt.published_encoders import published_encoder
 from litegpt.radiograph import Radiograph
 from tests.litegpt.tiny_models import tiny_model
@@ -187,7 +187,9 @@ def test_fusion_per_encoder_pools_each_to_seven_by_seven(siglip: Path, dinov2: P
 def test_each_encoder_gets_images_in_its_own_size_and_statistics(siglip: Path, dinov2: Path) -> None:
     loaded = joined(siglip, dinov2)
     pixels = np.random.default_rng(0).integers(0, 256, (300, 200), dtype=np.uint8)
-    tensors = prepare(loaded.preprocessings, [Radiograph(pixels)])
+    squashed = squash(loaded.preprocessings, Radiograph(pixels))
+    assert (squashed.rows, squashed.columns) == (300, 200)
+    tensors = prepare(loaded.preprocessings, [squashed])
     assert [tensor.shape[-1] for tensor in tensors] == [112, 224, 84]
     torch.testing.assert_close(tensors[0], Preprocessing(112, HALVES, HALVES)([Radiograph(pixels)]))
     torch.testing.assert_close(tensors[1], Preprocessing()([Radiograph(pixels)]))
@@ -195,7 +197,7 @@ def test_each_encoder_gets_images_in_its_own_size_and_statistics(siglip: Path, d
 
 def test_encoders_that_want_the_same_share_one_tensor() -> None:
     loaded = tiny_model()
-    image = Radiograph(np.zeros((20, 30), np.uint8))
+    image = squash(loaded.preprocessings, Radiograph(np.zeros((20, 30), np.uint8)))
     assert len(prepare(loaded.preprocessings, [image])) == 1
     own = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, preprocessing=None))
     assert own.preprocessings == loaded.preprocessings

@@ -51,6 +51,16 @@ def test_the_outline_lies_on_the_pixels_of_the_box(data: st.DataObject) -> None:
     assert not mask[y_min + 2 : y_max - 2, x_min + 2 : x_max - 2].any()
 
 
+def test_what_is_not_reported_is_not_drawn() -> None:
+    shown = Finding("Cardiomegaly", 0.9, Box(40, 40, 160, 160)), Finding("COPD", 0.6)
+    hidden = (
+        Finding("ILD", 0.2, Box(20, 20, 180, 90), reported=False),
+        Finding("Pneumonia", 0.1, reported=False),
+    )
+    assert np.array_equal(drawn(gray(200, 200), *shown, *hidden), drawn(gray(200, 200), *shown))
+    assert np.array_equal(drawn(gray(200, 200), *hidden), drawn(gray(200, 200)))
+
+
 def test_fractions_of_a_pixel_belong_to_the_box() -> None:
     finding = Finding("x" * 500, 0.5, Box(10.2, 20.9, 30.1, 40.0))
     mask = (drawn(gray(200, 200), finding) == label_colour(finding.label)).all(axis=-1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from litegpt.model_config import ModelConfig, paper_config
 from litegpt.model_folder import LiteGPT, add_adapter
 from litegpt.preprocessing import CLIP_MEAN, CLIP_STD
 from litegpt.prompts import VQA, tokenise_prompt
+from litegpt.published import published_file
 from litegpt.published_encoders import published_encoder
 from litegpt.tokenizer import phantom_tokenizer
 
@@ -183,7 +185,7 @@ def test_pubmedclip_with_a_tensor_missing_is_refused(pubmedclip: Path, tmp_path:
     name = next(name for name in tensors if "vision" in name and "layers.1" in name and "k_proj.bias" in name)
     del tensors[name]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks .*layers\.1\.self_attn.k_proj\.bias"):
+    with pytest.raises(ModelError, match=r"fit the model: .*layers\.1\.self_attn.k_proj\.bias is missing$"):
         published_encoder(EncoderSource("transformers", str(tmp_path)))
 
 
@@ -300,6 +302,22 @@ def test_a_language_model_that_is_nowhere_is_refused(
     (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
     with pytest.raises(ModelError, match="nowhere cannot be loaded"):
         LiteGPT.from_pretrained(tmp_path)
+
+
+def test_a_copy_that_the_hub_s_client_keeps_is_used_without_network(
+    pubmedclip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str]
+) -> None:
+    commit, kept = "0" * 40, tmp_path / "models--litegpt-tests--tower"
+    shutil.copytree(pubmedclip, kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    (kept / ".no_exist" / commit).mkdir(parents=True)
+    (kept / ".no_exist" / commit / "none.json").touch()  # asked for before, and the hub had none
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    found = published_file("litegpt-tests/tower", ["none.json", "config.json"])
+    assert found is not None and found.read_bytes() == (pubmedclip / "config.json").read_bytes()
+    assert no_network
+    no_network.clear()
 
 
 def _config(biomedclip: Path, pubmedclip: Path, llama: Path) -> ModelConfig:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from litegpt.boxes import Box
+from litegpt.findings import Finding
 from litegpt.identity import read_identity
 from service.cli import main
 from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records.analyses import Claim, ImageOutcome, WrittenResult
 from service.records.retry import Retry
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.ports import free_port
@@ -31,6 +33,18 @@ def _node(*arguments: str | Path, folder: Path, **environment: str) -> subproces
         capture_output=True,
         text=True,
         timeout=60,
+    )
+
+
+def _claim(small: SmallNode) -> list[Claim]:
+    model = read_identity(small.settings.model)
+    return analyses.claim(
+        small.records,
+        model_id=model.id,
+        model_version=model.version,
+        limit=1,
+        lease=timedelta(minutes=1),
+        retry=Retry.of(small.settings),
     )
 
 
@@ -78,6 +92,33 @@ def test_a_study_is_shown_by_accession_number_by_uid_and_by_its_beginning(
     assert (many.returncode, many.stderr) == (1, "litegpt-node: more than one study is called 1.2.826\n")
 
 
+def test_a_finding_below_its_threshold_is_shown_and_marked(tmp_path: Path) -> None:
+    small = small_node(tmp_path / "node-data")
+    small.take(make_radiograph(AccessionNumber="A-1"))
+    (claim,) = _claim(small)
+    found = (
+        Finding("ILD", 0.7, Box(1, 2, 30, 40), 0.01),
+        Finding("Edema", 0.2, Box(5, 6, 7, 8), 0.02, reported=False),
+        Finding("Pneumonia", 0.1, reported=False),
+    )
+    analyses.finish(small.records, claim, [ImageOutcome(claim.images[0].instance_id, found)], [], [])
+    small.records.close()
+    shown = [line.strip() for line in _node("show", "A-1", folder=tmp_path).stdout.splitlines()]
+    at = shown.index("ILD 0.70 [1 2 30 40]")
+    assert shown[at + 1 : at + 3] == [
+        "Edema 0.20 [5 6 7 8] (below threshold)",
+        "Pneumonia 0.10 (below threshold)",
+    ]
+    (image,) = json.loads(_node("show", "A-1", "--json", folder=tmp_path).stdout)["images"]
+    assert [(one["reported"], one["box_score"]) for one in image["findings"]] == [
+        (True, 0.01),
+        (False, 0.02),
+        (False, None),
+    ]
+    (line,) = [line for line in _node("studies", folder=tmp_path).stdout.splitlines() if " A-1 " in line]
+    assert line.split()[-1] == "1"  # findings with boxes that are reported
+
+
 def test_what_came_over_the_network_is_never_markup(tmp_path: Path) -> None:
     folder = tmp_path / "node[/data]"
     small = small_node(folder, ae_title="US[/b]")
@@ -97,15 +138,7 @@ def test_what_came_over_the_network_is_never_markup(tmp_path: Path) -> None:
 def test_refused_results_are_sent_again_on_an_admins_word(tmp_path: Path) -> None:
     small = small_node(tmp_path / "node-data", destinations=["PACS@127.0.0.1:1"])
     small.take(make_radiograph(AccessionNumber="A-1"))
-    model = read_identity(small.settings.model)
-    (claim,) = analyses.claim(
-        small.records,
-        model_id=model.id,
-        model_version=model.version,
-        limit=1,
-        lease=timedelta(minutes=1),
-        retry=Retry.of(small.settings),
-    )
+    (claim,) = _claim(small)
     result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "1", "results/1", "0" * 64)
     outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
     analyses.finish(small.records, claim, outcomes, [result], small.settings.destinations)
@@ -165,8 +198,8 @@ def test_check_echoes_a_destination(tmp_path: Path) -> None:
 
 
 def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
-    assert _node("migrate", folder=tmp_path).stdout == "the database went from empty to 0001\n"
-    assert _node("migrate", folder=tmp_path).stdout == "the database is at 0001 already\n"
+    assert _node("migrate", folder=tmp_path).stdout == "the database went from empty to 0002\n"
+    assert _node("migrate", folder=tmp_path).stdout == "the database is at 0002 already\n"
 
 
 @pytest.mark.parametrize("command", ["migrate", "up", "check"])

@@ -8,13 +8,25 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, select, text
 
 from service.errors import SettingsError
 from service.records.database import Records, durability_complaint
 from service.records.migrate import migrate, pending
-from service.records.tables import Base
+from service.records.tables import Base, Finding
 from service.settings import Settings
+
+NOW = "'2025-01-01 00:00:00'"
+OLD_ROWS = (
+    f"INSERT INTO study VALUES (1, '1.2', '', '', 'complete', {NOW}, {NOW}, NULL)",
+    "INSERT INTO instance VALUES"
+    f" (1, 1, '1.2.3', '1.2', '1.2', '1.2', 'digest', 'path', 1, 'stored', true, '', '', {NOW})",
+    "INSERT INTO analysis VALUES"
+    f" (1, 1, 'input', 'model', '1', 'settings', true, 'done', 1, 0, {NOW}, '', {NOW}, NULL, NULL)",
+    "INSERT INTO analysis_image VALUES (1, 1, 0, '')",
+    "INSERT INTO finding VALUES (1, 1, 1, 0, 'Edema', 0.25, 0.5, 1.5, 3.5, 4.5)",
+)
+"""One finding as version 0001 of the schema kept it."""
 
 
 @pytest.fixture
@@ -53,13 +65,29 @@ def test_the_migrations_make_the_models_checks(empty: Engine) -> None:
 
 def test_up_down_and_up_again(empty: Engine) -> None:
     assert _tables(empty) == set()
-    assert migrate(empty) == (None, "0001")
+    assert migrate(empty) == (None, "0002")
     assert not pending(empty)
-    assert migrate(empty) == ("0001", "0001")
-    assert migrate(empty, "base") == ("0001", None)
+    assert migrate(empty) == ("0002", "0002")
+    assert migrate(empty, "base") == ("0002", None)
     assert _tables(empty) == set()
     assert pending(empty)
     migrate(empty)
+
+
+def test_findings_from_before_there_were_thresholds_were_all_reported(empty: Engine) -> None:
+    migrate(empty, "0001")
+    with empty.begin() as connection:
+        for statement in OLD_ROWS:
+            connection.execute(text(statement))
+    migrate(empty)
+    with empty.connect() as connection:
+        rows = connection.execute(select(Finding.label, Finding.score, Finding.box_score, Finding.reported))
+        assert rows.all() == [("Edema", 0.25, None, True)]
+    migrate(empty, "0001")
+    with empty.connect() as connection:
+        kept = connection.execute(text("SELECT label, score, x_max FROM finding")).all()
+    assert kept == [("Edema", 0.25, 3.5)]
+    migrate(empty, "base")
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Engine) -> None:
@@ -70,7 +98,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Engine) 
         with pytest.raises(SettingsError, match=r"newer version of the node \(schema 9999\)"):
             attempt()
     with empty.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     with pytest.raises(SettingsError, match=r"cannot be migrated: .*'9999'"):
         migrate(empty, "9999")
 

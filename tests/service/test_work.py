@@ -18,6 +18,7 @@ from service.records import analyses, deliveries, overview
 from service.records.analyses import Claim, ImageOutcome, WrittenResult
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
+from service.records.overview import FindingView
 from service.records.retry import Retry
 from service.records.tables import Analysis, AnalysisState, Delivery, DeliveryState, Result
 from service.settings import Destination
@@ -177,14 +178,17 @@ def test_a_study_that_kills_its_workers_is_quarantined(records: Records, one_stu
 
 def test_findings_read_back_as_they_were_written(records: Records, one_study: str) -> None:
     (claim,) = _claim(records)
-    found = (ModelFinding("Nodule/Mass", 0.91, Box(1.5, 2.25, 30, 40)), ModelFinding("Lung tumor", 0.5))
+    found = (
+        ModelFinding("Nodule/Mass", 0.91, Box(1.5, 2.25, 30, 40), 0.0012),
+        ModelFinding("Lung tumor", 0.5, reported=False),
+    )
     analyses.finish(records, claim, [ImageOutcome(claim.images[0].instance_id, found)], [], [])
     with records.reading() as session:
         (image,) = overview.show_study(session, one_study).images
-    assert [(view.label, view.score, view.box) for view in image.findings] == [
-        ("Nodule/Mass", 0.91, (1.5, 2.25, 30, 40)),
-        ("Lung tumor", 0.5, None),
-    ]
+    assert image.findings == (
+        FindingView("Nodule/Mass", 0.91, (1.5, 2.25, 30, 40), 0.0012, reported=True),
+        FindingView("Lung tumor", 0.5, None, None, reported=False),
+    )
 
 
 def test_a_delivery_is_claimed_once_and_its_lease_comes_back(records: Records, one_study: str) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from litegpt.checksums import verify_checksums
+from litegpt.cli import app as litegpt
+from litegpt.identity import model_folder
+from litegpt.model_config import read_config
 from litegpt.phantoms import phantom_files
 from tests.litegpt.tiny_models import save_tiny_model
 from training.cli import app, main
+from training.errors import TrainingError
 
 runner = CliRunner()
 
@@ -31,15 +37,25 @@ def test_samples_writes_the_shipped_names(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.dcm")) == [path.name for path in phantom_files()]
 
 
-def test_evaluate_prints_json_and_a_table(tmp_path: Path) -> None:
+def test_evaluate_prints_json_and_tables(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
-    result = train("evaluate", tmp_path / "model", "--images", 3, "--json")
+    few = ("evaluate", tmp_path / "model", "--images", 3)
+    result = train(*few, "--resamples", 4, "--json")
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     assert measured["scores"]["images"] == measured["guessing"]["images"] == 3
-    table = train("evaluate", tmp_path / "model", "--images", 3).stdout
+    assert measured["scores"]["recall"]["No finding"]["low"] is not None
+    table = train(*few, "--resamples", 0).stdout
+    markdown = train(*few, "--resamples", 0, "--markdown").stdout
     for part in ("Accuracy@0.5", "local F1, macro", "malformed", "Cardiomegaly", "guessing"):
-        assert part in table
+        assert part in table and part in markdown
+    assert "| local F1, macro |" in markdown
+
+
+def test_evaluate_prints_one_form_at_a_time() -> None:
+    result = train("evaluate", "phantom", "--json", "--markdown")
+    assert result.exit_code == 2
+    assert "--json or --markdown, not both" in result.output
 
 
 def test_a_stage_goes_from_folder_to_folder(tmp_path: Path) -> None:
@@ -47,6 +63,46 @@ def test_a_stage_goes_from_folder_to_folder(tmp_path: Path) -> None:
     result = train("grounding", "--from", tmp_path / "start", "--out", tmp_path / "end", "--factor", 0)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "end" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_calibrate_writes_a_copy_with_an_operating_point_and_a_version_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = read_config(model_folder("phantom"))
+    result = train("calibrate", "phantom", "--images", 12, "--seed", 5, "--version", "test", "--out", out)
+    assert result.exit_code == 0, result.output
+    after = read_config(out)
+    assert read_config(model_folder("phantom")) == before
+    assert after.identity == replace(before.identity, version="test")
+    point = after.operating_point
+    assert point is not None and point.measured_on == "12 phantoms of seed 5"
+    verify_checksums(out)
+    for part in ("ECE before", "ECE after", "findings with boxes", "diagnoses", "Cardiomegaly", "below"):
+        assert part in result.stdout
+    described = runner.invoke(litegpt, ["describe", str(out)], env={"COLUMNS": "160"}).stdout
+    assert "operating point of version test, measured on 12 phantoms of seed 5" in described
+    for calibration in (point.findings, point.diagnoses):
+        assert f"{calibration.ece_before:.3f}" in described and calibration.method in described
+    again = train("calibrate", out, "--images", 12, "--seed", 5, "--version", "again")
+    assert again.exit_code == 0, again.output
+    # In place, from raw scores: the same phantoms give the same operating point.
+    assert read_config(out).operating_point == replace(point, version="again")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--version", "1"], "is version 1 already: thresholds need a version of their own"),
+        (["--version", "2", "--seed", "999"], "seed 999 is for tests"),
+        (["--version", "2", "--seed", "31337"], "seed 31337 is for tests"),
+        (["--version", "2", "--out", "."], "is there already"),
+    ],
+)
+def test_calibrate_refuses_what_would_mislead(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+    save_tiny_model(tmp_path)
+    result = train("calibrate", tmp_path, *arguments)
+    assert isinstance(result.exception, TrainingError)
+    assert complaint in str(result.exception)
+    assert read_config(tmp_path).identity.version == "1"
 
 
 def test_a_wrong_folder_is_one_line(
@@ -60,7 +116,8 @@ def test_a_wrong_folder_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "command", ["phantom", "samples", "phantom-model", "pretrain", "grounding", "diagnosis", "evaluate"]
+    "command",
+    ["phantom", "samples", "phantom-model", "pretrain", "grounding", "diagnosis", "evaluate", "calibrate"],
 )
 def test_every_command_s_help_has_an_example(command: str) -> None:
     assert f"Example: litegpt-train {command}" in train(command, "--help").stdout

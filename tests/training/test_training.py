@@ -10,10 +10,13 @@ from typing import Any, cast
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from litegpt.boxes import Box
 from litegpt.model_folder import LiteGPT
+from litegpt.prompts import IDENTIFY, VQA
 from litegpt.tokenizer import number_token, phantom_tokenizer
+from tests.litegpt.test_grammar import byte_level
 from tests.litegpt.tiny_models import save_tiny_model, tiny_model
 from training.batches import IGNORED, make_batch
 from training.dense import DenseHead, dense_loss, dense_targets
@@ -74,6 +77,44 @@ class TestLosses:
         answers[1, 3:] = IGNORED
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), answers.flatten())
         torch.testing.assert_close(answer_loss(logits, answers, None, None), expected)
+
+    def test_the_loss_of_answers_is_llama_s_own(self) -> None:
+        """transformers' loss over whole prompts and answers, all but the answers' tokens and EOS left out."""
+        loaded = tiny_model(seed=6, has_adapter=False)
+        batch = make_batch(list(islice(phantoms(5), 3)), loaded.tokenizer)
+        learner = Learner(loaded)
+        llama = cast(LlamaForCausalLM, loaded.model.language_model)
+        images = loaded.preprocessings[0].normalise(batch.squares)
+        table = llama.model.embed_tokens.weight
+        for tag, answers in ((IDENTIFY, batch.findings), (VQA, batch.diagnoses)):
+            assert (answers == IGNORED).any()
+            embeddings = loaded.model.image_embeddings(images)
+            prompt = learner.prompts[tag]
+            forced = answers.masked_fill(answers == IGNORED, 7)
+            found = answer_loss(loaded.model.answer_logits(embeddings, prompt, forced), answers, None, None)
+            rows, labels = [], []
+            for image, answer in zip(embeddings, answers, strict=True):
+                said = answer.clamp(min=0)
+                before = torch.cat([table[prompt.before[0]], image, table[prompt.after[0]]])
+                rows.append(torch.cat([before, table[said]]))
+                labels.append(torch.cat([torch.full((len(before),), -100), answer]))
+            expected = llama(inputs_embeds=torch.stack(rows), labels=torch.stack(labels)).loss
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+    def test_numbers_in_digits_are_learnt_as_any_other_token(self) -> None:
+        """With a tokenizer that has no token for <0> but one for what it does not know, as Llama-2's."""
+        digits = byte_level(splits_digits=True)
+        digits.unk_token = "<s>"
+        assert digits.convert_tokens_to_ids(number_token(0)) == digits.unk_token_id
+        loaded = replace(tiny_model(seed=6, has_adapter=False), tokenizer=digits)
+        learner, batch = Learner(loaded), make_batch(list(islice(phantoms(5), 2)), digits)
+        embeddings = loaded.model.image_embeddings(learner.preprocessing.normalise(batch.squares))
+        for tag, answers in ((IDENTIFY, batch.findings), (VQA, batch.diagnoses)):
+            stage = GROUNDING if tag == IDENTIFY else replace(DIAGNOSIS, identify_weight=0)
+            forced = answers.clamp(min=0)
+            logits = loaded.model.answer_logits(embeddings, learner.prompts[tag], forced)
+            expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), answers.flatten())
+            torch.testing.assert_close(learner.losses(batch, stage)[tag], expected)
 
     def test_a_near_number_costs_less_than_a_far_one(self) -> None:
         answers = torch.tensor([[50]])

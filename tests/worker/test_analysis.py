@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import JPEGLSLossless
 
-from litegpt.findings import Reading
+from litegpt.boxes import Box
+from litegpt.engine import Read
+from litegpt.findings import Finding, Reading
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import Radiograph
 from service.errors import LeaseLost, OutOfResources
+from service.records.analyses import ClaimedImage
 from service.records.overview import StudyView
 from tests.images import make_radiograph
 from tests.worker.conftest import SmallNode
@@ -114,7 +117,20 @@ def test_a_late_image_makes_a_report_that_names_the_one_delivered_before(node: S
     assert report.SOPInstanceUID != claim.sop_instance_uid
 
 
-class _Explosive:
+class _Fake:
+    """An engine that loads as the real one does, and reads by ``read``."""
+
+    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+        raise NotImplementedError
+
+    def read_ahead(
+        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], Radiograph]
+    ) -> list[Read[ClaimedImage]]:
+        readings = self.read([load(image) for image in images])
+        return [Read(image, reading) for image, reading in zip(images, readings, strict=True)]
+
+
+class _Explosive(_Fake):
     """A model that fails on any batch with an image of ``rows`` rows, as one out of memory would."""
 
     def __init__(self, rows: int) -> None:
@@ -143,7 +159,7 @@ def test_what_brings_a_batch_down_fails_alone(node: SmallNode) -> None:
     assert engine.batches == [4, 1, 1, 1, 1, 1, 1]
 
 
-class _Stammering:
+class _Stammering(_Fake):
     """A model whose numbers break down on images of ``rows`` rows."""
 
     def __init__(self, rows: int) -> None:
@@ -169,6 +185,31 @@ def test_an_image_the_model_fails_on_is_named_and_the_other_is_read(node: SmallN
     }
 
 
+class _Cautious(_Fake):
+    """A model whose second finding stays below its threshold."""
+
+    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+        findings = (
+            Finding("Cardiomegaly", 0.8, Box(1, 2, 30, 40), 0.01),
+            Finding("Edema", 0.1, Box(1, 2, 30, 40), 0.01, reported=False),
+        )
+        return [Reading(findings, calibrated=True) for _ in radiographs]
+
+
+def test_a_finding_below_its_threshold_is_kept_and_not_reported(node: SmallNode) -> None:
+    image = make_radiograph(rows=64, columns=64)
+    node.take(image)
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = _Cautious()
+    analyst.drain()
+    view = node.show(image.StudyInstanceUID)
+    kept = [(finding.label, finding.reported, finding.box_score) for finding in view.images[0].findings]
+    assert kept == [("Cardiomegaly", True, 0.01), ("Edema", False, 0.01)]
+    (report,) = _reports(node, view)
+    assert "Cardiomegaly" in str(report) and "Edema" not in str(report)
+    assert report.SeriesDescription.endswith("AI: 1 finding")
+
+
 def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode) -> None:
     image = make_radiograph()
     node.take(image)
@@ -177,10 +218,9 @@ def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode)
     results.touch()
     analyst = _analyst(node)
     analyst.__dict__["_engine"] = _Explosive(rows=0)
-    analyst.drain(seconds=0.5)
-    view = node.show(image.StudyInstanceUID)
-    assert view.analysis_state == "queued"
-    assert view.attempt > node.settings.maximum_attempts
+    while (view := node.show(image.StudyInstanceUID)).attempt <= node.settings.maximum_attempts:
+        analyst.drain(seconds=0.1)
+        assert node.show(image.StudyInstanceUID).analysis_state == "queued"
     assert view.error.startswith("the archive: ")
     results.unlink()
     results.mkdir()

@@ -91,6 +91,9 @@ def test_every_radiograph_of_a_folder_comes_back_as_a_report(which: str, tmp_pat
         assert drawn
 
 
+BELOW = FindingView("Edema", 0.1, (1, 1, 9, 9), reported=False)
+
+
 def test_pictures_of_files_with_one_name_stand_side_by_side(tmp_path: Path) -> None:
     studies = []
     for name in ("A/IM1.dcm", "B/IM1.dcm", "IM.1", "IM.2", "odd[/b].dcm"):
@@ -100,7 +103,7 @@ def test_pictures_of_files_with_one_name_stand_side_by_side(tmp_path: Path) -> N
     for image in find_images(tmp_path / "cd")[0]:
         now = datetime.now(UTC)
         view = ImageView(
-            image.sop_instance_uid, "", now, "", "stored", "", (FindingView("a[/b]", 1.0, None),)
+            image.sop_instance_uid, "", now, "", "stored", "", (FindingView("a[/b]", 1.0, None), BELOW)
         )
         study = StudyView("1.2", "", "", "done", "complete", 1, "done", 1, "", "", True, (view,))
         studies.append(DemoStudy("1.2", (SentImage(image, 0.0, ""),), study, (), None))
@@ -111,7 +114,14 @@ def test_pictures_of_files_with_one_name_stand_side_by_side(tmp_path: Path) -> N
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(results_table(studies))
     table = console.export_text()
-    for words in ("A/IM1.dcm", "B/IM1.dcm", "odd[/b].dcm", "a[/b] 1.00", "[left top right bottom]"):
+    for words in (
+        "A/IM1.dcm",
+        "B/IM1.dcm",
+        "odd[/b].dcm",
+        "a[/b] 1.00",
+        "Edema 0.10 [1 1 9 9] (below threshold)",
+        "[left top right bottom]",
+    ):
         assert words in table, words
 
 

@@ -77,6 +77,11 @@ def _when(study: DemoStudy, sent: SentImage) -> Text:
 
 def _findings(view: ImageView) -> tuple[Finding, ...]:
     return tuple(
-        Finding(finding.label, finding.score, Box(*finding.box) if finding.box else None)
+        Finding(
+            finding.label,
+            finding.score,
+            Box(*finding.box) if finding.box else None,
+            reported=finding.reported,
+        )
         for finding in view.findings
     )

@@ -29,7 +29,8 @@ class ResultIdentity:
         input_digest: Digest of the images that were read.
         model_id: Which model.
         model_version: Version of its weights.
-        settings_digest: Digest of thresholds, preprocessing and eligibility rules.
+        settings_digest: Digest of the node's eligibility rules; thresholds and preprocessing belong to the
+            model's version.
         kind: ``sr``.
         sop_class_uid: Storage SOP class of the result.
         template_version: Version of the form in which the result is told.

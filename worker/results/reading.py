@@ -22,7 +22,7 @@ class ImageReading:
 
     Attributes:
         header: The image's attributes, without Pixel Data.
-        findings: What the model says, boxes in pixels of the image's own matrix.
+        findings: What the model says, boxes in pixels of the image's own matrix; also what is not reported.
         not_read: Why the image was not read; ``None`` where it was.
     """
 
@@ -37,8 +37,8 @@ class ImageReading:
 
     @property
     def positive(self) -> tuple[Finding, ...]:
-        """Everything but "No finding"."""
-        return tuple(finding for finding in self.findings if finding.label != NO_FINDING)
+        """Every reported finding but "No finding"; without any the report says itself that there is none."""
+        return tuple(finding for finding in self.findings if finding.reported and finding.label != NO_FINDING)
 
     @property
     def no_finding(self) -> Finding | None:

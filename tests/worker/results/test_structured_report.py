@@ -220,6 +220,36 @@ def test_no_finding_beside_findings_is_told_but_not_coded(written: Any) -> None:
     assert any('also answered "No finding 0.20"' in statement for statement in read.statements)
 
 
+def test_findings_below_their_threshold_are_not_in_the_report(written: Any) -> None:
+    image = header()
+    below = (
+        Finding("Pneumothorax", 0.123, Box(1, 1, 9, 9), reported=False),
+        Finding("Tuberculosis", 0.056, reported=False),
+    )
+    read = written([ImageReading(image, (below[0], *THREE, below[1]))])
+    assert read.root == written([ImageReading(image, THREE)]).root
+    assert "Pneumothorax" not in str(read.root) and "Tuberculosis" not in str(read.root)
+
+
+@pytest.mark.parametrize(
+    ("said", "certainty", "comment"),
+    [((), None, "No finding"), ((Finding(NO_FINDING, 0.93),), 93.0, "No finding 0.93")],
+)
+def test_where_all_findings_are_below_their_thresholds_there_is_no_finding(
+    written: Any, said: tuple[Finding, ...], certainty: float | None, comment: str
+) -> None:
+    below = (
+        Finding("Pneumothorax", 0.12, Box(1, 1, 9, 9), reported=False),
+        Finding("Tuberculosis", 0.05, reported=False),
+    )
+    read = written([ImageReading(header(), (*below, *said))])
+    (statement,) = read.evaluations
+    assert (statement.name, statement.value) == ("111017", ("111241", "DCM"))
+    assert (statement.certainty, statement.comment) == (certainty, comment)
+    assert (read.groups, read.title, read.value("0008103E")) == ([], "18748-4", "AI: no finding")
+    assert any(text.endswith(f": {comment}.") for text in read.statements)
+
+
 def test_two_images_of_one_study(written: Any) -> None:
     first, second = header(), header(sop_class=CR, rows=100, columns=80)
     second.StudyInstanceUID = first.StudyInstanceUID

@@ -1,0 +1,1 @@
+"""How well a model reads: what it said of images, measured against what is true of them."""

@@ -1,0 +1,79 @@
+"""A model measured on phantoms that no training has seen, against what was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from litegpt.engine import Engine
+from litegpt.findings import Finding, Reading
+from litegpt.radiograph import Radiograph
+from litegpt.vocabulary import DIAGNOSES
+from training.evaluation.measures import Measures, evaluate
+from training.evaluation.statements import Case, Statement
+from training.phantom.radiograph import DRAWN_LABELS, Phantom, phantoms
+
+PHANTOM_LABELS: Final = (*DRAWN_LABELS, *DIAGNOSES)
+"""The labels a phantom can have."""
+
+
+def read_phantoms(
+    engine: Engine, images: int, seed: int, *, candidates: bool = False
+) -> Iterator[tuple[Phantom, Reading]]:
+    """Has a model read phantoms that no training has seen (training's seeds are of another form).
+
+    Args:
+        engine: The model.
+        images: How many.
+        seed: Of the phantoms.
+        candidates: Whether to ask for boxes of labels that are not said, as ranked measures want them.
+    """
+    stream = islice(phantoms(seed), images)
+    while batch := list(islice(stream, engine.batch_size)):
+        shown = [Radiograph(phantom.pixels) for phantom in batch]
+        readings = engine.read(shown, candidates=candidates)
+        yield from zip(batch, readings, strict=True)
+
+
+def drawn(phantom: Phantom) -> Statement:
+    """The truth of a phantom."""
+    boxes = tuple((finding.label, finding.box) for finding in phantom.findings)
+    return Statement(boxes, frozenset(phantom.diagnoses))
+
+
+def phantom_case(phantom: Phantom) -> Case:
+    """A phantom as one image of a test set."""
+    rows, columns = phantom.pixels.shape
+    return Case(drawn(phantom), columns, rows)
+
+
+def evaluation(
+    results: Sequence[tuple[Phantom, Reading]],
+    *,
+    resamples: int = 0,
+    seed: int = 0,
+    track: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Measures:
+    """Measures readings of phantoms (see ``evaluate``)."""
+    return evaluate(
+        [phantom_case(phantom) for phantom, _ in results],
+        [reading for _, reading in results],
+        labels=PHANTOM_LABELS,
+        resamples=resamples,
+        seed=seed,
+        track=track,
+    )
+
+
+def guessing(phantoms_: Sequence[Phantom]) -> Measures:
+    """What a guess by the right odds gives: for each phantom, the truth of the next one."""
+    truths = [drawn(phantom) for phantom in phantoms_]
+    guesses = [_repeating(truth) for truth in [*truths[1:], *truths[:1]]]
+    return evaluation(list(zip(phantoms_, guesses, strict=True)))
+
+
+def _repeating(statement: Statement) -> Reading:
+    """A reading that says this with certainty."""
+    placed = [Finding(label, 1.0, box) for label, box in statement.boxes]
+    return Reading((*placed, *(Finding(diagnosis, 1.0) for diagnosis in sorted(statement.diagnoses))))
