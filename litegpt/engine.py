@@ -67,6 +67,7 @@ class Engine:
         grammar: Grammar | None = None,
         operating_point: OperatingPoint | None = None,
         stopwatch: Stopwatch | None = None,
+        batch_size: int | None = None,
     ) -> None:
         """Args:
         loaded: The model, on its device.
@@ -74,6 +75,7 @@ class Engine:
         grammar: What answers are held to, if anything.
         operating_point: Applied to every reading, if there is one.
         stopwatch: Told how long each stage takes.
+        batch_size: Images at once; by default what memory allows.
         """
         self._identity = loaded.config.identity
         self._preprocessings = loaded.preprocessings
@@ -82,7 +84,7 @@ class Engine:
         self._operating_point = operating_point
         self._stopwatch = stopwatch or Stopwatch()
         self._answerer = Answerer(loaded, device, grammar, self._stopwatch)
-        self._batch_size = self._answerer.planned_batch()
+        self._batch_size = batch_size or self._answerer.planned_batch()
 
     @classmethod
     def load(

@@ -56,6 +56,16 @@ def test_a_batch_answers_as_single_images_do(shipped: Engine, radiographs: list[
         assert_same(shipped.read([radiograph])[0], reading)
 
 
+def test_a_batch_size_of_the_callers_own_makes_no_difference_to_the_answers(
+    radiographs: list[Radiograph],
+) -> None:
+    engine = Engine(LiteGPT.from_pretrained("phantom"), "cpu", batch_size=3)
+    assert engine.batch_size == 3
+    free = Engine.load("phantom", device="cpu", constrained=False)
+    for one, other in zip(engine.read(radiographs), free.read(radiographs), strict=True):
+        assert_same(one, other)
+
+
 def test_a_batch_of_random_weights_answers_as_single_images_do(tmp_path: Path) -> None:
     """Random weights never end an answer early and say what no training taught: padding has to be exact."""
     save_tiny_model(tmp_path / "model", seed=2)
