@@ -142,11 +142,21 @@ def test_at_each_step_of_a_finding(name: str, ordered: bool, findings: list[Grid
     follow(name, ordered, findings, least + spare, start=max(0, len(findings) - 1))
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
 @both_orders
-def test_at_each_step_of_the_last_finding_that_may_be_said(ordered: bool) -> None:
+def test_at_each_step_of_the_last_box_there_is(name: str, ordered: bool) -> None:
+    """In order, the next label or the end must follow; one token may say so while the number ends."""
+    corner = (GRID - 1, GRID - 1, GRID, GRID)
+    for label in LOCAL_LABELS[-2:]:
+        follow(name, ordered, [(LOCAL_LABELS[0], (1, 2, 3, 4)), (label, corner)], LONG, start=1)
+
+
+@pytest.mark.parametrize("name", ["phantom", "digits"])
+@both_orders
+def test_at_each_step_of_the_last_finding_that_may_be_said(name: str, ordered: bool) -> None:
     findings = [(label, (x, 98, 100, 99)) for label in LOCAL_LABELS[:20] for x in (96, 97)]
     assert len(findings) == MAXIMUM_FINDINGS
-    follow("phantom", ordered, findings, LONG, start=len(findings) - 1)
+    follow(name, ordered, findings, LONG, start=len(findings) - 1)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
