@@ -22,8 +22,8 @@ from litegpt.model_folder import PROJECTION, write_config
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import read_radiograph
 from tests.images import make_radiograph
-from tests.litegpt.test_grammar import byte_level
 from tests.litegpt.tiny_models import WIDTH, save_tiny_model
+from tests.litegpt.tokenizers import byte_level
 
 Complaint = Callable[[Path], str]
 

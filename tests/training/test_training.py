@@ -16,8 +16,8 @@ from litegpt.boxes import Box
 from litegpt.model_folder import LiteGPT
 from litegpt.prompts import IDENTIFY, VQA
 from litegpt.tokenizer import number_token, phantom_tokenizer
-from tests.litegpt.test_grammar import byte_level
 from tests.litegpt.tiny_models import save_tiny_model, tiny_model
+from tests.litegpt.tokenizers import byte_level
 from training.batches import IGNORED, make_batch
 from training.dense import DenseHead, dense_loss, dense_targets
 from training.errors import TrainingError
