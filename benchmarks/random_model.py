@@ -16,13 +16,14 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerBase
 
 from litegpt.encoders import EncoderSource, new_encoder
-from litegpt.grammar import END, LABEL, Grammar, compile_grammar
+from litegpt.grammar import Grammar, compile_grammar
 from litegpt.identity import ModelIdentity
 from litegpt.model import LiteGPTNetwork
 from litegpt.model_config import ModelConfig
 from litegpt.model_folder import LiteGPT
 from litegpt.projection import IMAGE_EMBEDDINGS
 from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
+from litegpt.registers import END, LABEL
 from litegpt.tokenizer import number_token, phantom_tokenizer
 
 

@@ -18,7 +18,7 @@ import torch
 from litegpt.answers import GridFinding, ReadAnswer, ReadLabel, read_diagnoses, read_findings
 from litegpt.boxes import GridBox, about_right
 from litegpt.candidates import Wanted, candidate_boxes
-from litegpt.constraint import Chooser, Unconstrained, constrained
+from litegpt.constraint import Chooser, Unconstrained, going_on
 from litegpt.decoding import Prefix
 from litegpt.generated import Generated
 from litegpt.grammar import Grammar
@@ -101,6 +101,8 @@ class Answerer:
         # The wrapper is the same for every prompt, so what comes before the image is, too.
         self._before = prompts[IDENTIFY].before  # (1, before)
         self._after = {tag: prompt.after[0].tolist() for tag, prompt in prompts.items()}
+        # What every answer begins with need not be decoded; and where the grammar goes on from there.
+        self._openings = {tag: grammar.opening(tag) for tag in self._after} if grammar is not None else {}
         self._scorer = None
         if grammar is not None and grammar.ordered:
             identify, vqa = self._after[IDENTIFY], self._after[VQA]
@@ -159,7 +161,7 @@ class Answerer:
         """The answers to each prompt in turn, of all images."""
         images = range(prefix.images)
         with self._stopwatch.stage("prefill"):
-            openings = [self._opening(tag) for tag in tags]
+            openings = [self._openings[tag][0] if self._openings else () for tag in tags]
             suffixes = [
                 [*self._after[tag], *opening]
                 for tag, opening in zip(tags, openings, strict=True)
@@ -178,13 +180,9 @@ class Answerer:
                 for first, ids, likely, broken in rows
             ]
 
-    def _opening(self, tag: str) -> tuple[int, ...]:
-        """What every answer begins with need not be decoded."""
-        return () if self._grammar is None else self._grammar.opening(tag)[0]
-
     def _chooser(self, tags: Sequence[str], batch: int) -> Chooser:
         if self._grammar is not None:
-            return constrained(self._grammar, tags, batch, opened=True)
+            return going_on(self._grammar, [self._openings[tag][1] for tag in tags], batch)
         eos = cast(int, self._tokenizer.eos_token_id)
         return Unconstrained(len(tags) * batch, eos=eos, pad=self._pad, device=self._device)
 

@@ -253,15 +253,18 @@ def _broken(logits: torch.Tensor) -> torch.Tensor:
     return (total - total).isnan()  # as is ∞ - ∞
 
 
-def constrained(grammar: Grammar, tags: Sequence[str], batch: int, *, opened: bool = False) -> Constrained:
-    """A chooser for ``batch`` answers to each prompt in turn; ``opened``: their openings are said already."""
-    nodes = [grammar.opening(tag)[1] if opened else grammar.starts[tag] for tag in tags]
+def constrained(grammar: Grammar, tags: Sequence[str], batch: int) -> Constrained:
+    """A chooser for ``batch`` answers to each prompt in turn."""
+    return going_on(grammar, [grammar.starts[tag] for tag in tags], batch)
+
+
+def going_on(grammar: Grammar, nodes: Sequence[int], batch: int) -> Constrained:
+    """A chooser for ``batch`` answers that go on from each node in turn."""
     return Constrained(grammar, torch.tensor(nodes, device=grammar.tokens.device).repeat_interleave(batch))
 
 
 def boxes_of(grammar: Grammar, labels: Sequence[int]) -> Constrained:
     """A chooser of a box for each label, by its place in the vocabulary, that has just been said."""
-    device = grammar.tokens.device
-    chooser = Constrained(grammar, torch.full((len(labels),), grammar.starts[BOX], device=device))
-    chooser.say_labels(torch.tensor(labels, device=device))
+    chooser = going_on(grammar, [grammar.starts[BOX]], len(labels))
+    chooser.say_labels(torch.tensor(labels, device=grammar.tokens.device))
     return chooser

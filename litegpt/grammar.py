@@ -42,8 +42,6 @@ from litegpt.registers import (
 from litegpt.spelling import Spelling, Tokens, common_beginning
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 
-__all__ = ["DONE", "END", "FREE", "LABEL", "X_MAX", "X_MIN", "Y_MAX", "Y_MIN", "Grammar", "compile_grammar"]
-
 WORD: Final = 51
 """Bits used of each of a decision's two words; 2 · 51 is more than the 101 steps of the grid."""
 
@@ -65,9 +63,7 @@ class Grammar:
         tokens: (nodes, edges) the token of each edge.
         targets: (nodes, edges) the node each edge leads to.
         reach: (nodes, edges, 2) words of the decisions that an edge may still lead to.
-        settles: (nodes, edges) the value that an edge writes into its node's register, or -1.
         slots: (nodes,) what is being decided at each node.
-        needs: (nodes,) how many tokens one more finding and the end take from here, at most.
         starts: By the prompt's tag, the node its answer begins at; by ``BOX``, the node a box begins at.
         spelling: What local answers are put together from.
         diagnoses: Every answer to ``vqa`` and its tokens.
@@ -84,9 +80,7 @@ class Grammar:
     tokens: torch.Tensor
     targets: torch.Tensor
     reach: torch.Tensor
-    settles: torch.Tensor
     slots: torch.Tensor
-    needs: torch.Tensor
     starts: Mapping[str, int]
     spelling: Spelling
     diagnoses: Mapping[str, Tokens]
@@ -206,29 +200,27 @@ class _Automaton:
             [_columns(node, *edge, ordered=ordered) for edge in node.edges.items()] for node in self.nodes
         ]
         padded = [row + [_NO_EDGE] * (width - len(row)) for row in rows]
-        table = torch.tensor(padded, device=device)  # (nodes, edges, 9)
+        table = torch.tensor(padded, device=device)  # (nodes, edges, 8)
         slots = torch.tensor([node.slot for node in self.nodes], device=device)
         needs = torch.tensor([node.needs for node in self.nodes], device=device)
-        tokens, targets, _, _, settles, highest, onward, _, _ = table.movedim(2, 0).contiguous()
+        tokens, targets, _, _, highest, onward, _, _ = table.movedim(2, 0).contiguous()
         return Grammar(
             tokens=tokens,
             targets=targets,
             reach=table[..., 2:4].contiguous(),
-            settles=settles,
             slots=slots,
-            needs=needs,
             starts=starts,
             spelling=spelling,
             diagnoses=diagnoses,
             ordered=ordered,
             highest=highest,
             onward=onward if (onward < ALWAYS).any() else None,
-            moves=table[..., [0, 1, 7, 8]].flatten(0, 1),
+            moves=table[..., [0, 1, 6, 7]].flatten(0, 1),
             bounds=_bounds(slots, needs, ordered),
         )
 
 
-_NO_EDGE: Final = (0, 0, 0, 0, -1, -1, ALWAYS, -1, 0)
+_NO_EDGE: Final = (0, 0, 0, 0, -1, ALWAYS, -1, 0)
 
 
 def _columns(node: _Node, token: int, edge: _Edge, *, ordered: bool) -> tuple[int, ...]:
@@ -236,7 +228,7 @@ def _columns(node: _Node, token: int, edge: _Edge, *, ordered: bool) -> tuple[in
     reach = ANY if edge.reach is None else words(edge.reach)
     highest, onward = _highest(node.slot, edge.reach), _highest(LABEL, edge.onward)
     move = (-1, 0) if edge.settles < 0 else settle(node.slot, edge.settles, ordered=ordered)
-    return token, edge.target, *reach, edge.settles, highest, onward, *move
+    return token, edge.target, *reach, highest, onward, *move
 
 
 def _highest(slot: int, decisions: set[int] | None) -> int:

@@ -50,7 +50,15 @@ def config_values(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: If it cannot be read, or is no JSON object.
     """
-    path = folder / "config.json"
+    return json_object(folder / "config.json")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        ModelError: If it cannot be read, or holds something else.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from litegpt.encoders import EncoderSource
 from litegpt.errors import ModelError
-from litegpt.identity import ModelIdentity
+from litegpt.identity import ModelIdentity, config_values
 from litegpt.operating_point import OperatingPoint
 from litegpt.preprocessing import Preprocessing
 from litegpt.projection import FUSIONS, Fusion
@@ -128,11 +127,7 @@ def read_config(folder: Path) -> ModelConfig:
     Raises:
         ModelError: If it is no JSON or incomplete.
     """
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    return ModelConfig.from_json(values)
+    return ModelConfig.from_json(config_values(folder))
 
 
 def _fusion(name: object) -> Fusion:

@@ -182,7 +182,7 @@ class OperatingPoint:
 def raw_score(finding: Finding, reading: Reading) -> float:
     """The score of the model's own that a finding's calibration starts from.
 
-    With a box: the probability of the label times that of the box, where the model tells it. A diagnosis: its
+    With a box: the score of the label times that of the box, where the model tells it. A diagnosis: its
     probability in the whole image, where the model tells it, so that the finding and ``label_scores`` agree.
     """
     if finding.box is None:

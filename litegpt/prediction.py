@@ -141,5 +141,5 @@ def _finding_json(finding: Finding) -> dict[str, object]:
 
 
 def _four_digits(score: float) -> float:
-    """Four significant ones: the probability of a box may be far below 0.0001."""
+    """Four significant ones: the score of a label may be far below 0.0001."""
     return float(f"{score:.4g}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers.utils import logging as transformers_logging
 
 from litegpt.errors import ModelError
+from litegpt.identity import json_object
 from litegpt.tensors import one_line
 
 
@@ -55,15 +55,7 @@ def published_json(name: str, file: str) -> dict[str, Any] | None:
         ModelError: As ``published_file``, and if it is no JSON.
     """
     path = published_file(name, [file])
-    if path is None:
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} is no JSON object")
-    return values
+    return None if path is None else json_object(path)
 
 
 def published_folder(name: str) -> Path:

@@ -2,8 +2,8 @@
 
 Three families: temperature scaling (logit / T; Guo et al., ICML 2017), the same with a shift (Platt, 1999),
 and isotonic regression (Zadrozny and Elkan, KDD 2002). The one with the lowest log loss on images that it was
-not fitted to is taken. A temperature alone cannot lift the product of a label's and a box's probability,
-small even where the box is right; that is what the shift is for.
+not fitted to is taken. A temperature leaves 0.5 where it is; the shift is for scores that are all too
+low, or all too high.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any, Final
 from litegpt.boxes import Box
 from litegpt.calibration_card import BelowAndSaid
 from litegpt.findings import Finding, Reading
+from litegpt.identity import config_values
 from litegpt.model_config import ModelConfig
 from litegpt.operating_point import OperatingPoint, raw_score
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
@@ -76,14 +77,9 @@ def write_operating_point(folder: Path, point: OperatingPoint) -> None:
     Raises:
         ModelError: If the folder's configuration is not one that can be read.
     """
-    values = {**_read(folder), "version": point.version, _KEY: point.to_json()}
+    values = {**config_values(folder), "version": point.version, _KEY: point.to_json()}
     ModelConfig.from_json(json.loads(json.dumps(values)))
     _write(folder, values)
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    return values
 
 
 def _write(folder: Path, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Findings tell their box's probability, and whether they are reported; all findings so far were."""
+"""Findings tell how sure their box is, and whether they are reported; all findings so far were."""
 
 import sqlalchemy as sa
 from alembic import op

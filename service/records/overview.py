@@ -32,7 +32,7 @@ class FindingView:
         label: A label of the vocabulary.
         score: 0..1.
         box: Left, top, right, bottom in pixels, where it has one.
-        box_score: The model's own probability of the box.
+        box_score: How sure the model is of the box, given the label.
         reported: Whether results tell it; else it lies below the model's threshold.
     """
 

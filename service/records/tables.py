@@ -240,7 +240,7 @@ class Finding(Base):
     label: Mapped[str]
     score: Mapped[float]
     box_score: Mapped[float | None]
-    """The model's own probability of the box, given the label."""
+    """How sure the model is of the box, given the label, 0..1 (``litegpt.findings``)."""
     reported: Mapped[bool] = mapped_column(server_default=true())
     """Whether the score reached the model's threshold; results tell only such findings."""
     x_min: Mapped[float | None]
