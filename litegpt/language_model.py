@@ -41,12 +41,12 @@ _LORA: Final = "LORA"
 _TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def lora_config() -> LoraConfig:
-    """The paper's adapter: r 64, alpha 16, on the query and value projections."""
+def lora_config(rank: int = 64, alpha: int = 16, dropout: float = 0.05) -> LoraConfig:
+    """The paper's adapter by default: r 64, alpha 16, on the query and value projections."""
     return LoraConfig(
-        r=64,
-        lora_alpha=16,
-        lora_dropout=0.05,
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
         target_modules=["q_proj", "v_proj"],
         bias="none",
         task_type="CAUSAL_LM",

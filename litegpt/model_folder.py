@@ -22,6 +22,7 @@ from string import ascii_lowercase
 from typing import Any, Final, cast
 
 import torch
+from peft import LoraConfig
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -151,9 +152,14 @@ class LiteGPT:
         save_halves(adapter_state(language_model), folder / ADAPTER_WEIGHTS)
 
 
-def add_adapter(network: LiteGPTNetwork) -> None:
-    """Wraps the language model in a fresh LoRA adapter (its effect is zero until trained)."""
-    network.language_model = wrap(network.language_model, lora_config())
+def add_adapter(network: LiteGPTNetwork, adapter: LoraConfig | None = None) -> None:
+    """Wraps the language model in a fresh LoRA adapter, whose effect is zero until it is trained.
+
+    Args:
+        network: Whose language model.
+        adapter: Its shape; default: the paper's.
+    """
+    network.language_model = wrap(network.language_model, adapter or lora_config())
 
 
 def write_config(folder: Path, config: ModelConfig) -> None:

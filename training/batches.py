@@ -1,64 +1,100 @@
-"""Phantoms made on the fly, as batches of images, answers and dense targets."""
+"""Lessons as tensors, several at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from litegpt.answers import write_diagnoses, write_findings
 from litegpt.vocabulary import DIAGNOSES
 from training.dense import dense_targets
-from training.phantom.radiograph import Phantom, phantoms
+from training.lessons import Lesson, Lessons
+from training.recipe import Recipe, Tag
 
 IGNORED: Final = -100
 """Marks padding in answers, as in transformers' losses."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What one step learns from.
+class DenseTargets:
+    """What the dense task asks of each patch (see ``training.dense``).
 
     Attributes:
-        squares: (batch, 224, 224) uint8.
-        findings: (batch, length) token ids of the local answer and EOS, then ``IGNORED``.
-        diagnoses: (batch, length) token ids of the global answer and EOS, then ``IGNORED``.
-        cell_labels: (batch, 245, labels).
-        cell_boxes: (batch, 245, 4), fractions of the side or NaN.
-        diagnosis_labels: (batch, diagnoses), 0 or 1.
+        labels: (batch, 245, labels), 0 or 1.
+        boxes: (batch, 245, 4), fractions of the side or NaN.
+        diagnoses: (batch, diagnoses), 0 or 1.
     """
 
-    squares: torch.Tensor
-    findings: torch.Tensor
+    labels: torch.Tensor
+    boxes: torch.Tensor
     diagnoses: torch.Tensor
-    cell_labels: torch.Tensor
-    cell_boxes: torch.Tensor
-    diagnosis_labels: torch.Tensor
 
 
-def make_batch(phantoms_: Sequence[Phantom], tokenizer: PreTrainedTokenizerBase) -> Batch:
-    """Puts phantoms into one batch."""
-    targets = [dense_targets(phantom.findings) for phantom in phantoms_]
-    said = [[diagnosis in phantom.diagnoses for diagnosis in DIAGNOSES] for phantom in phantoms_]
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is learnt from at once.
+
+    Attributes:
+        names: Of the images, for messages.
+        squares: (batch, size, size) uint8, one for each different preprocessing; empty where ``tokens`` are.
+        tokens: (batch, tokens, width) of the frozen encoders, where they are kept; else None.
+        answers: By tag, (its share of the batch, length) token ids and EOS, then ``IGNORED``.
+        dense: Where the recipe has the dense task.
+    """
+
+    names: tuple[str, ...]
+    squares: tuple[torch.Tensor, ...]
+    tokens: torch.Tensor | None
+    answers: Mapping[Tag, torch.Tensor]
+    dense: DenseTargets | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return replace(
+            self,
+            squares=tuple(square.to(device, non_blocking=True) for square in self.squares),
+            tokens=None if self.tokens is None else self.tokens.to(device, non_blocking=True),
+            answers={tag: ids.to(device, non_blocking=True) for tag, ids in self.answers.items()},
+            dense=None
+            if self.dense is None
+            else DenseTargets(
+                self.dense.labels.to(device), self.dense.boxes.to(device), self.dense.diagnoses.to(device)
+            ),
+        )
+
+
+def make_batch(lessons: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Batch:
+    """Puts lessons into one batch, with the answers that the recipe teaches."""
+    answers = {}
+    for tag, task in recipe.tasks.items():
+        learning = lessons[: max(1, round(task.share * len(lessons)))]
+        answers[tag] = _answers([lesson.answer(tag) for lesson in learning], tokenizer)
+    kept = [lesson.tokens for lesson in lessons if lesson.tokens is not None]
     return Batch(
-        squares=torch.from_numpy(np.stack([phantom.pixels for phantom in phantoms_])),
-        findings=_answers([findings_answer(phantom) for phantom in phantoms_], tokenizer),
-        diagnoses=_answers([write_diagnoses(phantom.diagnoses) for phantom in phantoms_], tokenizer),
-        cell_labels=torch.from_numpy(np.stack([labels for labels, _ in targets])),
-        cell_boxes=torch.from_numpy(np.stack([boxes for _, boxes in targets])),
-        diagnosis_labels=torch.tensor(said, dtype=torch.float32),
+        names=tuple(lesson.name for lesson in lessons),
+        squares=tuple(
+            torch.from_numpy(np.stack(each)) for each in zip(*(one.squares for one in lessons), strict=True)
+        ),
+        tokens=torch.from_numpy(np.stack(kept)) if kept else None,
+        answers=answers,
+        dense=_dense(lessons) if recipe.dense else None,
     )
 
 
-def findings_answer(phantom: Phantom) -> str:
-    """The true answer to ``[identify]``."""
-    rows, columns = phantom.pixels.shape
-    return write_findings((finding.label, finding.box.to_grid(columns, rows)) for finding in phantom.findings)
+def _dense(lessons: Sequence[Lesson]) -> DenseTargets:
+    targets = [dense_targets(lesson.boxes) for lesson in lessons]
+    said = [[diagnosis in lesson.diagnoses for diagnosis in DIAGNOSES] for lesson in lessons]
+    return DenseTargets(
+        labels=torch.from_numpy(np.stack([labels for labels, _ in targets])),
+        boxes=torch.from_numpy(np.stack([boxes for _, boxes in targets])),
+        diagnoses=torch.tensor(said, dtype=torch.float32),
+    )
 
 
 def _answers(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
@@ -67,19 +103,57 @@ def _answers(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> torch.
     return torch.tensor([answer + [IGNORED] * (longest - len(answer)) for answer in ids])
 
 
-class _Batches(IterableDataset[Batch]):
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: Sequence[int]) -> None:
+class _Rows(Dataset[Batch]):
+    """Batches by the numbers of their lessons, for a ``DataLoader`` that asks for whole batches."""
+
+    def __init__(self, lessons: Lessons, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+        self._lessons = lessons
         self._tokenizer = tokenizer
-        self._batch_size = batch_size
-        self._seed = tuple(seed)
+        self._recipe = recipe
 
-    def __iter__(self) -> Iterator[Batch]:
-        stream = phantoms(self._seed)
-        while True:
-            yield make_batch([next(stream) for _ in range(self._batch_size)], self._tokenizer)
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        return make_batch([self._lessons[index] for index in indices], self._tokenizer, self._recipe)
 
 
-def batches(tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: Sequence[int]) -> Iterator[Batch]:
-    """Batches without end, made by one process beside the training; the same for the same seed."""
-    dataset = _Batches(tokenizer, batch_size, seed)
-    return iter(DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=8))
+def load_batches(
+    lessons: Lessons,
+    rows: Iterable[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+) -> Iterator[Batch]:
+    """Batches, made by processes beside the training.
+
+    Args:
+        lessons: What they are made of.
+        rows: The numbers of each batch's lessons.
+        tokenizer: The model's.
+        recipe: Which answers and targets are wanted.
+        workers: How many processes; 0: none, made when asked for.
+    """
+    more: dict[str, Any] = (
+        {"prefetch_factor": 8, "worker_init_fn": _leave_interrupts_alone} if workers else {}
+    )
+    return iter(
+        DataLoader(
+            _Rows(lessons, tokenizer, recipe),
+            batch_size=None,
+            sampler=_Once(rows),
+            num_workers=workers,
+            **more,
+        )
+    )
+
+
+class _Once(torch.utils.data.Sampler[Sequence[int]]):
+    def __init__(self, rows: Iterable[Sequence[int]]) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        return iter(self._rows)
+
+
+def _leave_interrupts_alone(worker: int) -> None:
+    """A Ctrl-C is for the process that trains: it ends its step, saves, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -26,10 +24,7 @@ from rich.progress import Progress as ProgressBar
 from litegpt.errors import LiteGPTError
 from training.errors import TrainingError
 from training.inspect_command import inspect
-from training.stages import DIAGNOSIS, GROUNDING, Stage, scaled
-
-if TYPE_CHECKING:
-    from training.loop import Progress
+from training.stage_commands import diagnosis, grounding, phantom_model, pretrain
 
 TEST_SEEDS: Final = (999, 31_337)
 """Of the phantoms that models are measured on."""
@@ -44,80 +39,12 @@ def _commands() -> None:
 
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
 Out = Annotated[Path, typer.Option(help="Folder to write; made where it is missing.", file_okay=False)]
-Start = Annotated[Path, typer.Option("--from", help="Model folder to start from.", exists=True)]
-Factor = Annotated[float, typer.Option(min=0, help="How many images, against the recipe.")]
-Minutes = Annotated[float | None, typer.Option(min=0, help="Wall-clock limit; default: by images only.")]
-Threads = Annotated[int, typer.Option(min=1, help="Processor cores to use.")]
 
 
-@app.command("phantom-model")
-def phantom_model(
-    out: Out, seed: Seed = 0, factor: Factor = 1.0, minutes: Minutes = None, threads: Threads = 2
-) -> None:
-    """Train the phantom model from nothing: pretrain, grounding, diagnosis, one after the other.
-
-    Example: litegpt-train phantom-model --out build/phantom --minutes 30
-    """
-    from training.phantom_model import train_phantom_model
-
-    with _training(threads) as report:
-        train_phantom_model(out, seed=seed, factor=factor, minutes=minutes, report=report)
-
-
-@app.command()
-def pretrain(
-    out: Out, seed: Seed = 0, factor: Factor = 1.0, minutes: Minutes = None, threads: Threads = 2
-) -> None:
-    """Pre-train the phantom preset's encoders and language model, which nobody else has.
-
-    Example: litegpt-train pretrain --out build/pretrained
-    """
-    from training.phantom_model import pretrain_phantom_model
-
-    with _training(threads) as report:
-        pretrain_phantom_model(out, seed=seed, factor=factor, minutes=minutes, report=report)
-
-
-@app.command()
-def grounding(
-    start: Start,
-    out: Out,
-    seed: Seed = 0,
-    factor: Factor = 1.0,
-    minutes: Minutes = None,
-    threads: Threads = 2,
-) -> None:
-    """The paper's stage 1: findings with boxes, [identify]; LoRA and projection.
-
-    Example: litegpt-train grounding --from build/pretrained --out build/grounded
-    """
-    _adapter_stage(GROUNDING, start, out, seed, factor, minutes, threads)
-
-
-@app.command()
-def diagnosis(
-    start: Start,
-    out: Out,
-    seed: Seed = 0,
-    factor: Factor = 1.0,
-    minutes: Minutes = None,
-    threads: Threads = 2,
-) -> None:
-    """The paper's stage 2: diagnoses, [vqa]; LoRA and projection.
-
-    Example: litegpt-train diagnosis --from build/grounded --out build/phantom
-    """
-    _adapter_stage(DIAGNOSIS, start, out, seed, factor, minutes, threads)
-
-
-def _adapter_stage(
-    stage: Stage, start: Path, out: Path, seed: int, factor: float, minutes: float | None, threads: int
-) -> None:
-    from training.phantom_model import train_adapter_stage
-
-    planned = replace(scaled(stage, factor), minutes=minutes)
-    with _training(threads) as report:
-        train_adapter_stage(start, out, planned, seed=seed, report=report)
+app.command()(pretrain)
+app.command()(grounding)
+app.command()(diagnosis)
+app.command("phantom-model")(phantom_model)
 
 
 @app.command()
@@ -250,24 +177,6 @@ def _require_new_version(folder: Path, version: str, seed: int, out: Path | None
 
 
 app.command()(inspect)
-
-
-@contextmanager
-def _training(threads: int) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar a stage, fed by the loop's reports."""
-    import torch
-
-    torch.set_num_threads(threads)
-    tasks: dict[str, TaskID] = {}
-    with _progress_bar() as bar:
-
-        def report(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total)
-            text = f"{progress.stage} loss {progress.loss:.3f}"
-            bar.update(tasks[progress.stage], completed=progress.images, description=text)
-
-        yield report
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from litegpt.vocabulary import DIAGNOSES
-from training.phantom.radiograph import DRAWN_LABELS, SIDE, DrawnFinding
+from litegpt.boxes import Box
+from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
 
 GRIDS: Final = (14, 7)
 """Cells along a side of encoder A's and encoder B's tokens."""
@@ -38,7 +38,7 @@ class DenseHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        outputs = len(DRAWN_LABELS) + 4
+        outputs = len(LOCAL_LABELS) + 4
         self.cells_a = nn.Linear(width, outputs)
         self.cells_b = nn.Linear(width, outputs)
         self.diagnoses = nn.Linear(2 * width, len(DIAGNOSES))
@@ -50,8 +50,11 @@ class DenseHead(nn.Module):
         return cells, self.diagnoses(torch.cat([a.mean(dim=1), b.mean(dim=1)], dim=1))
 
 
-def dense_targets(findings: Sequence[DrawnFinding]) -> tuple[Array, Array]:
+def dense_targets(findings: Sequence[tuple[str, Box]]) -> tuple[Array, Array]:
     """What each cell should say.
+
+    Args:
+        findings: Local labels with their boxes, in fractions of the image's sides.
 
     Returns:
         Labels (245, labels), 0 or 1, and boxes (245, 4) as fractions of the side, NaN where nothing covers.
@@ -60,13 +63,12 @@ def dense_targets(findings: Sequence[DrawnFinding]) -> tuple[Array, Array]:
     return np.concatenate([labels for labels, _ in parts]), np.concatenate([boxes for _, boxes in parts])
 
 
-def _grid_targets(findings: Sequence[DrawnFinding], cells: int) -> tuple[Array, Array]:
-    labels = np.zeros((cells, cells, len(DRAWN_LABELS)), np.float32)
+def _grid_targets(findings: Sequence[tuple[str, Box]], cells: int) -> tuple[Array, Array]:
+    labels = np.zeros((cells, cells, len(LOCAL_LABELS)), np.float32)
     boxes = np.full((cells, cells, 4), np.nan, np.float32)
     # Largest first, so that the smallest box of a cell is written last.
-    for finding in sorted(findings, key=lambda finding: -finding.box.area):
-        box = finding.box
-        fractions = np.array([box.x_min, box.y_min, box.x_max, box.y_max], np.float32) / SIDE
+    for label, box in sorted(findings, key=lambda finding: -finding[1].area):
+        fractions = np.array([box.x_min, box.y_min, box.x_max, box.y_max], np.float32)
         covered = np.outer(
             _overlap(fractions[1], fractions[3], cells), _overlap(fractions[0], fractions[2], cells)
         )
@@ -74,9 +76,9 @@ def _grid_targets(findings: Sequence[DrawnFinding], cells: int) -> tuple[Array, 
         row = int((fractions[1] + fractions[3]) / 2 * cells)
         column = int((fractions[0] + fractions[2]) / 2 * cells)
         mask[min(row, cells - 1), min(column, cells - 1)] = True
-        labels[mask, DRAWN_LABELS.index(finding.label)] = 1
+        labels[mask, LOCAL_LABELS.index(label)] = 1
         boxes[mask] = fractions
-    return labels.reshape(-1, len(DRAWN_LABELS)), boxes.reshape(-1, 4)
+    return labels.reshape(-1, len(LOCAL_LABELS)), boxes.reshape(-1, 4)
 
 
 def _overlap(low: float, high: float, cells: int) -> Array:
@@ -100,7 +102,7 @@ def dense_loss(
     """
     cells, said = head(tokens)
     cells, said = cells.float(), said.float()
-    named, placed = cells[..., : len(DRAWN_LABELS)], cells[..., len(DRAWN_LABELS) :]
+    named, placed = cells[..., : len(LOCAL_LABELS)], cells[..., len(LOCAL_LABELS) :]
     weight = torch.tensor(_POSITIVE_WEIGHT, device=tokens.device)
     loss = _CLASS_WEIGHT * F.binary_cross_entropy_with_logits(named, labels, pos_weight=weight)
     loss = loss + _DIAGNOSIS_WEIGHT * F.binary_cross_entropy_with_logits(said, diagnoses)

@@ -1,136 +1,315 @@
-"""The one training loop. It knows stages, batches and losses; it does not know where weights are kept."""
+"""The one training loop: any recipe, on a CPU, one GPU, or several processes that share each step.
+
+Everything that a step does follows from the recipe and the step's number: its images (``training.order``),
+its dropout and its instructions (seeded by the number). So a run that stops goes on, on a CPU to the bit.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal, cast
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 
 from litegpt.model_folder import LiteGPT
-from litegpt.prompts import IDENTIFY, VQA, tokenise_prompt
-from litegpt.tokenizer import number_token
-from training.batches import IGNORED, Batch, batches
-from training.dense import DenseHead, dense_loss
+from training.batches import Batch, load_batches
 from training.errors import TrainingError
-from training.losses import answer_loss, near_numbers
+from training.learner import DENSE, Learner
+from training.lessons import Lessons
 from training.optimisers import Optimisers, choose_trained
-from training.stages import STAGES, Stage
+from training.order import BatchOrder, balanced_weights
+from training.recipe import Recipe
+from training.run_folder import BEST, LAST, RunFolder, RunState
+from training.training_log import Progress, TrainingLog
 
-logger = logging.getLogger(__name__)
+Report = Callable[[Progress], None]
 
-NEAR_NUMBER_SIGMA = 1.0
+_TOTAL: Final = "total"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a stage is, told after each step.
+class Course:
+    """What a run learns from.
 
     Attributes:
-        stage: Its name.
-        images: Learnt from so far.
-        total: Images of the whole stage.
-        seconds: Since the stage began.
-        rate: Learning rate.
-        loss: Weighted sum of this step's losses.
-        dense, identify, vqa: This step's losses, unweighted; 0 where not used.
+        lessons: To learn.
+        validation: To be measured by, never learnt; None: every checkpoint is as good as the last.
+        workers: Processes that prepare batches.
     """
 
-    stage: str
-    images: int
-    total: int
-    seconds: float
-    rate: float
-    loss: float
-    dense: float
-    identify: float
-    vqa: float
+    lessons: Lessons
+    validation: Lessons | None = None
+    workers: int = 1
 
 
-class Learner:
-    """A model with what it needs to learn: its prompts and the dense head."""
+@dataclass(slots=True)
+class _Standing:
+    """Where the run is."""
 
-    def __init__(self, loaded: LiteGPT) -> None:
-        self.model = loaded.model
-        self.tokenizer = loaded.tokenizer
-        self.preprocessing = loaded.preprocessings[0]
-        self.prompts = {
-            tag: tokenise_prompt(loaded.tokenizer, loaded.config.instructions[tag]) for tag in (IDENTIFY, VQA)
-        }
-        self.head = DenseHead(int(loaded.model.projection.fc1.in_features // loaded.model.projection.group))
-        first = loaded.tokenizer.convert_tokens_to_ids(number_token(0))
-        # Llama-2's tokenizer writes numbers in digits, and says of any token it has not that it is <unk>.
-        unknown = loaded.tokenizer.unk_token_id
-        self._first_number = first if isinstance(first, int) and first != unknown else None
-        self._near = near_numbers(NEAR_NUMBER_SIGMA)
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
-        """The losses that the stage uses, by name, unweighted."""
-        images = self.preprocessing.normalise(batch.squares)  # (batch, 3, 224, 224)
-        with torch.set_grad_enabled(stage.trains_encoders):
-            tokens = self.model.visual_tokens(images)  # (batch, 245, width)
-        losses = {}
-        if stage.dense_weight:
-            losses["dense"] = dense_loss(
-                self.head, tokens, batch.cell_labels, batch.cell_boxes, batch.diagnosis_labels
+
+def never() -> bool:
+    """Nobody asks the run to stop."""
+    return False
+
+
+class Run:
+    """One stage of training, from the first step or from where it stopped."""
+
+    def __init__(
+        self,
+        loaded: LiteGPT,
+        recipe: Recipe,
+        course: Course,
+        folder: RunFolder,
+        *,
+        dense_head: Mapping[str, torch.Tensor] | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Args:
+            loaded: The model, its adapter unmerged; it is changed in place.
+            recipe: How to train it.
+            course: What it learns from.
+            folder: Where everything goes; its run has been begun.
+            dense_head: The dense task's head to go on with.
+            device: ``cpu``, or ``auto`` for a GPU where there is one.
+
+        Raises:
+            TrainingError: If the recipe does not fit the model or the number of processes.
+        """
+        self._loaded, self._recipe, self._course, self._folder = loaded, recipe, course, folder
+        # The learner casts by itself: accelerate keeps one precision for all runs of a process.
+        self._accelerator = Accelerator(
+            mixed_precision="no", gradient_accumulation_steps=recipe.accumulation, cpu=device == "cpu"
+        )
+        world = self._accelerator.num_processes
+        if recipe.batch_size % (recipe.accumulation * world):
+            parts = f"{recipe.accumulation} accumulated batches of {world} processes"
+            raise TrainingError(f"a batch_size of {recipe.batch_size} cannot be split into {parts}")
+        choose_trained(recipe, loaded.model)
+        self._learner = Learner(loaded, recipe)
+        if dense_head is not None and self._learner.head is not None:
+            self._learner.head.load_state_dict(dense_head)
+        if recipe.gradient_checkpointing:
+            _checkpoint_gradients(loaded)
+        self._learner.to(self._accelerator.device)
+        self._optimisers = Optimisers(recipe, loaded.model, self._learner.head)
+        self._order = self._batch_order()
+        self.steps = recipe.epochs * (recipe.steps_per_epoch or self._order.batches_per_epoch)
+
+    def train(self, *, report: Report, stop: Callable[[], bool] = never) -> bool:
+        """Trains to the end, or until ``stop`` says so after a step.
+
+        Returns:
+            Whether the end was reached. Either way all is saved.
+
+        Raises:
+            TrainingError: If a loss or gradient is no number any more; the batch is kept.
+        """
+        standing = self._resume()
+        wrapped = self._accelerator.prepare(self._learner)
+        self._learner.train()
+        batches = self._batches(standing.step)
+        with self._log(standing.step) as log:
+            while standing.step < self.steps:
+                progress = self._step(wrapped, batches, standing)
+                report(progress)
+                if log is not None:
+                    log.step(progress)
+                last = standing.step == self.steps or self._agreed(stop())
+                if self._course.validation is not None and self._is_due("validate", standing):
+                    loss = self._validate(standing)
+                    if log is not None:
+                        log.validation(progress, loss)
+                if last or self._is_due("checkpoint", standing):
+                    self._save(standing)
+                if last:
+                    break
+        self._learner.eval()
+        return standing.step == self.steps
+
+    def _is_due(self, what: Literal["validate", "checkpoint"], standing: _Standing) -> bool:
+        recipe = self._recipe
+        every = recipe.validate_every_steps if what == "validate" else recipe.checkpoint_every_steps
+        return standing.step % every == 0 or standing.step == self.steps
+
+    def _log(self, after_step: int) -> AbstractContextManager[TrainingLog | None]:
+        """The log, which one of the processes writes."""
+        if not self._accelerator.is_main_process:
+            return nullcontext()
+        names = [DENSE] if self._recipe.dense else []
+        return closing(TrainingLog(self._folder, [*names, *self._recipe.tasks], after_step=after_step))
+
+    def _step(self, wrapped: torch.nn.Module, batches: Iterator[Batch], standing: _Standing) -> Progress:
+        """Learns from one step's images."""
+        recipe, accelerator = self._recipe, self._accelerator
+        begun = time.monotonic()
+        sums: dict[str, torch.Tensor] = {}
+        for part in range(recipe.accumulation):
+            batch = next(batches).to(accelerator.device)
+            with accelerator.accumulate(wrapped):
+                losses = wrapped(batch, self._seed(standing.step, part))
+                loss = self._learner.weighted(losses)
+                self._require_number(loss, batch, standing.step)
+                accelerator.backward(loss)
+            for name, value in {**losses, _TOTAL: loss}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / recipe.accumulation
+        norm = self._optimisers.clip()
+        self._require_number(norm, batch, standing.step)
+        rate = self._optimisers.step(standing.step, self.steps)
+        means = {name: float(self._mean(value)) for name, value in sums.items()}
+        standing.step += 1
+        standing.images += recipe.batch_size
+        standing.seconds += time.monotonic() - begun
+        return Progress(
+            stage=recipe.stage,
+            step=standing.step,
+            steps=self.steps,
+            images=standing.images,
+            seconds=standing.seconds,
+            rate=rate,
+            loss=means.pop(_TOTAL),
+            losses=means,
+            gradient_norm=float(norm),
+        )
+
+    def _require_number(self, value: torch.Tensor, batch: Batch, step: int) -> None:
+        """Raises:
+        TrainingError: On all processes if the value is no number on one of them; that one keeps the batch.
+        """
+        if math.isfinite(float(self._mean(value.detach()))):
+            return
+        words = f"the loss of stage {self._recipe.stage} is no number any more at step {step}"
+        if math.isfinite(float(value)):
+            raise TrainingError(f"{words} (in another process)")
+        file = self._folder.save_bad_batch(
+            {
+                "step": step,
+                "names": list(batch.names),
+                "squares": list(batch.squares),
+                "tokens": batch.tokens,
+                "answers": dict(batch.answers),
+            }
+        )
+        raise TrainingError(f"{words}; its images are in {file}")
+
+    def _validate(self, standing: _Standing) -> float:
+        """The mean loss over the validation images; keeps the model where it is the lowest so far."""
+        accelerator, learner = self._accelerator, self._learner
+        learner.eval()
+        total = torch.zeros(2, device=accelerator.device)  # (sum of losses, images)
+        with torch.no_grad():
+            for batch in self._validation_batches:
+                loss = learner.weighted(learner(batch.to(accelerator.device), self._recipe.seed))
+                total += torch.stack(
+                    [loss * len(batch.names), torch.tensor(float(len(batch.names))).to(loss)]
+                )
+        learner.train()
+        total = total if accelerator.num_processes == 1 else accelerator.reduce(total, "sum")
+        loss_now = float(total[0] / total[1])
+        if loss_now < standing.best_loss:
+            standing.best_loss = loss_now
+            if accelerator.is_main_process:
+                self._folder.save_model(self._loaded, BEST)
+        return loss_now
+
+    @cached_property
+    def _validation_batches(self) -> list[Batch]:
+        """This process's share of the validation images."""
+        lessons = self._course.validation
+        if lessons is None:
+            return []
+        size, world = self._batch_size(), self._accelerator.num_processes
+        chosen = range(min(len(lessons), self._recipe.validation_images))
+        rows = [list(chosen[place : place + size]) for place in range(0, len(chosen), size)]
+        mine = rows[self._accelerator.process_index :: world]
+        return list(load_batches(lessons, mine, self._loaded.tokenizer, self._recipe, workers=0))
+
+    def _batches(self, step: int) -> Iterator[Batch]:
+        """This process's batches from a step on."""
+        rows, size = self._order.batches(step), self._batch_size()
+        parts = (row[place : place + size] for row in rows for place in range(0, len(row), size))
+        lessons, workers = self._course.lessons, self._course.workers
+        return load_batches(lessons, parts, self._loaded.tokenizer, self._recipe, workers=workers)
+
+    def _batch_size(self) -> int:
+        """Images that one process computes at once."""
+        return self._recipe.batch_size // self._recipe.accumulation // self._accelerator.num_processes
+
+    def _batch_order(self) -> BatchOrder:
+        recipe, lessons = self._recipe, self._course.lessons
+        balanced = recipe.data.sampler == "balanced"
+        return BatchOrder(
+            lessons.lengths,
+            recipe.batch_size // self._accelerator.num_processes,
+            recipe.seed,
+            weights=balanced_weights(lessons.label_sets) if balanced else None,
+            world_size=self._accelerator.num_processes,
+            rank=self._accelerator.process_index,
+        )
+
+    def _seed(self, step: int, part: int) -> int:
+        place = (self._recipe.seed, step, part, self._accelerator.process_index)
+        return int(np.random.SeedSequence(place).generate_state(1).item())
+
+    def _resume(self) -> _Standing:
+        """Puts weights and optimisers back to where the run stopped."""
+        state = self._folder.state()
+        if state is None:
+            return _Standing()
+        trained = self._trained()
+        if trained.keys() != state.trained.keys():
+            raise TrainingError(f"{self._folder.path} holds a run of a model with other weights")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(state.trained[name])
+        self._optimisers.load_state(state.optimisers)
+        return _Standing(state.step, state.images, state.seconds, state.best_loss)
+
+    def _save(self, standing: _Standing) -> None:
+        """Keeps all that it takes to go on, and the model as it is."""
+        if not self._accelerator.is_main_process:
+            return
+        self._folder.save_state(
+            RunState(
+                step=standing.step,
+                images=standing.images,
+                seconds=standing.seconds,
+                best_loss=standing.best_loss,
+                trained={name: parameter.detach() for name, parameter in self._trained().items()},
+                optimisers=self._optimisers.state(),
             )
-        if stage.trains_answers:
-            embeddings = self.model.projection(tokens)  # (batch, 49, embedding)
-            # The secondary prompt learns from half of the batch: its answer is short and soon known.
-            half = len(embeddings) // 2
-            if stage.identify_weight:
-                count = half if stage.identify_weight < stage.vqa_weight else len(embeddings)
-                losses[IDENTIFY] = self._answer_loss(embeddings[:count], IDENTIFY, batch.findings[:count])
-            if stage.vqa_weight:
-                count = half if stage.vqa_weight < stage.identify_weight else len(embeddings)
-                losses[VQA] = self._answer_loss(embeddings[:count], VQA, batch.diagnoses[:count])
-        return losses
+        )
+        self._folder.save_model(self._loaded, LAST)
+        if self._learner.head is not None:
+            self._folder.save_head(self._learner.head)
 
-    def _answer_loss(self, embeddings: torch.Tensor, tag: str, answers: torch.Tensor) -> torch.Tensor:
-        forced = answers.masked_fill(answers == IGNORED, int(self.tokenizer.pad_token_id or 0))
-        logits = self.model.answer_logits(
-            embeddings, self.prompts[tag], forced
-        )  # (batch, length, vocabulary)
-        return answer_loss(logits, answers, self._first_number, self._near)
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self._learner.named_parameters() if p.requires_grad}
 
+    def _agreed(self, flag: bool) -> bool:
+        """Whether one of the processes says so."""
+        return float(self._mean(torch.tensor(float(flag), device=self._accelerator.device))) > 0
 
-def run_stage(learner: Learner, stage: Stage, *, seed: int, report: Callable[[Progress], None]) -> None:
-    """Trains one stage in bfloat16 autocast, on the CPU.
-
-    The phantoms depend on seed and stage only. Where ``stage.minutes`` ends the stage early, how many were
-    seen depends on the machine.
-
-    Raises:
-        TrainingError: If the loss is no number any more.
-    """
-    choose_trained(stage, learner.model)
-    optimisers = Optimisers(stage, learner.model, learner.head)
-    position = [known.name for known in STAGES].index(stage.name)
-    stream = batches(learner.tokenizer, stage.batch_size, (seed, position))
-    learner.model.train()
-    torch.manual_seed(seed + position)
-    start, step, seen, progress = time.monotonic(), 0, 0, 0.0
-    while progress < 1:
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = learner.losses(next(stream), stage)
-        loss = sum((_weights(stage)[name] * value for name, value in losses.items()), torch.zeros(()))
-        if not math.isfinite(loss.item()):
-            raise TrainingError(f"the loss of stage {stage.name} is {loss.item()} after {seen} images")
-        loss.backward()  # type: ignore[no-untyped-call]
-        rate = optimisers.step(step, progress)
-        step, seen = step + 1, seen + stage.batch_size
-        seconds = time.monotonic() - start
-        progress = seen / stage.images
-        if stage.minutes is not None:
-            progress = max(progress, seconds / 60 / stage.minutes)
-        values = {name: losses[name].item() if name in losses else 0.0 for name in _weights(stage)}
-        report(Progress(stage.name, seen, stage.images, seconds, rate, loss.item(), **values))
-    learner.model.eval()
-    logger.info("stage %s: %d images in %.1f minutes", stage.name, seen, seconds / 60)
+    def _mean(self, value: torch.Tensor) -> torch.Tensor:
+        """The mean over all processes."""
+        if self._accelerator.num_processes == 1:
+            return value
+        return cast(torch.Tensor, self._accelerator.reduce(value, "mean"))
 
 
-def _weights(stage: Stage) -> dict[str, float]:
-    return {"dense": stage.dense_weight, IDENTIFY: stage.identify_weight, VQA: stage.vqa_weight}
+def _checkpoint_gradients(loaded: LiteGPT) -> None:
+    """Has the language model keep its layers' inputs alone and compute the rest once more."""
+    language_model = cast(Any, loaded.model.language_model)
+    language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

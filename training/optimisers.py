@@ -1,87 +1,116 @@
-"""Muon for the hidden matrices, AdamW for the rest, one schedule for both."""
+"""What learns in a stage, and by which rule."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from litegpt.model import LiteGPTNetwork
 from training.dense import DenseHead
-from training.stages import Stage
+from training.errors import TrainingError
+from training.recipe import Recipe
+from training.schedule import learning_rate
 
-_MUON_FACTOR = 3.0
-_ENCODER_FACTOR = 0.6
-_WARM_UP_STEPS = 100
-_LAST_RATE = 0.02
-_WEIGHT_DECAY = 0.03
+
+def choose_trained(recipe: Recipe, model: LiteGPTNetwork) -> None:
+    """Freezes and unfreezes the model's parts as the recipe says; what learns becomes float32.
+
+    Raises:
+        TrainingError: If the recipe trains an adapter and the model has none.
+    """
+    model.encoders.requires_grad_("encoders" in recipe.trains)
+    model.projection.requires_grad_("projection" in recipe.trains)
+    names = [name for name, _ in model.language_model.named_parameters()]
+    if "adapter" in recipe.trains and not any("lora_" in name for name in names):
+        raise TrainingError("the recipe trains an adapter, but the model has none")
+    for name, parameter in model.language_model.named_parameters():
+        part = "adapter" if "lora_" in name else "language_model"
+        parameter.requires_grad_(part in recipe.trains)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 class Optimisers:
-    """The optimisers of one stage and their common learning rate.
+    """The optimisers of one stage and their common schedule.
 
-    Muon (orthogonalised momentum) reaches the same loss in about half the images on these small networks;
-    embeddings, vectors, biases and LoRA's thin matrices are not for it.
+    Muon (orthogonalised momentum) reaches the same loss in about half the images on the phantom's small
+    networks; embeddings, vectors, biases and LoRA's thin matrices are not for it.
     """
 
-    def __init__(self, stage: Stage, model: LiteGPTNetwork, head: DenseHead) -> None:
-        self._stage = stage
+    def __init__(self, recipe: Recipe, model: LiteGPTNetwork, head: DenseHead | None) -> None:
+        """Args:
+        recipe: The stage's.
+        model: After ``choose_trained``.
+        head: Of the dense task, which learns with the encoders.
+        """
+        self._optimiser = recipe.optimiser
         self.parameters: list[nn.Parameter] = []
-        matrices: list[dict[str, object]] = []
-        others: list[dict[str, object]] = []
-        for modules, factor in _trained(stage, model, head):
-            named = [item for module in modules for item in module.named_parameters()]
-            trained = {name: parameter for name, parameter in named if parameter.requires_grad}
-            hidden = [
-                p for name, p in trained.items() if stage.trains_encoders and _is_hidden_matrix(name, p)
-            ]
-            rest = [p for p in trained.values() if all(p is not known for known in hidden)]
+        matrices: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        for module, factor in _modules(recipe, model, head):
+            named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+            whole = recipe.optimiser.kind == "muon" and not any("lora_" in name for name in named)
+            hidden = [p for name, p in named.items() if whole and _is_hidden_matrix(name, p)]
+            taken = {id(p) for p in hidden}
+            rest = [p for p in named.values() if id(p) not in taken]
             self.parameters += [*hidden, *rest]
-            if hidden:
-                matrices.append({"params": hidden, "factor": factor * _MUON_FACTOR})
-            if rest:
-                others.append({"params": rest, "factor": factor})
-        self._optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=_WEIGHT_DECAY)
-        ]
+            matrices += _group(hidden, factor * recipe.optimiser.muon_factor, recipe.optimiser.weight_decay)
+            others += _group([p for p in rest if p.ndim >= 2], factor, recipe.optimiser.weight_decay)
+            others += _group([p for p in rest if p.ndim < 2], factor, 0.0)
+        self.each: list[torch.optim.Optimizer] = []
+        if others:
+            self.each.append(torch.optim.AdamW(others, lr=0.0, betas=recipe.optimiser.betas))
         if matrices:
-            self._optimisers.append(
-                torch.optim.Muon(
-                    matrices, momentum=0.95, weight_decay=_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
-                )
+            self.each.append(
+                torch.optim.Muon(matrices, lr=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw")
             )
 
-    def step(self, step: int, progress: float) -> float:
-        """Clips, takes one step at the rate for this progress (0..1), clears gradients; returns the rate."""
-        rate = self._stage.learning_rate * min(1.0, (step + 1) / _WARM_UP_STEPS)
-        rate *= _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimiser in self._optimisers:
+    def clip(self) -> torch.Tensor:
+        """Clips the gradients as the recipe says.
+
+        Returns:
+            The norm of all of them before that.
+        """
+        limit = self._optimiser.clip_norm or float("inf")
+        return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+
+    def step(self, step: int, steps: int) -> float:
+        """Takes one step at the schedule's rate and clears the gradients; returns the rate."""
+        rate = learning_rate(self._optimiser, step, steps)
+        for optimiser in self.each:
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
             optimiser.step()
             optimiser.zero_grad()
         return rate
 
+    def state(self) -> list[Mapping[str, Any]]:
+        """Everything to go on from."""
+        return [optimiser.state_dict() for optimiser in self.each]
 
-def choose_trained(stage: Stage, model: LiteGPTNetwork) -> None:
-    """Freezes and unfreezes the model's parts as the stage says."""
-    model.encoders.requires_grad_(stage.trains_encoders)
-    model.projection.requires_grad_(stage.trains_answers)
-    for name, parameter in model.language_model.named_parameters():
-        is_adapter = "lora_" in name
-        parameter.requires_grad_(stage.trains_answers and (stage.trains_language_model or is_adapter))
+    def load_state(self, states: Iterable[Mapping[str, Any]]) -> None:
+        """Goes on from ``state``."""
+        for optimiser, state in zip(self.each, states, strict=True):
+            optimiser.load_state_dict(dict(state))
 
 
-def _trained(
-    stage: Stage, model: LiteGPTNetwork, head: DenseHead
-) -> Iterable[tuple[tuple[nn.Module, ...], float]]:
-    if stage.trains_encoders:
-        yield (model.encoders, head), _ENCODER_FACTOR if stage.trains_answers else 1.0
-    if stage.trains_answers:
-        yield (model.projection, model.language_model), 1.0
+def _modules(
+    recipe: Recipe, model: LiteGPTNetwork, head: DenseHead | None
+) -> Iterable[tuple[nn.Module, float]]:
+    factor = recipe.optimiser.encoder_factor
+    yield model.encoders, factor
+    if head is not None:
+        yield head, factor
+    yield model.projection, 1.0
+    yield model.language_model, 1.0
+
+
+def _group(parameters: list[nn.Parameter], factor: float, decay: float) -> list[dict[str, Any]]:
+    return [{"params": parameters, "factor": factor, "weight_decay": decay}] if parameters else []
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:

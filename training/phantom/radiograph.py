@@ -96,6 +96,16 @@ def phantoms(seed: int | Sequence[int]) -> Iterator[Phantom]:
         yield phantom(rng)
 
 
+def numbered_phantom(seed: Sequence[int], index: int, *, drawn_labels: Sequence[str]) -> Phantom:
+    """One phantom of a set, from a generator of its own."""
+    return phantom(np.random.default_rng((*seed, index)))
+
+
+def chosen_labels(seed: Sequence[int], index: int, *, drawn_labels: Sequence[str]) -> list[str]:
+    """The labels that this phantom is going to be given."""
+    return _choose(np.random.default_rng((*seed, index)))[0]
+
+
 def diagnoses_of(findings: Sequence[DrawnFinding], *, hyperinflated: bool) -> tuple[str, ...]:
     """The global labels: each follows by one rule from what was drawn.
 
