@@ -21,8 +21,8 @@ from training.errors import TrainingError
 WINDOW: Final = 50
 """Steps whose images are sorted together: more waste less padding, and leave less to chance.
 
-An epoch of 30 steps or more wastes under a tenth on answers like the phantoms'; a shorter one is sorted in two
-halves, too few to be that even.
+An epoch of 30 steps or more wastes under a tenth on answers like the phantoms'; a shorter one is sorted in
+two halves, too few to be that even.
 """
 
 
