@@ -49,6 +49,8 @@ def encoders_fingerprint(loaded: LiteGPT) -> bytes:
     made_of = {
         "version": TOKENS_VERSION,
         "fusion": loaded.model.fusion,
+        # Weights do not tell all: heads, activations
+        "encoders": [(source.kind, source.name, source.architecture) for source in loaded.config.encoders],
         "preprocessing": [preprocessing.to_json() for preprocessing in loaded.preprocessings],
     }
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
