@@ -131,7 +131,11 @@ class DisplayCache:
     def _squares(self, files: Sequence[Path], problems: Mapping[Path, Problem]) -> Squares:
         shards = Shards(self.folder, self.form)
         known = self._known_keys(file.absolute() for file in files)
-        there = {file: key for file, key in known.items() if shards.number(key) is not None}
+        there = {
+            file: key
+            for file, key in known.items()
+            if shards.number(key) is not None and file not in problems
+        }
         missing = {
             place: problems.get(file.absolute()) or _unknown(file)
             for place, file in enumerate(files)

@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from litegpt.errors import RadiographError
 from litegpt.phantoms import phantom_files
 from litegpt.preprocessing import Preprocessing, squash
 from litegpt.radiograph import read_radiograph
@@ -60,6 +61,10 @@ class Reader:
     def __call__(self, file: Path) -> Any:
         self.read.append(file)
         return self._read_image(file)
+
+
+def unreadable(_: Path) -> Any:
+    raise RadiographError("cannot be read today")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -211,6 +216,9 @@ def test_damage_is_told_and_mended(
     shard.write_bytes(content)
     with pytest.raises(ShardError, match="record 2 is damaged"):
         cache.find(phantoms)[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(display_cache, "read_image", unreadable)
+        assert list(cache.fill(phantoms, verify=True).missing) == [2]
     reader = Reader(monkeypatch)
     squares = cache.fill(phantoms, verify=True)
     assert reader.read == [phantoms[2]]
