@@ -1,7 +1,6 @@
 """From a display image of any size to the tensors that feed the encoders: the paper's, one for both.
 
-The whole image is squashed to a square (its aspect ratio is lost, as in the paper), bicubic and antialiased:
-Pillow's, which is what torchvision's ``Resize`` does to the published code's images.
+The whole image is squashed to a square (``litegpt.squares``), then each channel normalised.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from litegpt.errors import ModelError
 from litegpt.radiograph import Radiograph
+from litegpt.squares import squashed
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -57,10 +56,7 @@ class Preprocessing:
 
     def squash(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """One image, (rows, columns) uint8, as a square of (size, size) uint8."""
-        if pixels.shape == (self.size, self.size):
-            return pixels
-        square = Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        return np.asarray(square)
+        return squashed(pixels, self.size)
 
     def normalise(self, squares: torch.Tensor) -> torch.Tensor:
         """(batch, size, size) uint8 to (batch, 3, size, size) float32."""

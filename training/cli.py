@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBar
 
 from litegpt.errors import LiteGPTError
+from training.cache_command import cache
 from training.errors import TrainingError
 from training.inspect_command import inspect
 from training.stage_commands import diagnosis, grounding, phantom_model, pretrain
@@ -177,6 +178,7 @@ def _require_new_version(folder: Path, version: str, seed: int, out: Path | None
 
 
 app.command()(inspect)
+app.command()(cache)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pydicom.errors import InvalidDicomError
 from litegpt.attributes import MALFORMED, required_integer
 from litegpt.errors import RadiographError
 from training.datasets.example import Example, Size
+from training.datasets.pictures import is_picture
 from training.datasets.problems import Kind, Place, Tally
 from training.datasets.written_box import inside
 
@@ -46,7 +47,7 @@ def image_size(file: Path) -> Size:
         RadiographError: If the file is none of these, or cannot be read.
     """
     try:
-        if file.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        if is_picture(file):
             with Image.open(file) as image:
                 return Size(*image.size)
         dataset = dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
