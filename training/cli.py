@@ -13,19 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as ProgressBar
+from rich.progress import TaskID
 
 from litegpt.errors import LiteGPTError
 from training.errors import TrainingError
+from training.evaluate_command import evaluate
 from training.inspect_command import inspect
+from training.progress_bar import progress_bar as _progress_bar
 from training.stages import DIAGNOSIS, GROUNDING, Stage, scaled
 
 if TYPE_CHECKING:
@@ -153,52 +147,6 @@ def samples(out: Out) -> None:
 
 
 @app.command()
-def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A model folder, or 'phantom' for the shipped one.")
-    ] = "phantom",
-    images: Annotated[int, typer.Option(min=1, help="How many fresh phantoms.")] = 300,
-    seed: Seed = 999,
-    resamples: Annotated[
-        int, typer.Option(min=0, help="Draws of the bootstrap behind the 95 % intervals; 0 for none.")
-    ] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
-) -> None:
-    """Measure a model on fresh phantoms against what was drawn.
-
-    Guessing and the paper's numbers are printed beside it; docs/evaluation.md explains each measure.
-
-    Example: litegpt-train evaluate phantom --images 300 --seed 999
-
-    Example: litegpt-train evaluate build/phantom --resamples 200 --markdown > measures.md
-    """
-    from litegpt.engine import Engine
-    from training.evaluation.phantoms import evaluation, guessing, read_phantoms
-    from training.evaluation.scorecard import sheets, to_json, to_markdown, to_rich
-
-    if as_json and as_markdown:
-        raise typer.BadParameter("--json or --markdown, not both")
-    engine = Engine.load(model)
-    with _progress_bar() as bar:
-        stream = read_phantoms(engine, images, seed, candidates=True)
-        results = list(bar.track(stream, total=images, description="reading phantoms"))
-        measured = evaluation(
-            results,
-            resamples=resamples,
-            seed=seed,
-            track=lambda draws: bar.track(draws, total=resamples, description="bootstrap"),
-        )
-    guessed = guessing([phantom for phantom, _ in results])
-    if as_json:
-        typer.echo(to_json(measured, guessed))
-    elif as_markdown:
-        typer.echo(to_markdown(sheets(measured, guessed)))
-    else:
-        Console().print(to_rich(sheets(measured, guessed)))
-
-
-@app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="Model folder.", metavar="FOLDER")],
     version: Annotated[str, typer.Option(help="The model's new version: thresholds belong to it.")],
@@ -249,6 +197,7 @@ def _require_new_version(folder: Path, version: str, seed: int, out: Path | None
         raise TrainingError(f"{out} is there already")
 
 
+app.command()(evaluate)
 app.command()(inspect)
 
 
@@ -268,19 +217,6 @@ def _training(threads: int) -> Iterator[Callable[[Progress], None]]:
             bar.update(tasks[progress.stage], completed=progress.images, description=text)
 
         yield report
-
-
-@contextmanager
-def _progress_bar() -> Iterator[ProgressBar]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with ProgressBar(*columns, console=Console(stderr=True)) as bar:
-        yield bar
 
 
 def main() -> None:
