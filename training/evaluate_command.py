@@ -207,7 +207,15 @@ def _figures(
             examined,
             resamples=resamples,
             seed=seed,
-            track=lambda draws: bar.track(draws, total=resamples, description="bootstrap"),
+            track=lambda draws: (
+                bar.track(
+                    draws,
+                    total=resamples,
+                    description="bootstrap",
+                )
+                if resamples
+                else draws
+            ),
         )
     if out is not None:
         measured.write(out)
