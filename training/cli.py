@@ -20,6 +20,7 @@ from training.errors import TrainingError
 from training.evaluate_command import evaluate
 from training.inspect_command import inspect
 from training.progress_bar import progress_bar as _progress_bar
+from training.report_command import report
 from training.stages import DIAGNOSIS, GROUNDING, Stage, scaled
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ def _require_new_version(folder: Path, version: str, seed: int, out: Path | None
 
 app.command()(evaluate)
 app.command()(inspect)
+app.command()(report)
 
 
 @contextmanager

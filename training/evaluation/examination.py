@@ -89,9 +89,15 @@ def picture_path(image_id: str) -> str:
     return f"{IMAGES_NAME}/{hashlib.sha256(image_id.encode()).hexdigest()[:16]}.jpg"
 
 
-def _keep_picture(radiograph: Radiograph, path: Path) -> None:
+def as_picture(radiograph: Radiograph) -> Image.Image:
+    """A radiograph made small, gray."""
     picture = Image.fromarray(radiograph.pixels)
     picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return picture
+
+
+def _keep_picture(radiograph: Radiograph, path: Path) -> None:
+    picture = as_picture(radiograph)
     try:
         path.parent.mkdir(exist_ok=True)
         picture.save(path, quality=88)

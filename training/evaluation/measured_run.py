@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from litegpt.vocabulary import LABELS
+from training.errors import TrainingError
+from training.evaluation.bootstrap import Estimate
+from training.evaluation.bootstrap import Path as ValuePath
 from training.evaluation.journal import Examined, Run
 from training.evaluation.measures import Measures, evaluate
 from training.evaluation.scorecard import Sheet, sheets, to_json, to_markdown
@@ -58,6 +62,22 @@ class MeasuredRun:
         measured = evaluate(cases, readings, labels=labels, resamples=resamples, seed=seed, track=track)
         return cls(run, measured, evaluate(cases, guesses, labels=labels))
 
+    @classmethod
+    def read(cls, folder: Path, run: Run) -> MeasuredRun:
+        """The figures of a run as ``write`` left them.
+
+        Raises:
+            TrainingError: If ``measures.json`` is not there, or not what ``write`` writes.
+        """
+        file = folder / JSON_NAME
+        try:
+            figures = json.loads(file.read_text(encoding="utf-8"))
+            return cls(run, _measures(figures["scores"]), _measures(figures["guessing"]))
+        except OSError as error:
+            raise TrainingError(f"{file} cannot be read: {error.strerror or error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(f"{file} does not hold the figures of an evaluation: {error}") from None
+
     def sheets(self) -> list[Sheet]:
         """The tables."""
         return sheets(self.measured, self.guessed)
@@ -81,3 +101,18 @@ def judged_labels(examined: Sequence[Examined]) -> list[str]:
     """The labels that were looked for on at least one image, in the vocabulary's order."""
     judged = frozenset().union(*(one.case.judged for one in examined))
     return [label for label in LABELS if label in judged]
+
+
+def _measures(tree: Mapping[str, Any]) -> Measures:
+    """From ``scorecard.to_json``: every object with a ``value`` is an estimate, at the path of its keys."""
+    counts = {name: tree[name] for name in ("images", "failed", "support", "judged", "not_computed")}
+    figures = {name: branch for name, branch in tree.items() if name not in counts}
+    return Measures(**counts, estimates=dict(_estimates(figures, ())))
+
+
+def _estimates(tree: Mapping[str, Any], path: ValuePath) -> Iterator[tuple[ValuePath, Estimate]]:
+    for name, branch in tree.items():
+        if "value" in branch:
+            yield (*path, name), Estimate(**branch)
+        else:
+            yield from _estimates(branch, (*path, name))
