@@ -27,6 +27,11 @@ RUN_NAME: Final = "run.json"
 READINGS_NAME: Final = "readings.jsonl"
 IMAGES_NAME: Final = "images"
 
+DEMONSTRATION: Final = (
+    "PHANTOM: a demonstration model, trained on synthetic images. Nothing here says anything about patients."
+)
+SYNTHETIC: Final = "PHANTOM: synthetic images. Nothing here says anything about patients."
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -45,6 +50,13 @@ class Run:
     dataset: str
     split: str
     truth: str
+
+    @property
+    def warning(self) -> str | None:
+        """What must stand over all that is shown of the run, if anything."""
+        if self.model.demonstration:
+            return DEMONSTRATION
+        return SYNTHETIC if "phantoms" in self.dataset.lower() else None
 
     @property
     def title(self) -> str:

@@ -20,10 +20,6 @@ from training.evaluation.statements import repeating
 JSON_NAME: Final = "measures.json"
 MARKDOWN_NAME: Final = "measures.md"
 
-DEMONSTRATION: Final = (
-    "PHANTOM: a demonstration model, trained on synthetic images. Nothing here says anything about patients."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRun:
@@ -88,7 +84,7 @@ class MeasuredRun:
 
     def to_markdown(self) -> str:
         """The tables under a heading that says what they are of."""
-        warning = [DEMONSTRATION] if self.run.model.demonstration else []
+        warning = [self.run.warning] if self.run.warning else []
         return "\n\n".join([f"## {self.run.title}", *warning, to_markdown(self.sheets())])
 
     def write(self, folder: Path) -> None:

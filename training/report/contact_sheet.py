@@ -22,12 +22,10 @@ from training.evaluation.froc import HIT
 from training.evaluation.journal import Examined
 from training.evaluation.statements import Statement, stated, with_comparable_boxes
 from training.report.pairing import pairs
+from training.report.tags import Area, places
 
 EACH: Final = 6
 """Images of a group."""
-
-_ROW: Final = 6.0
-"""Height of a line of words over a small picture, in percent of its height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Judged:
         right: True boxes found (IoU above ``HIT``, label alike) and labels without a place that are right.
         true: How many there are of them.
         said: How many were said.
-        missed: True boxes not found.
+        found: The places of the true boxes that were found, in the truth's order.
         overlap: Mean IoU of the true boxes with what was found there; 1 where none is true.
     """
 
@@ -47,8 +45,13 @@ class Judged:
     right: int
     true: int
     said: int
-    missed: int
+    found: frozenset[int]
     overlap: float
+
+    @property
+    def missed(self) -> int:
+        """How many true boxes were not found."""
+        return len(self.examined.case.truth.boxes) - len(self.found)
 
     @property
     def quality(self) -> float:
@@ -76,7 +79,10 @@ def contact_sheet(examined: Sequence[Examined], each: int = EACH) -> list[Group]
         each: Images of a group; smaller runs have fewer.
     """
     left = [judge(one) for one in examined if one.reading.failure is None]
-    middle = float(np.median([one.quality for one in left])) if left else 0.0
+    if not left:
+        return []
+    middle = float(np.median([one.quality for one in left]))
+    usual = float(np.median([one.true for one in left]))
 
     def take(order: Order, suits: Callable[[Judged], bool]) -> tuple[Judged, ...]:
         taken = sorted(filter(suits, left), key=lambda one: (*order(one), one.examined.image_id))[:each]
@@ -85,12 +91,12 @@ def contact_sheet(examined: Sequence[Examined], each: int = EACH) -> list[Group]
 
     wrong = take(lambda one: (one.quality, one.overlap), lambda one: one.quality < 1)
     missed = take(lambda one: (-one.missed, one.quality), lambda one: one.missed > 0)
-    typical = take(lambda one: (abs(one.quality - middle), -one.true), lambda one: True)
+    typical = take(lambda one: (abs(one.quality - middle), abs(one.true - usual)), lambda one: True)
     best = take(lambda one: (-one.quality, -one.true, -one.overlap), lambda one: True)
     groups = [
         Group("Worst", "the lowest F1 of all images", wrong),
-        Group("Missed findings", "of the others, those with the most true boxes that were not found", missed),
-        Group("Typical", "of the others, those with an F1 nearest the median", typical),
+        Group("Missed findings", "of the others, the most true boxes that were not found", missed),
+        Group("Typical", "of the others, F1 and number of findings nearest the median", typical),
         Group("Best", "of the others, the highest F1, those with the most findings first", best),
     ]
     return [group for group in groups if group.images]
@@ -108,32 +114,27 @@ def judge(one: Examined) -> Judged:
         right=len(found) + len(true_labels & said_labels),
         true=len(truth.boxes) + len(true_labels),
         said=len(boxes) + len(said_labels),
-        missed=len(truth.boxes) - len(found),
+        found=frozenset(found),
         overlap=sum(overlap for _, overlap in found.values()) / len(truth.boxes) if truth.boxes else 1.0,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box over a picture, its sides in percent of the picture's, and what is written at it."""
+    """A box over a picture, with what is written at it.
 
-    left: float
-    top: float
-    width: float
-    height: float
+    Attributes:
+        area: In percent of the picture's sides.
+        words: Of a box that was said: label and score. Of a true one: its label, but only where it was not
+            found; else it stands at the said one already.
+        place: CSS of the words.
+        is_true: Whether it is a true box.
+    """
+
+    area: Area
     words: str
+    place: str
     is_true: bool
-
-    @property
-    def place(self) -> str:
-        """CSS of the words: those of true boxes hang below, others stand above; none leaves the picture."""
-        right, bottom = 100 - self.left - self.width, 100 - self.top - self.height
-        across = f"left:{self.left:.2f}%" if self.left + self.width / 2 <= 50 else f"right:{right:.2f}%"
-        if self.is_true:
-            below = f"top:{100 - bottom:.2f}%" if bottom > _ROW else f"bottom:{max(0.0, bottom):.2f}%"
-            return f"{across};{below}"
-        above = f"bottom:{100 - self.top:.2f}%" if self.top > _ROW else f"top:{max(0.0, self.top):.2f}%"
-        return f"{across};{above}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,20 +172,13 @@ def card(judged: Judged, folder: Path) -> Card:
     one = judged.examined
     picture = _picture(one, folder)
     reported = [finding for finding in one.reading.findings if finding.reported]
-    columns, rows = one.case.columns, one.case.rows
-    true = [_mark(box, label, columns, rows, is_true=True) for label, box in one.case.truth.boxes]
-    said = [
-        _mark(finding.box, _caption(finding), columns, rows, is_true=False)
-        for finding in reported
-        if finding.box is not None
-    ]
-    width, height = picture.size if picture else (columns, rows)
+    width, height = picture.size if picture else (one.case.columns, one.case.rows)
     return Card(
         image_id=one.image_id,
         picture=_address(picture) if picture else None,
         width=width,
         height=height,
-        marks=(*true, *said),
+        marks=_marks(judged, reported),
         true=_true_labels(one.case.truth),
         said=tuple(map(_caption, reported)),
         quality=judged.quality,
@@ -208,16 +202,24 @@ def _address(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _mark(box: Box, words: str, columns: int, rows: int, *, is_true: bool) -> Mark:
+def _marks(judged: Judged, reported: Sequence[Finding]) -> tuple[Mark, ...]:
+    """True boxes first, so that said ones lie over them; the words of said ones are placed first."""
+    case = judged.examined.case
+    said = [(_caption(finding), finding.box) for finding in reported if finding.box is not None]
+    true = [("" if row in judged.found else label, box) for row, (label, box) in enumerate(case.truth.boxes)]
+    areas = [_area(box, case.columns, case.rows) for _, box in (*said, *true)]
+    words = [text for text, _ in (*said, *true)]
+    css = places(areas, words, case.columns / case.rows)
+    marks = [
+        Mark(area, text, place, is_true=number >= len(said))
+        for number, (area, text, place) in enumerate(zip(areas, words, css, strict=True))
+    ]
+    return (*marks[len(said) :], *marks[: len(said)])
+
+
+def _area(box: Box, columns: int, rows: int) -> Area:
     across, down = 100 / columns, 100 / rows
-    return Mark(
-        left=round(box.x_min * across, 2),
-        top=round(box.y_min * down, 2),
-        width=round((box.x_max - box.x_min) * across, 2),
-        height=round((box.y_max - box.y_min) * down, 2),
-        words=words,
-        is_true=is_true,
-    )
+    return Area(box.x_min * across, box.y_min * down, box.x_max * across, box.y_max * down)
 
 
 def _true_labels(truth: Statement) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from training.evaluation.bootstrap import Figures
 from training.evaluation.froc import RATES
 from training.report.confusion import Confusion
-from training.report.drawing import BLUE, COLOURS, GREEN, GRID, INK, ORANGE, legend, new_axes, svg
+from training.report.drawing import BLUE, COLOURS, GREEN, INK, ORANGE, legend, new_axes, svg
 from training.report.precision_recall import PrecisionRecall
 from training.report.reliability import Reliability
 from training.report.training_log import TrainingLog
@@ -22,13 +22,16 @@ from training.report.training_log import TrainingLog
 _WIDE_RANGE: Final = 20.0
 """Losses whose largest is so many times the smallest are drawn on a logarithmic axis."""
 
+_STEPS: Final = "steps-pre"
+"""As average precision counts: each recall with the precision at which it is reached."""
+
 _FEW: Final = 40
 """So few values are marked by dots."""
 
 
 def losses(log: TrainingLog, name: str) -> Markup:
     """All losses over the course of training, in one picture."""
-    figure, axes = new_axes(7.2, 3.4)
+    figure, axes = new_axes(7.6, 3.4)
     positive = [column[column > 0] for column in log.losses.values()]
     values = np.concatenate(positive) if positive else np.ones(1)
     logarithmic = bool(values.size) and values.max() > _WIDE_RANGE * values.min()
@@ -37,6 +40,8 @@ def losses(log: TrainingLog, name: str) -> Markup:
         _line(axes, log, np.where(curve > 0, curve, np.nan) if logarithmic else curve, column, colour)
     if logarithmic:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _course(axes, log)
     axes.set_ylabel("loss")
     legend(axes)
@@ -45,18 +50,18 @@ def losses(log: TrainingLog, name: str) -> Markup:
 
 def course(log: TrainingLog, column: str, name: str) -> Markup:
     """One other column of a log."""
-    figure, axes = new_axes(3.5, 2.2)
+    figure, axes = new_axes(3.6, 2.0)
     _line(axes, log, log.others[column], column, BLUE)
-    _course(axes, log)
-    axes.set_ylabel(column)
+    _course(axes, log, named=False)
     return svg(figure, name, f"{column} over the course of training")
 
 
 def mean_precision_recall(means: Mapping[str, PrecisionRecall], name: str) -> Markup:
     """Mean curves, each with its average in the legend."""
-    figure, axes = new_axes(3.9, 3.4)
+    figure, axes = new_axes(3.4, 3.1)
     for (title, curve), colour in zip(means.items(), (BLUE, ORANGE), strict=False):
-        axes.plot(curve.recall, curve.precision, color=colour, label=f"{title}: {curve.average:.3f}")
+        label = f"{title}: {curve.average:.3f}"
+        axes.plot(curve.recall, curve.precision, color=colour, label=label, drawstyle=_STEPS)
     _unit_square(axes)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
@@ -69,7 +74,7 @@ def precision_recall(label: str, curves: Sequence[PrecisionRecall | None], name:
     figure, axes = new_axes(1.7, 1.45)
     for curve, colour in zip(curves, (BLUE, ORANGE), strict=True):
         if curve is not None:
-            axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.6)
+            axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.6, drawstyle=_STEPS)
     _unit_square(axes)
     axes.set_xticks([0, 0.5, 1], ["0", "", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
@@ -85,7 +90,7 @@ def froc(false: Figures, found: Figures, marks: Mapping[str, float | None], name
         marks: Sensitivity by rate, as the measures have it.
         name: Of the figure.
     """
-    figure, axes = new_axes(4.6, 3.4)
+    figure, axes = new_axes(3.4, 3.1)
     least = float(RATES[0]) / 2
     most = max(8.0, float(false.max(initial=0)))
     # Beyond its last box a model finds nothing more
@@ -132,7 +137,7 @@ def confusion_matrix(confusion: Confusion, name: str) -> Markup:
 
 def reliability(found: Reliability, name: str, title: str) -> Markup:
     """How often what has a score is true, over the score."""
-    figure, axes = new_axes(3.4, 3.2)
+    figure, axes = new_axes(3.4, 3.1)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.plot(found.scores, found.shares, "o-", color=BLUE, markersize=5, clip_on=False)
     _unit_square(axes)
@@ -160,17 +165,18 @@ def _line(axes: Axes, log: TrainingLog, curve: Figures, label: str, colour: str)
     )
 
 
-def _course(axes: Axes, log: TrainingLog) -> None:
-    """The axis of progress, with lines where stages begin."""
+def _course(axes: Axes, log: TrainingLog, *, named: bool = True) -> None:
+    """The axis of progress, with lines where stages begin, and their names."""
     axes.set_xlabel(log.unit)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlim(0, float(log.progress.max(initial=1)) * 1.02)
     axes.yaxis.set_minor_formatter(NullFormatter())
-    for stage, start in log.stages if len(log.stages) > 1 else ():
-        axes.axvline(start, color=GRID, linewidth=1.2)
-        axes.text(
-            start, 1.01, f" {stage}", transform=axes.get_xaxis_transform(), color=INK, fontsize=8, va="bottom"
-        )
+    over = axes.get_xaxis_transform()
+    for number, (stage, start) in enumerate(log.stages if len(log.stages) > 1 else ()):
+        axes.axvline(start, color=INK, linewidth=0.7, linestyle=(0, (2, 3)))
+        if named:  # at two heights: stages may be short
+            height = 1.01 + 0.055 * (number % 2)
+            axes.text(start, height, f" {stage}", transform=over, color=INK, fontsize=8, va="bottom")
 
 
 def _unit_square(axes: Axes) -> None:

@@ -90,7 +90,7 @@ class TrainingPart:
     name: str
     rows: int
     losses: Markup | None
-    others: tuple[Markup, ...]
+    others: tuple[Plot, ...]
 
 
 def report_page(folders: Sequence[Path]) -> str:
@@ -126,7 +126,10 @@ def training_part(log: TrainingLog, key: str) -> TrainingPart:
         rows=len(log.progress),
         losses=curves.losses(log, f"{key}-loss") if log.losses else None,
         others=tuple(
-            curves.course(log, column, f"{key}-other-{number}") for number, column in enumerate(log.others)
+            Plot(
+                column.replace("_", " ").capitalize(), curves.course(log, column, f"{key}-other-{number}"), ""
+            )
+            for number, column in enumerate(log.others)
         ),
     )
 
@@ -169,7 +172,7 @@ def _headline(measured: MeasuredRun) -> tuple[tuple[str, str, str], ...]:
         ("AUROC, mean", ("auroc", "combined")),
         ("Accuracy@0.5, published", ("accuracy", "published", "0.5")),
         ("mAP@0.4", ("map", "0.4")),
-        ("sensitivity, mean of FROC", ("froc", "mean")),
+        ("FROC sensitivity, mean", ("froc", "mean")),
     ):
         one = measured.measured.estimates.get(path)
         if one is not None and one.value is not None:
@@ -187,8 +190,8 @@ def _precision_recall(
     if not means:
         return [], ()
     caption = (
-        "Mean over the labels, with the mean of their average precisions. Labels: does the image have it; "
-        "boxes: is it there, IoU of at least 0.5. Each label's own curves are below."
+        "Mean over the labels, and the mean average precision. Labels: does the image have it; boxes: is it "
+        "there, IoU of at least 0.5."
     )
     plot = Plot("Precision over recall", curves.mean_precision_recall(means, f"{key}-pr"), caption)
     small = []

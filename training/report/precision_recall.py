@@ -42,9 +42,10 @@ def label_curves(examined: Sequence[Examined], labels: Sequence[str]) -> dict[st
         ]
         true, scores = [here for here, _ in pairs], [score for _, score in pairs]
         if len(set(true)) == 2:
-            precision, recall, _ = precision_recall_curve(true, scores)
+            precision, recall, _ = precision_recall_curve(true, scores)  # from the lowest threshold up
+            start = int(np.argmin(recall == 1)) - 1 if not (recall == 1).all() else 0
             average = float(average_precision_score(true, scores))
-            curves[label] = PrecisionRecall(recall[::-1], precision[::-1], average)
+            curves[label] = PrecisionRecall(recall[start:][::-1], precision[start:][::-1], average)
     return curves
 
 
