@@ -85,6 +85,17 @@ def test_a_label_is_looked_for_if_it_has_a_box_anywhere(tmp_path: Path) -> None:
     assert found["not_computed"]["Likeness of texts"].endswith(words)
 
 
+def test_labels_judged_on_some_images_are_told(tmp_path: Path) -> None:
+    file = write_json_lines(tmp_path, 3)
+    first, *others = file.read_text().splitlines()
+    judged = json.dumps({**json.loads(first), "judged": ["Nodule/Mass", "Lung tumor"]})
+    file.write_text("\n".join([judged, *others, ""]))
+    result = evaluate("jsonl", file, "--markdown")
+    assert result.exit_code == 0, result.output
+    note = next(line for line in result.stdout.splitlines() if line.startswith("Judged on some"))
+    assert "Atelectasis 2, " in note and "Nodule/Mass" not in note and "No finding 2" in note
+
+
 def test_out_keeps_readings_and_figures_and_a_second_run_reads_nothing_anew(tmp_path: Path) -> None:
     folder, out = write_phantoms(tmp_path / "phantoms", 3), tmp_path / "out"
     call = ("phantom", folder, "--split", "all", "--out", out)

@@ -169,14 +169,14 @@ def read_readings(folder: Path) -> list[Examined]:
 
 
 def _require_same(before: Run, now: Run, folder: Path) -> None:
-    for name, value in asdict(now).items():
-        if (found := asdict(before)[name]) != value:
-            words = f"{folder} holds another run, with {name} {_words(found)} and not {_words(value)}"
+    for name, value in _told(now).items():
+        if (found := _told(before)[name]) != value:
+            words = f"{folder} holds another run, with {name} {found} and not {value}"
             raise TrainingError(f"{words}: choose another --out")
 
 
-def _words(value: object) -> str:
-    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+def _told(run: Run) -> dict[str, str]:
+    return {**asdict(run), "model": f"{run.model.id} {run.model.version}"}
 
 
 def _cut_torn_line(file: Path) -> None:
