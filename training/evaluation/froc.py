@@ -72,8 +72,10 @@ class Froc:
         """
         scores = np.unique(np.concatenate([self._hits, self._false]))  # ascending
         limits = np.concatenate([[np.inf], scores[np.isfinite(scores)][::-1]])
-        false = np.array([(self._false >= limit).sum() for limit in limits])  # (limits,)
-        found = np.array([(self._hits >= limit).sum() for limit in limits])  # (limits,)
+        false, found = (
+            len(scores) - np.searchsorted(np.sort(scores), limits)  # (limits,) how many are no lower
+            for scores in (self._false, self._hits)
+        )
         return false / self._images, found / max(1, len(self._hits))
 
 
