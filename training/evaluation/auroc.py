@@ -21,12 +21,17 @@ class Auroc:
     """Each label's AUROC, and the mean over the labels that have one."""
 
     def __init__(
-        self, labels: Sequence[str], truth: Sequence[AbstractSet[str]], scores: Sequence[Mapping[str, float]]
+        self,
+        labels: Sequence[str],
+        truth: Sequence[AbstractSet[str]],
+        scores: Sequence[Mapping[str, float]],
+        judged: Sequence[AbstractSet[str]] | None = None,
     ) -> None:
         """Args:
         labels: Those that are measured; an image without scores is left out of all.
         truth: The labels that each image has.
         scores: Of each image, every label's.
+        judged: Of each image, the labels that were looked for; by default all. Others do not count there.
         """
         self._labels = list(labels)
         self._modes = modes(labels, finding=False)
@@ -34,7 +39,9 @@ class Auroc:
         self._scored = np.array([bool(one) for one in scores], dtype=np.bool_)  # (images,)
         self._scores = np.array(
             [[one[label] if one else np.nan for label in labels] for one in scores], dtype=np.float64
-        ).reshape(-1, len(labels))  # (images, labels)
+        ).reshape(-1, len(labels))  # (images, labels), NaN where the label was not judged
+        if judged is not None:
+            self._scores[~table(judged, labels)] = np.nan
 
     def values(self, images: Images) -> Values:
         """("auroc", "label", label) and ("auroc", mode)."""
@@ -50,8 +57,11 @@ class Auroc:
 
 def _areas(truth: Table, scores: Figures) -> Figures:
     """(labels,); NaN where all or none of the images have the label."""
-    with_label = truth.sum(axis=0).astype(np.float64)  # (labels,)
-    without = len(truth) - with_label  # (labels,)
-    ranks = rankdata(scores, axis=0) if len(scores) else scores  # (images, labels), ties share their mean
-    above = (ranks * truth).sum(axis=0) - with_label * (with_label + 1) / 2  # (labels,)
+    known = ~np.isnan(scores)  # (images, labels)
+    with_label = (truth & known).sum(axis=0).astype(np.float64)  # (labels,)
+    without = (~truth & known).sum(axis=0).astype(np.float64)  # (labels,)
+    # What is not known ranks above all, where it moves no other rank.
+    ranked = np.where(known, scores, np.inf)  # (images, labels)
+    ranks = rankdata(ranked, axis=0) if len(scores) else scores  # (images, labels), ties share their mean
+    above = np.where(truth & known, ranks, 0.0).sum(axis=0) - with_label * (with_label + 1) / 2  # (labels,)
     return ratio(above, with_label * without)

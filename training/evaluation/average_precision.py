@@ -100,11 +100,7 @@ class AveragePrecision:
 
     def values(self, images: Images) -> Values:
         """("map", t) and ("ap", t, label)."""
-        self._judge.evalImgs = [matches.drawn(images) for matches in self._matches]
-        with _silence():
-            self._judge.accumulate()
-        precision = self._judge.eval["precision"][:, :, :, 0, 0]  # (thresholds, recalls, labels), -1 for none
-        areas = np.where(precision < 0, np.nan, precision).mean(axis=1)  # (thresholds, labels)
+        areas = self._precision(images).mean(axis=1)  # (thresholds, labels)
         values: Values = {}
         for threshold, by_label in zip(THRESHOLDS, areas, strict=True):
             defined = by_label[~np.isnan(by_label)]
@@ -112,6 +108,28 @@ class AveragePrecision:
             for label, area in zip(self._labels, by_label.tolist(), strict=True):
                 values["ap", str(threshold), label] = area
         return values
+
+    def curves(self, images: Images) -> tuple[Figures, dict[tuple[str, str], Figures]]:
+        """Precision over recall: (recalls,), and by (t, label) the precisions at these.
+
+        Labels without a true box have no curve.
+        """
+        precision = self._precision(images)  # (thresholds, recalls, labels)
+        curves = {
+            (str(threshold), label): precision[row, :, column]
+            for row, threshold in enumerate(THRESHOLDS)
+            for column, label in enumerate(self._labels)
+            if not np.isnan(precision[row, 0, column])
+        }
+        return np.asarray(self._judge.params.recThrs), curves
+
+    def _precision(self, images: Images) -> Figures:
+        """(thresholds, recalls, labels), NaN for labels without a true box."""
+        self._judge.evalImgs = [matches.drawn(images) for matches in self._matches]
+        with _silence():
+            self._judge.accumulate()
+        precision = self._judge.eval["precision"][:, :, :, 0, 0]
+        return np.where(precision < 0, np.nan, precision)
 
     def _dataset(self, images: Sequence[Sequence[tuple[str, Box, float]]]) -> COCO:
         annotations: list[dict[str, Any]] = []

@@ -107,12 +107,18 @@ class Classification:
         return values
 
 
-def normality(truth: Sequence[AbstractSet[str]], said: Sequence[AbstractSet[str]]) -> Ratios:
-    """Recall of ``Finding`` and of ``No finding``.
+def normality(
+    truth: Sequence[AbstractSet[str]],
+    said: Sequence[AbstractSet[str]],
+    judged: Sequence[bool] | None = None,
+) -> Ratios:
+    """Recall of ``Finding`` and of ``No finding``, over the images on which ``No finding`` was judged.
 
     Apart, because most images of a screening set have no finding: who never says one is right about most.
     """
     true, named = (table(map(with_finding, names), [FINDING, NO_FINDING]) for names in (truth, said))
+    if judged is not None:
+        true &= np.array(judged, dtype=np.bool_)[:, None]  # (images, 2)
     hits = true & named  # (images, 2)
     return Ratios(
         {

@@ -16,7 +16,7 @@ import numpy as np
 
 from litegpt.boxes import Box
 from litegpt.findings import Reading
-from training.evaluation.bootstrap import Images, Values
+from training.evaluation.bootstrap import Figures, Images, Values
 from training.evaluation.statements import Statement, boxes_of, ranked
 
 HIT: Final = 0.4
@@ -64,6 +64,19 @@ class Froc:
             values["froc", str(rate)] = float(found / boxes) if boxes else np.nan
         values["froc", "mean"] = float(np.mean(list(values.values())))
         return values
+
+    def curve(self) -> tuple[Figures, Figures]:
+        """Over all images: false positives per image, and the sensitivity reached with no more than these.
+
+        It has a point for each place of the threshold, from above the best score to below the lowest.
+        """
+        scores = np.unique(np.concatenate([self._hits, self._false]))  # ascending
+        limits = np.concatenate([[np.inf], scores[np.isfinite(scores)][::-1]])
+        false, found = (
+            len(scores) - np.searchsorted(np.sort(scores), limits)  # (limits,) how many are no lower
+            for scores in (self._false, self._hits)
+        )
+        return false / self._images, found / max(1, len(self._hits))
 
 
 def _judge(

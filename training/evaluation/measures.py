@@ -10,17 +10,17 @@ import numpy as np
 from litegpt.answers import read_diagnoses, read_findings
 from litegpt.findings import Reading
 from litegpt.prompts import IDENTIFY, VQA
-from litegpt.vocabulary import LABELS, LOCAL_LABELS, NO_FINDING
+from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS, NO_FINDING
 from training.errors import TrainingError
 from training.evaluation.auroc import Auroc
 from training.evaluation.average_precision import AveragePrecision
 from training.evaluation.bootstrap import Estimate, Measure, Path, Ratios, estimate
-from training.evaluation.classification import Classification, modes, normality, with_finding
+from training.evaluation.classification import FINDING, Classification, modes, normality, with_finding
 from training.evaluation.froc import Froc
 from training.evaluation.localisation import overlaps
 from training.evaluation.meteor import MISSING, wordnet_is_there
 from training.evaluation.published import accuracy, labels_in
-from training.evaluation.statements import Case, answered, stated, written
+from training.evaluation.statements import Answers, Case, answered, stated, with_comparable_boxes, written
 from training.evaluation.text import Bleu, likeness
 
 
@@ -32,6 +32,7 @@ class Measures:
         images: How many images.
         failed: On how many of them the model failed; they count as images of which nothing was said.
         support: How many images have each label.
+        judged: On how many images each label was looked for; it is measured on these alone.
         estimates: By the path of each value.
         not_computed: What could not be measured, and why.
     """
@@ -39,6 +40,7 @@ class Measures:
     images: int
     failed: int
     support: Mapping[str, int]
+    judged: Mapping[str, int]
     estimates: Mapping[Path, Estimate]
     not_computed: Mapping[str, str]
 
@@ -65,7 +67,7 @@ def evaluate(
     Args:
         cases: The test set.
         readings: One for each case, in the same order.
-        labels: The labels of which the test set says whether they are there; no other is measured.
+        labels: The labels that are measured, each on the images on which it was judged.
         resamples: How many draws the confidence intervals rest on; 0 for none.
         seed: Of the draws.
         track: Wraps the run over the draws, for a progress bar.
@@ -83,6 +85,7 @@ def evaluate(
         images=len(cases),
         failed=sum(reading.failure is not None for reading in readings),
         support={label: sum(label in case.truth.named for case in cases) for label in labels},
+        judged={label: sum(label in case.judged for case in cases) for label in labels},
         estimates=estimate(measures, len(cases), resamples=resamples, seed=seed, track=track),
         not_computed=not_computed,
     )
@@ -92,38 +95,91 @@ def measures_of(
     cases: Sequence[Case], readings: Sequence[Reading], labels: Sequence[str]
 ) -> tuple[list[Measure], dict[str, str]]:
     """What can be measured of these readings, and what cannot, with the reason."""
-    truths = [case.truth for case in cases]
-    said = [stated(reading) for reading in readings]
-    references = [written(case.truth, case.columns, case.rows) for case in cases]
+    judged = [case.judged for case in cases]
     answers = [answered(reading, case) for reading, case in zip(readings, cases, strict=True)]
-    local = [label for label in labels if label in LOCAL_LABELS]
-    true, named = ([one.named for one in statements] for statements in (truths, said))
+    true = [case.truth.named & case.judged for case in cases]
+    named = [stated(reading).named & case.judged for reading, case in zip(readings, cases, strict=True)]
     measures: list[Measure] = [
         Classification("exact", modes(labels, finding=False), true, named),
         Classification(
             "published",
             modes(labels, finding=True),
-            [with_finding(names) for names in true],
-            [labels_in(one) for one in answers],
+            [_with_finding(names, one) for names, one in zip(true, judged, strict=True)],
+            [labels_in(answer) & _and_finding(one) for answer, one in zip(answers, judged, strict=True)],
         ),
-        accuracy(references, answers),
-        overlaps(local, truths, said),
-        AveragePrecision(local, truths, readings),
-        Froc(local, truths, readings),
-        likeness(answers, references),
-        Bleu(answers, references),
         malformedness(readings),
     ]
     not_computed = {}
     if NO_FINDING in labels:
-        measures.append(normality(true, named))
+        asked = [NO_FINDING in one for one in judged]
+        measures.append(normality(true, named, asked))
     if any(reading.label_scores for reading in readings):
-        measures.append(Auroc(labels, true, [reading.label_scores for reading in readings]))
+        measures.append(Auroc(labels, true, [reading.label_scores for reading in readings], judged))
     else:
         not_computed["AUROC"] = "the readings have no score for every label"
-    if not wordnet_is_there():
-        not_computed["METEOR"] = MISSING
+    if reason := no_places(cases, labels):
+        not_computed["Localisation"] = reason
+    else:
+        measures += localisation(cases, readings, answers, labels)
+    if reason := no_texts(cases, labels):
+        not_computed["Likeness of texts"] = reason
+    else:
+        references = [written(case.truth, case.columns, case.rows) for case in cases]
+        measures += [likeness(answers, references), Bleu(answers, references)]
+        if not wordnet_is_there():
+            not_computed["METEOR"] = MISSING
     return measures, not_computed
+
+
+def placed_labels(cases: Sequence[Case], labels: Sequence[str]) -> list[str]:
+    """The local labels whose boxes the test set tells: not those that are there, but never anywhere."""
+    placed = frozenset().union(*(case.truth.placed for case in cases))
+    only_present = frozenset().union(*(case.truth.present for case in cases)) - placed
+    return [label for label in labels if label in LOCAL_LABELS and label not in only_present]
+
+
+def no_places(cases: Sequence[Case], labels: Sequence[str]) -> str | None:
+    """Why nothing can be said of places, if so."""
+    if any(case.truth.placed for case in cases) or not any(case.truth.present for case in cases):
+        return None
+    return "the test set has no box"
+
+
+def no_texts(cases: Sequence[Case], labels: Sequence[str]) -> str | None:
+    """Why the published labels' texts cannot be written, and so not compared, if so."""
+    if reason := no_places(cases, labels):
+        return f"the texts name findings by their boxes, and {reason}"
+    local = [label for label in labels if label in LOCAL_LABELS]
+    if missing := [label for label in local if label not in placed_labels(cases, labels)]:
+        return f"the texts name findings by their boxes, and the test set has none of {', '.join(missing)}"
+    if missing := [label for label in DIAGNOSES if label not in labels]:
+        return f"the texts name all diagnoses, and the test set does not judge {', '.join(missing)}"
+    return None
+
+
+def localisation(
+    cases: Sequence[Case], readings: Sequence[Reading], answers: Sequence[Answers], labels: Sequence[str]
+) -> list[Measure]:
+    """All that asks where: by the published rule, by reported boxes, and by ranked ones."""
+    local = placed_labels(cases, labels)
+    truths = [case.truth for case in cases]
+    fair = [with_comparable_boxes(reading, case) for reading, case in zip(readings, cases, strict=True)]
+    references = [written(case.truth, case.columns, case.rows) for case in cases]
+    return [
+        accuracy(references, answers),
+        overlaps(local, truths, [stated(reading) for reading in fair]),
+        AveragePrecision(local, truths, fair),
+        Froc(local, truths, fair),
+    ]
+
+
+def _with_finding(names: frozenset[str], judged: frozenset[str]) -> frozenset[str]:
+    """With the published code's ``Finding``, where anyone can tell."""
+    return with_finding(names) if NO_FINDING in judged else names
+
+
+def _and_finding(judged: frozenset[str]) -> frozenset[str]:
+    return judged | {FINDING} if NO_FINDING in judged else judged
 
 
 def malformedness(readings: Sequence[Reading]) -> Ratios:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from litegpt.engine import Engine
-from litegpt.findings import Finding, Reading
+from litegpt.findings import Reading
 from litegpt.radiograph import Radiograph
 from litegpt.vocabulary import DIAGNOSES
+from training.datasets.example import Size
 from training.evaluation.measures import Measures, evaluate
-from training.evaluation.statements import Case, Statement
+from training.evaluation.statements import Case, Statement, repeating
+from training.evaluation.subject import Subject
 from training.phantom.radiograph import DRAWN_LABELS, Phantom, phantoms
 
 PHANTOM_LABELS: Final = (*DRAWN_LABELS, *DIAGNOSES)
@@ -48,6 +51,19 @@ def phantom_case(phantom: Phantom) -> Case:
     return Case(drawn(phantom), columns, rows)
 
 
+def phantom_subjects(images: int, seed: int) -> Iterator[Subject]:
+    """The same phantoms, drawn one by one, as images to read; their names count them."""
+    for number, phantom in enumerate(islice(phantoms(seed), images), start=1):
+        rows, columns = phantom.pixels.shape
+        yield Subject(
+            image_id=f"phantom-{seed}-{number:06d}",
+            truth=drawn(phantom),
+            judged=frozenset(PHANTOM_LABELS),
+            load=partial(Radiograph, phantom.pixels),
+            size=Size(columns, rows),
+        )
+
+
 def evaluation(
     results: Sequence[tuple[Phantom, Reading]],
     *,
@@ -69,11 +85,5 @@ def evaluation(
 def guessing(phantoms_: Sequence[Phantom]) -> Measures:
     """What a guess by the right odds gives: for each phantom, the truth of the next one."""
     truths = [drawn(phantom) for phantom in phantoms_]
-    guesses = [_repeating(truth) for truth in [*truths[1:], *truths[:1]]]
+    guesses = [repeating(truth) for truth in [*truths[1:], *truths[:1]]]
     return evaluation(list(zip(phantoms_, guesses, strict=True)))
-
-
-def _repeating(statement: Statement) -> Reading:
-    """A reading that says this with certainty."""
-    placed = [Finding(label, 1.0, box) for label, box in statement.boxes]
-    return Reading((*placed, *(Finding(diagnosis, 1.0) for diagnosis in sorted(statement.diagnoses))))

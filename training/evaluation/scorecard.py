@@ -106,10 +106,18 @@ def to_markdown(shown: Sequence[Sheet]) -> str:
     return "\n\n".join(parts)
 
 
-def to_json(measured: Measures, guessed: Measures) -> str:
-    """All figures as one JSON object; the parts of a path are nested."""
+def to_json(measured: Measures, guessed: Measures, run: Mapping[str, Any] | None = None) -> str:
+    """All figures as one JSON object; the parts of a path are nested.
+
+    Args:
+        measured: Of the model.
+        guessed: Of guessing.
+        run: Which model read what, if that is to stand there too.
+    """
+    about = {"run": run} if run else {}
     paper = {"note": PAPER_NOTE, **_nested(PAPER)}
-    return json.dumps({"scores": _tree(measured), "guessing": _tree(guessed), "paper": paper}, indent=1)
+    figures = {"scores": _tree(measured), "guessing": _tree(guessed), "paper": paper}
+    return json.dumps({**about, **figures}, indent=1)
 
 
 def _overall(measured: Measures, guessed: Measures) -> Sheet:
@@ -124,7 +132,9 @@ def _overall(measured: Measures, guessed: Measures) -> Sheet:
         guessing = figure(guess.value if guess else None)
         rows.append((name, figure(one.value), interval, guessing, figure(PAPER.get(path))))
     reasons = [f"{name} is not computed: {reason}." for name, reason in measured.not_computed.items()]
-    failed = [f"The model failed on {measured.failed} images."] if measured.failed else []
+    failed = []
+    if measured.failed:
+        failed = [f"{measured.failed} images could not be read: they count as if nothing was said of them."]
     return Sheet(
         f"{measured.images} images",
         ("measure", "model", "95 % interval", "guessing", "paper"),
@@ -171,7 +181,9 @@ def _by_label(measured: Measures) -> Sheet:
         f"Acc@{THRESHOLDS[-1]}",
         *precisions,
     )
-    return Sheet("by label", columns, tuple(rows))
+    partly = [f"{label} {count}" for label, count in measured.judged.items() if count < measured.images]
+    notes = (f"Judged on some of the images only, and measured on these: {', '.join(partly)}.",)
+    return Sheet("by label", columns, tuple(rows), notes if partly else ())
 
 
 def _at(measured: Measures, path: Path, decimals: int = 3) -> str:
@@ -192,6 +204,7 @@ def _tree(measures: Measures) -> dict[str, Any]:
         "images": measures.images,
         "failed": measures.failed,
         "support": dict(measures.support),
+        "judged": dict(measures.judged),
         "not_computed": dict(measures.not_computed),
         **_nested({path: asdict(one) for path, one in measures.estimates.items()}),
     }

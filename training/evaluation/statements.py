@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from litegpt.answers import write_diagnoses, write_findings
 from litegpt.boxes import Box
-from litegpt.findings import Reading
+from litegpt.findings import Finding, Reading
 from litegpt.prompts import IDENTIFY, VQA
-from litegpt.vocabulary import NO_FINDING
+from litegpt.vocabulary import LABELS, LOCAL_LABELS, NO_FINDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,22 @@ class Statement:
     Attributes:
         boxes: Local labels with their boxes, in pixels of the image.
         diagnoses: Global labels.
+        present: Local labels that are there, but not where.
     """
 
     boxes: tuple[tuple[str, Box], ...]
     diagnoses: frozenset[str]
+    present: frozenset[str] = frozenset()
+
+    @property
+    def placed(self) -> frozenset[str]:
+        """The local labels that have a box."""
+        return frozenset(label for label, _ in self.boxes)
 
     @property
     def labels(self) -> frozenset[str]:
-        """The local labels."""
-        return frozenset(label for label, _ in self.boxes)
+        """The local labels, with or without a box."""
+        return self.placed | self.present
 
     @property
     def named(self) -> frozenset[str]:
@@ -37,11 +44,24 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One image of a test set: what is true of it, and its size in pixels, which the answers' grid needs."""
+    """One image of a test set.
+
+    Attributes:
+        truth: What is true of it.
+        columns: Its width in pixels, which the answers' grid needs.
+        rows: Its height.
+        judged: The labels that were looked for: one of these that is not true is absent, any other unknown.
+    """
 
     truth: Statement
     columns: int
     rows: int
+    judged: frozenset[str] = frozenset(LABELS)
+
+    @property
+    def comparable(self) -> frozenset[str]:
+        """The labels whose boxes can be right or wrong: judged, and not there without anyone saying where."""
+        return self.judged - (self.truth.present - self.truth.placed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,8 @@ def stated(reading: Reading) -> Statement:
     """What a model reports of an image."""
     reported = [finding for finding in reading.findings if finding.reported]
     boxes = tuple((finding.label, finding.box) for finding in reported if finding.box is not None)
-    return Statement(boxes, frozenset(finding.label for finding in reported if finding.box is None))
+    unplaced = frozenset(finding.label for finding in reported if finding.box is None)
+    return Statement(boxes, unplaced.difference(LOCAL_LABELS), unplaced.intersection(LOCAL_LABELS))
 
 
 def ranked(reading: Reading, labels: Collection[str]) -> list[tuple[str, Box, float]]:
@@ -107,3 +128,19 @@ def answered(reading: Reading, case: Case) -> Answers:
 def boxes_of(statement: Statement, labels: Collection[str]) -> list[tuple[str, Box]]:
     """The boxes of some labels."""
     return [(label, box) for label, box in statement.boxes if label in labels]
+
+
+def with_comparable_boxes(reading: Reading, case: Case) -> Reading:
+    """A reading without the boxes of which the truth of this image cannot tell whether they are right."""
+
+    def kept(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        return tuple(one for one in findings if one.box is None or one.label in case.comparable)
+
+    return replace(reading, findings=kept(reading.findings), candidates=kept(reading.candidates))
+
+
+def repeating(statement: Statement) -> Reading:
+    """A reading that says this with certainty."""
+    placed = [Finding(label, 1.0, box) for label, box in statement.boxes]
+    unplaced = sorted((statement.present - statement.placed) | statement.diagnoses)
+    return Reading((*placed, *(Finding(label, 1.0) for label in unplaced)))
