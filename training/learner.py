@@ -63,10 +63,8 @@ class Learner(nn.Module):
 
     def weighted(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What is minimised."""
-        weights = {
-            DENSE: self._recipe.dense,
-            **{tag: task.weight for tag, task in self._recipe.tasks.items()},
-        }
+        weights: dict[str, float] = {tag: task.weight for tag, task in self._recipe.tasks.items()}
+        weights[DENSE] = self._recipe.dense
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
     def _visual_tokens(self, batch: Batch) -> torch.Tensor:

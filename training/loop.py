@@ -188,7 +188,8 @@ class Run:
         """Raises:
         TrainingError: On all processes if the value is no number on one of them; that one keeps the batch.
         """
-        if math.isfinite(float(self._mean(value.detach()))):
+        value = value.detach()
+        if math.isfinite(float(self._mean(value))):
             return
         words = f"the loss of stage {self._recipe.stage} is no number any more at step {step}"
         if math.isfinite(float(value)):
@@ -245,7 +246,8 @@ class Run:
 
     def _batch_size(self) -> int:
         """Images that one process computes at once."""
-        return self._recipe.batch_size // self._recipe.accumulation // self._accelerator.num_processes
+        parts = self._recipe.accumulation * int(self._accelerator.num_processes)
+        return self._recipe.batch_size // parts
 
     def _batch_order(self) -> BatchOrder:
         recipe, lessons = self._recipe, self._course.lessons
@@ -312,4 +314,6 @@ class Run:
 def _checkpoint_gradients(loaded: LiteGPT) -> None:
     """Has the language model keep its layers' inputs alone and compute the rest once more."""
     language_model = cast(Any, loaded.model.language_model)
-    language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # transformers gave it another name in 5.24; PEFT passes both on.
+    newer = getattr(language_model, "activation_checkpointing_enable", None)
+    (newer or language_model.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -184,7 +184,7 @@ class RunFolder:
 
 
 def model_of(start: Path) -> Path:
-    """The model folder to start from: a run's best, its last where none was validated, or the folder itself."""
+    """The model folder to start from: a run's best, else its last, or the folder itself."""
     for name in (BEST, LAST):
         if (start / RUN).is_file() and (start / name).is_dir():
             return start / name

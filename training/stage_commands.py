@@ -1,4 +1,4 @@
-"""Training on the command line: ``litegpt-train pretrain``, ``grounding``, ``diagnosis``, ``phantom-model``."""
+"""Training on the command line: ``litegpt-train pretrain``, ``grounding``, ``diagnosis`` and the like."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from rich.progress import (
 )
 
 from training.errors import TrainingError
+from training.inspect_command import DatasetName
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
+    from training.stage import Material
     from training.training_log import Progress as Told
 
 INTERRUPTED = 130
@@ -41,6 +43,15 @@ Set = Annotated[
     typer.Option("--set", help="Another value, as optimiser.peak=1e-4.", metavar="NAME=VALUE"),
 ]
 Mixture = Annotated[bool, typer.Option("--mixture", help="Teach both stages at once.")]
+Dataset = Annotated[
+    DatasetName | None,
+    typer.Option(help="Kind of dataset to learn from; default: phantoms, drawn on the way."),
+]
+DataPath = Annotated[Path | None, typer.Option("--data", help="Where the dataset lies.", exists=True)]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of the caches; default: ~/.cache/litegpt.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare images and batches.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Version = Annotated[str | None, typer.Option(help="The new model's version; default: that of the start.")]
 Device = Annotated[str, typer.Option(help="auto: a GPU where there is one; or cpu.")]
@@ -52,6 +63,10 @@ def pretrain(
     config: Config = "phantom/pretraining",
     start: From = None,
     set_: Set = None,
+    dataset: Dataset = None,
+    data: DataPath = None,
+    cache: Cache = None,
+    workers: Workers = 1,
     resume: Resume = False,
     version: Version = None,
     device: Device = "auto",
@@ -64,7 +79,7 @@ def pretrain(
     Example: litegpt-train pretrain --config phantom/pretraining --from build/encoders --out build/pretrained
     """
     recipe = _recipe(config, "pretraining", start, set_)
-    _train(recipe, out, start, resume, version, device, threads)
+    _train(recipe, out, start, _material(dataset, data, cache, workers), resume, version, device, threads)
 
 
 def grounding(
@@ -75,23 +90,29 @@ def grounding(
     config: Config = None,
     mixture: Mixture = False,
     set_: Set = None,
+    dataset: Dataset = None,
+    data: DataPath = None,
+    cache: Cache = None,
+    workers: Workers = 1,
     resume: Resume = False,
     version: Version = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """The paper's stage 1: findings with boxes, [identify]; LoRA and projection.
+    """The paper's stage 1: findings with boxes, asked with the tag identify; LoRA and projection.
 
     Without --config the recipe is that of the model's preset, paper or phantom.
 
     Example: litegpt-train grounding --from build/pretrained --out build/grounding
+
+    Example: litegpt-train grounding --from minigpt-v2 --dataset vindr-cxr --data vindr/1.0.0 --out stage1
 
     Example: litegpt-train grounding --mixture --from build/pretrained --out build/both
 
     Several GPUs: torchrun --nproc-per-node 4 -m training.cli grounding --from … --out …
     """
     recipe = _recipe(config, "mixture" if mixture else "grounding", start, set_)
-    _train(recipe, out, start, resume, version, device, threads)
+    _train(recipe, out, start, _material(dataset, data, cache, workers), resume, version, device, threads)
 
 
 def diagnosis(
@@ -102,19 +123,23 @@ def diagnosis(
     config: Config = None,
     mixture: Mixture = False,
     set_: Set = None,
+    dataset: Dataset = None,
+    data: DataPath = None,
+    cache: Cache = None,
+    workers: Workers = 1,
     resume: Resume = False,
     version: Version = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """The paper's stage 2: diagnoses, [vqa]; LoRA and projection.
+    """The paper's stage 2: diagnoses, asked with the tag vqa; LoRA and projection.
 
     Example: litegpt-train diagnosis --from build/grounding --out build/diagnosis
 
     The stages swapped: litegpt-train diagnosis --from build/pretrained …, then grounding --from that.
     """
     recipe = _recipe(config, "mixture" if mixture else "diagnosis", start, set_)
-    _train(recipe, out, start, resume, version, device, threads)
+    _train(recipe, out, start, _material(dataset, data, cache, workers), resume, version, device, threads)
 
 
 def phantom_model(
@@ -154,6 +179,20 @@ def _recipe(config: str | None, stage: str, start: Path | None, values: Sequence
     return recipe.with_values(dict(_value(text) for text in values)) if values else recipe
 
 
+def _material(dataset: DatasetName | None, data: Path | None, cache: Path | None, workers: int) -> Material:
+    """The dataset that was asked for, else phantoms."""
+    from training.cache_folder import default_cache_folder
+    from training.dataset_course import DatasetCourse
+    from training.stage import PHANTOMS, Material
+
+    if (dataset is None) != (data is None):
+        raise typer.BadParameter("--dataset says what kind it is and --data where it lies: give both")
+    if dataset is None or data is None:
+        return PHANTOMS
+    course = DatasetCourse(dataset.value, data, cache or default_cache_folder(), workers)
+    return Material(f"{dataset.value} {data.resolve()}", course)
+
+
 def _value(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -168,6 +207,7 @@ def _train(
     recipe: Recipe,
     out: Path,
     start: Path | None,
+    material: Material,
     resume: bool,
     version: str | None,
     device: str,
@@ -179,7 +219,15 @@ def _train(
     _use(threads)
     with interruptible() as stop, _progress() as report:
         finished = train_stage(
-            out, recipe, start=start, resume=resume, version=version, device=device, report=report, stop=stop
+            out,
+            recipe,
+            start=start,
+            material=material,
+            resume=resume,
+            version=version,
+            device=device,
+            report=report,
+            stop=stop,
         )
     if not finished:
         raise _stopped("the same command with --resume goes on")
