@@ -69,7 +69,7 @@ class Learner(nn.Module):
 
     def _visual_tokens(self, batch: Batch) -> torch.Tensor:
         if batch.tokens is not None:
-            return batch.tokens
+            return batch.tokens.float()
         different = list(dict.fromkeys(self._preprocessings))
         normalised = [one.normalise(squares) for one, squares in zip(different, batch.squares, strict=True)]
         images = [

@@ -186,7 +186,7 @@ def _material(dataset: DatasetName | None, data: Path | None, cache: Path | None
     from training.stage import PHANTOMS, Material
 
     if (dataset is None) != (data is None):
-        raise typer.BadParameter("--dataset says what kind it is and --data where it lies: give both")
+        raise TrainingError("--dataset says what kind it is and --data where it lies: give both")
     if dataset is None or data is None:
         return PHANTOMS
     course = DatasetCourse(dataset.value, data, cache or default_cache_folder(), workers)
