@@ -38,6 +38,8 @@ NEVER_TOGETHER: Final = frozenset(
         ("Edema", "ILD"),
         ("Edema", "Lung Opacity"),
         ("Edema", "Emphysema"),
+        ("Edema", "Consolidation"),
+        ("Edema", "Infiltration"),
         ("ILD", "Pleural effusion"),
         ("ILD", "Lung Opacity"),
         # Black areas of one lung, of which one would hide the other

@@ -19,13 +19,16 @@ from training.phantom.anatomy import Regions, draw_anatomy
 from training.phantom.chest import chest_scene, draw_bones, draw_vessels, exposed
 from training.phantom.choice import DRAWN_LABELS, TWELVE, choose_findings
 from training.phantom.findings.drawers import DRAWERS
-from training.phantom.findings.scene import Mask, Scene, body_extent
+from training.phantom.findings.scene import Drawer, Mask, Scene, body_extent
 
 SIDE: Final = 224
 """Side of a phantom in pixels: what the model sees."""
 
 TUMOUR_SIDE: Final = 0.105
 """A nodule or mass of a larger mean side (fraction of the picture) is a lung tumour."""
+
+_ATTEMPTS: Final = 8
+"""How often a finding is tried that finds no room beside the others."""
 
 _SMALLEST_WIDTH: Final = 0.02
 _SMALLEST_HEIGHT: Final = 0.012
@@ -100,9 +103,7 @@ def phantom(
     return Phantom(exposed(scene), findings, diagnoses_of(boxes, hyperinflated=inflated))
 
 
-def phantoms(
-    seed: int | Sequence[int], *, drawn_labels: Sequence[str] = DRAWN_LABELS
-) -> Iterator[Phantom]:
+def phantoms(seed: int | Sequence[int], *, drawn_labels: Sequence[str] = DRAWN_LABELS) -> Iterator[Phantom]:
     """Phantoms without end from one seed, each from where the one before left chance."""
     rng = np.random.default_rng(seed)
     while True:
@@ -133,6 +134,9 @@ def diagnoses_of(findings: Collection[tuple[str, Box]], *, hyperinflated: bool) 
     Args:
         findings: Local labels with their boxes in pixels of the phantom.
         hyperinflated: Whether the lungs are.
+
+    Returns:
+        Labels in the vocabulary's order; "No finding" only where there is nothing at all.
     """
     labels = {label for label, _ in findings}
     rules = {
@@ -151,11 +155,13 @@ def _is_tumour(label: str, box: Box) -> bool:
 
 
 def _draw_findings(scene: Scene, wanted: Collection[str]) -> tuple[DrawnFinding, ...]:
+    # Phantoms of the first twelve stay as they were, with one attempt each
+    attempts = 1 if set(wanted) <= set(TWELVE) else _ATTEMPTS
     drawn = []
     for label, draw in DRAWERS.items():
         if label not in wanted:
             continue
-        for mask in draw(scene):
+        for mask in _drawn(draw, scene, attempts):
             box = mask_box(mask)
             if box is None or not _is_large_enough(box):
                 continue
@@ -163,6 +169,14 @@ def _draw_findings(scene: Scene, wanted: Collection[str]) -> tuple[DrawnFinding,
             drawn.append(DrawnFinding(label, box, mask))
     drawn.sort(key=lambda finding: (LOCAL_LABELS.index(finding.label), finding.box.y_min, finding.box.x_min))
     return tuple(drawn)
+
+
+def _drawn(draw: Drawer, scene: Scene, attempts: int) -> list[Mask]:
+    """What a drawer drew; it draws nothing where it finds no room, and may look again."""
+    for _ in range(attempts):
+        if masks := draw(scene):
+            return masks
+    return []
 
 
 def mask_box(mask: Mask) -> Box | None:

@@ -6,9 +6,23 @@ from typing import Final
 
 from training.phantom.findings.bones import draw_clavicle_fracture, draw_rib_fracture
 from training.phantom.findings.hollows import draw_emphysema, draw_lung_cavity, draw_lung_cyst
-from training.phantom.findings.mediastinum import draw_aortic_enlargement, draw_cardiomegaly, draw_enlarged_pulmonary_artery, draw_mediastinal_shift
-from training.phantom.findings.networks import draw_atelectasis, draw_interstitial_disease, draw_pulmonary_fibrosis
-from training.phantom.findings.opacities import draw_consolidation, draw_edema, draw_infiltration, draw_lung_opacity
+from training.phantom.findings.mediastinum import (
+    draw_aortic_enlargement,
+    draw_cardiomegaly,
+    draw_enlarged_pulmonary_artery,
+    draw_mediastinal_shift,
+)
+from training.phantom.findings.networks import (
+    draw_atelectasis,
+    draw_interstitial_disease,
+    draw_pulmonary_fibrosis,
+)
+from training.phantom.findings.opacities import (
+    draw_consolidation,
+    draw_edema,
+    draw_infiltration,
+    draw_lung_opacity,
+)
 from training.phantom.findings.pleura import draw_pleural_effusion, draw_pleural_thickening, draw_pneumothorax
 from training.phantom.findings.scene import Drawer
 from training.phantom.findings.solids import draw_calcification, draw_nodule_or_mass, draw_other_lesion

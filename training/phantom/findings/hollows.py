@@ -6,8 +6,6 @@ import numpy as np
 
 from training.phantom.anatomy import inside
 from training.phantom.findings.scene import Mask, Scene
-from training.phantom.textures import texture
-
 
 
 def draw_lung_cavity(scene: Scene) -> list[Mask]:

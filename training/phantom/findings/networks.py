@@ -9,7 +9,6 @@ from training.phantom.findings.scene import Mask, Scene
 from training.phantom.textures import texture
 
 
-
 def draw_pulmonary_fibrosis(scene: Scene) -> list[Mask]:
     """A region of fine white network."""
     rng = scene.rng

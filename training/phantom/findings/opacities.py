@@ -9,7 +9,6 @@ from training.phantom.findings.scene import Mask, Scene
 from training.phantom.textures import texture
 
 
-
 def draw_consolidation(scene: Scene) -> list[Mask]:
     """A cloudy white patch with a ragged border; vessels drown in it."""
     rng = scene.rng
@@ -67,7 +66,7 @@ def draw_lung_opacity(scene: Scene) -> list[Mask]:
     """A large, even, faint veil with a soft border (ground glass); vessels are seen through it."""
     rng, regions = scene.rng, scene.regions
     half_width, half_height = rng.uniform(0.095, 0.125), rng.uniform(0.13, 0.18)
-    centre = scene.place(half_width, half_height, (0.25, 0.75), fit=0.6)
+    centre = scene.place(half_width, half_height, (0.25, 0.75), fit=0.45)
     if centre is None:
         return []
     radius = np.hypot((regions.x - centre[0]) / half_width, (regions.y - centre[1]) / half_height)

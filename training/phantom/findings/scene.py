@@ -59,7 +59,11 @@ class Scene:
         return self.regions.left if self.rng.random() < 0.5 else ~self.regions.left
 
     def place(
-        self, half_width: float, half_height: float, heights: tuple[float, float], fit: float = 1.0
+        self,
+        half_width: float,
+        half_height: float,
+        heights: tuple[float, float],
+        fit: float = 1.0,
     ) -> tuple[float, float] | None:
         """A free centre in a lung for something of this size, off the heart; None after many trials.
 

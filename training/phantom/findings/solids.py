@@ -9,7 +9,6 @@ from training.phantom.findings.scene import Mask, Scene, body_extent
 from training.phantom.textures import texture
 
 
-
 def draw_nodule_or_mass(scene: Scene) -> list[Mask]:
     """One or two round, solid shadows; the large ones count as tumours."""
     rng, regions = scene.rng, scene.regions
