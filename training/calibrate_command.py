@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from training.errors import TrainingError
+from training.finding_set import FindingSet
 from training.progress_bar import progress_bar
 
 TEST_SEEDS: Final = (999, 31_337)
@@ -21,6 +22,10 @@ def calibrate(
     version: Annotated[str, typer.Option(help="The model's new version: thresholds belong to it.")],
     images: Annotated[int, typer.Option(min=1, help="How many phantoms to validate on.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the phantoms; not one that models are tested on.")] = 4711,
+    labels: Annotated[
+        FindingSet,
+        typer.Option(help="How many findings phantoms can have: the 12 that the shipped model knows, or 22."),
+    ] = FindingSet.TWELVE,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a calibrated copy; default: in place.", file_okay=False)
     ] = None,
@@ -45,14 +50,20 @@ def calibrate(
     folder = model_folder(model)
     _require_new_version(folder, version, seed, out)
     with progress_bar() as bar:
-        stream = read_phantoms(Engine.load(folder, calibrated=False), images, seed)
+        engine = Engine.load(folder, calibrated=False)
+        stream = read_phantoms(engine, images, seed, drawn_labels=labels.labels)
         tracked = bar.track(stream, total=images, description="reading phantoms")
         results = [(drawn(phantom), reading) for phantom, reading in tracked]
-    point = measure_operating_point(results, version=version, measured_on=f"{images} phantoms of seed {seed}")
+    point = measure_operating_point(results, version=version, measured_on=_test_set(images, seed, labels))
     if out is not None:
         shutil.copytree(folder, out)
     write_operating_point(out or folder, point)
     Console().print(calibration_card(point, below_thresholds(point, results)))
+
+
+def _test_set(images: int, seed: int, labels: FindingSet) -> str:
+    words = f"{images} phantoms of seed {seed}"
+    return words if labels is FindingSet.TWELVE else f"{words} with {labels} findings"
 
 
 def _require_new_version(folder: Path, version: str, seed: int, out: Path | None) -> None:

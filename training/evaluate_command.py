@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from training.finding_set import FindingSet
 from training.inspect_command import DatasetName
 from training.progress_bar import progress_bar
 
@@ -78,6 +79,13 @@ def evaluate(
         int | None, typer.Option(min=1, help="How many fresh phantoms.", show_default=str(_PHANTOMS))
     ] = None,
     seed: Annotated[int, typer.Option(help="Of fresh phantoms, and of the bootstrap.")] = 999,
+    labels: Annotated[
+        FindingSet | None,
+        typer.Option(
+            help="How many findings fresh phantoms can have: the 12 that the shipped model knows, or all 22.",
+            show_default=FindingSet.TWELVE.value,
+        ),
+    ] = None,
     resamples: Annotated[
         int, typer.Option(min=0, help="Draws of the bootstrap behind the 95 % intervals; 0 for none.")
     ] = 1000,
@@ -105,9 +113,10 @@ def evaluate(
     if dataset is None or path is None:
         _refuse(dataset is not None, f"say where {dataset} lies")
         _refuse(limit is not None, "--limit is for a dataset: say --images")
-        subjects, count, run = _fresh_phantoms(model, images or _PHANTOMS, seed)
+        subjects, count, run = _fresh_phantoms(model, images or _PHANTOMS, seed, labels or FindingSet.TWELVE)
     else:
         _refuse(images is not None, "--images is for fresh phantoms: say --limit")
+        _refuse(labels is not None, "--labels is for fresh phantoms: a dataset has its own")
         subjects, count, run = _dataset(model, dataset, path, split, boxes, labels_by, limit)
     examined = _examined(model, subjects, count, run, out, pictures)
     _figures(examined, run, form, out, resamples, seed)
@@ -123,12 +132,16 @@ def _refuse(wrong: bool, words: str) -> None:
         raise typer.BadParameter(words)
 
 
-def _fresh_phantoms(model: str, images: int, seed: int) -> tuple[Iterable[Subject], int, Run]:
+def _fresh_phantoms(
+    model: str, images: int, seed: int, labels: FindingSet
+) -> tuple[Iterable[Subject], int, Run]:
     from training.evaluation.journal import run_of
     from training.evaluation.phantoms import phantom_subjects
 
-    run = run_of(model, "fresh phantoms", f"seed {seed}", "as drawn")
-    return phantom_subjects(images, seed), images, run
+    # The twelve's name is as it was, so that runs of then can be gone on with
+    name = "fresh phantoms" if labels is FindingSet.TWELVE else f"fresh phantoms with {labels} findings"
+    run = run_of(model, name, f"seed {seed}", "as drawn")
+    return phantom_subjects(images, seed, drawn_labels=labels.labels), images, run
 
 
 def _dataset(

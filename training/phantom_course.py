@@ -9,7 +9,7 @@ from litegpt.model_folder import LiteGPT
 from training.errors import TrainingError
 from training.lessons import PhantomLessons
 from training.loop import Course
-from training.phantom.radiograph import DRAWN_LABELS
+from training.phantom.choice import DRAWN_LABELS
 from training.recipe import Recipe
 
 _TRAINING: Final = 1

@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 from training.cli import app
 from training.errors import TrainingError
 from training.evaluation.journal import read_readings
-from training.evaluation.phantoms import PHANTOM_LABELS
+from training.phantom.choice import TWELVE
 
 runner = CliRunner()
 
@@ -53,7 +53,7 @@ def test_three_shapes_of_one_test_set_give_the_same_figures(tmp_path: Path) -> N
             some["scores"]["classification"]["exact"]["combined"]["micro"] for some in (one, fresh)
         )
         assert micro == expected
-        for label in PHANTOM_LABELS:
+        for label in (*TWELVE, *DIAGNOSES):
             assert one["scores"]["support"][label] == fresh["scores"]["support"][label]
     assert lines["scores"]["froc"] == fresh["scores"]["froc"]
     assert lines["scores"]["text"]["rougeL"] == fresh["scores"]["text"]["rougeL"]
@@ -188,6 +188,6 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
 
 def test_fresh_phantoms_are_judged_on_what_can_be_drawn() -> None:
     measured = figures("--images", 2, "--seed", 31)["scores"]
-    assert list(measured["support"]) == [label for label in LABELS if label in PHANTOM_LABELS]
+    assert list(measured["support"]) == [label for label in LABELS if label in (*TWELVE, *DIAGNOSES)]
     for label in DIAGNOSES:
         assert measured["support"][label] == sum(label in one.diagnoses for one in drawn(2))

@@ -51,8 +51,8 @@ def read(path: Path, tally: Tally) -> Iterator[Example]:
         DatasetError: If there is no such file, or it is not that file.
     """
     # Imported here: what draws phantoms takes longer to load than all the readers together
+    from training.phantom.choice import DRAWN_LABELS
     from training.phantom.collection import TRUTH_NAME
-    from training.phantom.radiograph import DRAWN_LABELS
 
     judged = frozenset({*DRAWN_LABELS, *DIAGNOSES})
     file = Source(path).get(TRUTH_NAME)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final
 
 from litegpt.engine import Engine
 from litegpt.findings import Reading
@@ -15,14 +14,17 @@ from training.datasets.example import Size
 from training.evaluation.measures import Measures, evaluate
 from training.evaluation.statements import Case, Statement, repeating
 from training.evaluation.subject import Subject
-from training.phantom.radiograph import DRAWN_LABELS, Phantom, phantoms
-
-PHANTOM_LABELS: Final = (*DRAWN_LABELS, *DIAGNOSES)
-"""The labels a phantom can have."""
+from training.phantom.choice import TWELVE
+from training.phantom.radiograph import Phantom, phantoms
 
 
 def read_phantoms(
-    engine: Engine, images: int, seed: int, *, candidates: bool = False
+    engine: Engine,
+    images: int,
+    seed: int,
+    *,
+    drawn_labels: Sequence[str] = TWELVE,
+    candidates: bool = False,
 ) -> Iterator[tuple[Phantom, Reading]]:
     """Has a model read phantoms that no training has seen (training's seeds are of another form).
 
@@ -30,9 +32,10 @@ def read_phantoms(
         engine: The model.
         images: How many.
         seed: Of the phantoms.
+        drawn_labels: The findings they can have; by default those that the shipped model knows.
         candidates: Whether to ask for boxes of labels that are not said, as ranked measures want them.
     """
-    stream = islice(phantoms(seed), images)
+    stream = islice(phantoms(seed, drawn_labels=drawn_labels), images)
     while batch := list(islice(stream, engine.batch_size)):
         shown = [Radiograph(phantom.pixels) for phantom in batch]
         readings = engine.read(shown, candidates=candidates)
@@ -51,14 +54,15 @@ def phantom_case(phantom: Phantom) -> Case:
     return Case(drawn(phantom), columns, rows)
 
 
-def phantom_subjects(images: int, seed: int) -> Iterator[Subject]:
+def phantom_subjects(images: int, seed: int, *, drawn_labels: Sequence[str] = TWELVE) -> Iterator[Subject]:
     """The same phantoms, drawn one by one, as images to read; their names count them."""
-    for number, phantom in enumerate(islice(phantoms(seed), images), start=1):
+    stream = islice(phantoms(seed, drawn_labels=drawn_labels), images)
+    for number, phantom in enumerate(stream, start=1):
         rows, columns = phantom.pixels.shape
         yield Subject(
             image_id=f"phantom-{seed}-{number:06d}",
             truth=drawn(phantom),
-            judged=frozenset(PHANTOM_LABELS),
+            judged=frozenset((*drawn_labels, *DIAGNOSES)),
             load=partial(Radiograph, phantom.pixels),
             size=Size(columns, rows),
         )
@@ -67,23 +71,24 @@ def phantom_subjects(images: int, seed: int) -> Iterator[Subject]:
 def evaluation(
     results: Sequence[tuple[Phantom, Reading]],
     *,
+    drawn_labels: Sequence[str] = TWELVE,
     resamples: int = 0,
     seed: int = 0,
     track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Measures:
-    """Measures readings of phantoms (see ``evaluate``)."""
+    """Measures readings of phantoms that can have these findings (see ``evaluate``)."""
     return evaluate(
         [phantom_case(phantom) for phantom, _ in results],
         [reading for _, reading in results],
-        labels=PHANTOM_LABELS,
+        labels=(*drawn_labels, *DIAGNOSES),
         resamples=resamples,
         seed=seed,
         track=track,
     )
 
 
-def guessing(phantoms_: Sequence[Phantom]) -> Measures:
+def guessing(phantoms_: Sequence[Phantom], *, drawn_labels: Sequence[str] = TWELVE) -> Measures:
     """What a guess by the right odds gives: for each phantom, the truth of the next one."""
     truths = [drawn(phantom) for phantom in phantoms_]
     guesses = [repeating(truth) for truth in [*truths[1:], *truths[:1]]]
-    return evaluation(list(zip(phantoms_, guesses, strict=True)))
+    return evaluation(list(zip(phantoms_, guesses, strict=True)), drawn_labels=drawn_labels)

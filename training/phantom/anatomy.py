@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,11 @@ def inside(distance: Plane, softness: float = EDGE) -> Plane:
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """The measures of one chest."""
+    """The measures of one chest.
+
+    ``shift`` says how far the mediastinum, with heart and aorta, is pushed off the midline; ``heart_x`` and
+    ``knob_x`` have it in them. Spine, ribs and clavicles stay where they are.
+    """
 
     tilt_radians: float
     midline: float
@@ -48,6 +52,7 @@ class Anatomy:
     knob_y: float
     rib_spacing: float
     rib_phase: float
+    shift: float = 0.0
 
     def outer(self, height: Plane | float) -> Plane:
         """Half width of the lungs at a height (0 apex, 1 diaphragm)."""
@@ -61,6 +66,7 @@ def draw_anatomy(
     hyperinflated: bool = False,
     large_heart: bool = False,
     large_aorta: bool = False,
+    shifted: bool = False,
 ) -> Anatomy:
     """Draws the measures of one chest; hyperinflation means wide lungs, low flat diaphragm, narrow heart."""
     uniform = rng.uniform
@@ -73,7 +79,7 @@ def draw_anatomy(
         heart_width = lung_width * (uniform(0.27, 0.32) if hyperinflated else uniform(0.36, 0.43))
     heart_height = float(np.clip(heart_width * uniform(0.85, 1.05), 0.10, 0.19))
     knob_radius = uniform(0.058, 0.082) if large_aorta else uniform(0.026, 0.034)
-    return Anatomy(
+    anatomy = Anatomy(
         tilt_radians=float(np.deg2rad(rng.normal(0, 1.5))),
         midline=0.5 + rng.normal(0, 0.012),
         lung_width=lung_width,
@@ -94,6 +100,13 @@ def draw_anatomy(
         rib_spacing=uniform(0.075, 0.09),
         rib_phase=uniform(0, 0.08),
     )
+    return _pushed_aside(anatomy, rng) if shifted else anatomy
+
+
+def _pushed_aside(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """The same chest with its mediastinum far to one side."""
+    shift = float(rng.uniform(0.065, 0.10)) * (1 if rng.random() < 0.5 else -1)
+    return replace(anatomy, shift=shift, heart_x=anatomy.heart_x + shift, knob_x=anatomy.knob_x + shift)
 
 
 class Regions:
@@ -105,6 +118,7 @@ class Regions:
         x: Distance from the midline, positive to the patient's left.
         y: Distance from the top.
         across: ``|x|``.
+        from_middle: Distance from the middle of the mediastinum: ``across``, unless it is shifted.
         left: True on the patient's left.
         height: 0 at the apex of the lung, 1 at the diaphragm, unclipped.
         inner, outer: The lung's medial and lateral border at each height.
@@ -118,6 +132,7 @@ class Regions:
         self.side = side
         self.x, self.y = _body_axes(anatomy, side)
         self.across = np.abs(self.x)
+        self.from_middle = np.abs(self.x - np.float32(anatomy.shift)) if anatomy.shift else self.across
         self.left = self.x > 0
         self._lungs()
         self._soft_organs()
@@ -134,7 +149,7 @@ class Regions:
         from_dome = (self.across - 0.52 * a.lung_width) / a.lung_width
         self.base = (floor + a.dome_height * (8 * from_dome**2 - 0.3)).astype(np.float32)
         self.lungs = (
-            inside(self.across - self.inner)
+            inside(self.from_middle - self.inner)
             * inside(self.outer - self.across)
             * inside(self.base - self.y)
             * inside(self.y - a.apex)

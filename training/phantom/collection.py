@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from training.phantom.choice import DRAWN_LABELS
 from training.phantom.dicom import FORMS, DicomForm, Label, in_form, write_phantom
 from training.phantom.radiograph import Phantom, phantom, phantoms
 
@@ -63,9 +64,9 @@ def samples() -> Iterator[Item]:
         yield Item(f"phantom-{sample.name}.dcm", drawn, form, label)
 
 
-def fresh_phantoms(images: int, seed: int) -> Iterator[Item]:
+def fresh_phantoms(images: int, seed: int, *, drawn_labels: Sequence[str] = DRAWN_LABELS) -> Iterator[Item]:
     """Phantoms at random, one study each, in all forms in turn."""
-    for number, drawn in zip(range(1, images + 1), phantoms(seed), strict=False):
+    for number, drawn in zip(range(1, images + 1), phantoms(seed, drawn_labels=drawn_labels), strict=False):
         label = Label(f"{seed}-{number}", f"seed {seed} number {number}", 1, 20 + (number * 7) % 60)
         yield Item(f"phantom-{seed}-{number:05d}.dcm", drawn, FORMS[number % len(FORMS)], label)
 

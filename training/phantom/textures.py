@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.floating[Any]]
-Texture = Literal["grain", "cloud", "mottle", "vessels", "reticulum"]
+Texture = Literal["grain", "cloud", "mottle", "vessels", "reticulum", "honeycomb"]
 
 FIELD_SIDE: Final = 640
 _SEED: Final = 20240717
@@ -31,6 +31,8 @@ def _fields(texture: Texture) -> tuple[Field, ...]:
             return tuple(_band(rng, 18, 38) for _ in range(_FIELDS_PER_TEXTURE))
         case "vessels":
             return tuple(_ridges(_band(rng, 20, 44), 0.22) for _ in range(_FIELDS_PER_TEXTURE))
+        case "honeycomb":
+            return tuple(_ridges(_band(rng, 34, 56), 0.42) for _ in range(_FIELDS_PER_TEXTURE))
         case "reticulum":
             return tuple(_ridges(_band(rng, 62, 100), 0.3) for _ in range(_FIELDS_PER_TEXTURE))
 
@@ -59,8 +61,8 @@ def texture(rng: np.random.Generator, kind: Texture, side: int) -> Field:
     """A random piece of a texture, perhaps mirrored or transposed.
 
     Returns:
-        (side, side); ``grain``, ``cloud`` and ``mottle`` have zero mean and unit variance, ``vessels`` and
-        ``reticulum`` run from 0 to 1.
+        (side, side); ``grain``, ``cloud`` and ``mottle`` have zero mean and unit variance, ``vessels``,
+        ``reticulum`` and ``honeycomb`` run from 0 to 1.
     """
     fields = _fields(kind)
     field = fields[rng.integers(len(fields))]

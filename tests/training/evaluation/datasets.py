@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from litegpt.boxes import Box
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
 from tests.training.datasets.reading import write
 from tests.training.datasets.test_nih import BOXES, ENTRIES, entry
-from training.phantom.collection import fresh_phantoms, write_collection
+from training.phantom.choice import TWELVE
+from training.phantom.collection import Item, fresh_phantoms, write_collection
 from training.phantom.radiograph import Phantom, phantoms
 
 NIH_SIDE = 1024
@@ -29,12 +31,17 @@ NIH_OWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Pneumothorax")
 
 
 def drawn(images: int, seed: int = 31) -> list[Phantom]:
-    return list(islice(phantoms(seed), images))
+    return list(islice(phantoms(seed, drawn_labels=TWELVE), images))
+
+
+def of_the_twelve(images: int) -> Iterator[Item]:
+    """Phantoms of the findings that the shipped model knows."""
+    return fresh_phantoms(images, 31, drawn_labels=TWELVE)
 
 
 def write_phantoms(folder: Path, images: int) -> Path:
     """As ``litegpt-train phantom`` does."""
-    list(write_collection(fresh_phantoms(images, 31), folder))
+    list(write_collection(of_the_twelve(images), folder))
     return folder
 
 
@@ -66,7 +73,7 @@ def write_vindr_cxr(folder: Path, images: int) -> Path:
         [",".join(("image_id", *LOCAL_LABELS, *DIAGNOSES))],
     )
     for item, path in zip(
-        fresh_phantoms(images, 31), write_collection(fresh_phantoms(images, 31), folder), strict=True
+        of_the_twelve(images), write_collection(of_the_twelve(images), folder), strict=True
     ):
         name = path.stem
         (folder / "test").mkdir(exist_ok=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
-from training.phantom.radiograph import DRAWN_LABELS, SIDE, Phantom, phantom, phantoms
+from training.phantom.choice import DRAWN_LABELS
+from training.phantom.radiograph import SIDE, Phantom, phantom, phantoms
 
 
 @pytest.fixture(scope="module")
