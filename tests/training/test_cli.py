@@ -58,13 +58,6 @@ def test_evaluate_prints_one_form_at_a_time() -> None:
     assert "--json or --markdown, not both" in result.output
 
 
-def test_a_stage_goes_from_folder_to_folder(tmp_path: Path) -> None:
-    save_tiny_model(tmp_path / "start")
-    result = train("grounding", "--from", tmp_path / "start", "--out", tmp_path / "end", "--factor", 0)
-    assert result.exit_code == 0, result.output
-    assert (tmp_path / "end" / "adapter" / "adapter_model.safetensors").is_file()
-
-
 def test_calibrate_writes_a_copy_with_an_operating_point_and_a_version_of_its_own(tmp_path: Path) -> None:
     out = tmp_path / "out"
     before = read_config(model_folder("phantom"))

@@ -26,8 +26,7 @@ from training.operating_point import (
     measure_operating_point,
     write_operating_point,
 )
-from training.phantom_model import train_adapter_stage
-from training.stages import GROUNDING, scaled
+from training.stage import train_stage
 
 TRUE_BOX = Box(0, 0, 10, 10)
 HALF = Box(0, 0, 10, 5)
@@ -164,5 +163,5 @@ def test_a_calibrated_model_can_still_be_asked_for_its_own_scores(folder: Path) 
 
 
 def test_a_model_that_learns_on_loses_its_operating_point(folder: Path, tmp_path: Path) -> None:
-    train_adapter_stage(folder, tmp_path / "on", scaled(GROUNDING, 0), seed=0, report=lambda _: None)
-    assert read_config(tmp_path / "on").operating_point is None
+    train_stage(tmp_path / "on", short("grounding"), start=folder, device="cpu", report=ignore)
+    assert read_config(tmp_path / "on" / "last").operating_point is None

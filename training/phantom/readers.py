@@ -161,7 +161,7 @@ def _decay(times: float) -> float:
 
 
 def _contrast(phantom: Phantom, finding: DrawnFinding) -> float:
-    """How much a finding differs from what is around it, in brightness and in unrest; 1 is black and white."""
+    """How much a finding differs from its surroundings, in brightness and in unrest; 1: black and white."""
     box = finding.box.clipped(SIDE, SIDE)
     rows = slice(max(0, int(box.y_min) - _SURROUNDINGS), int(box.y_max) + _SURROUNDINGS)
     columns = slice(max(0, int(box.x_min) - _SURROUNDINGS), int(box.x_max) + _SURROUNDINGS)
