@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -13,6 +14,7 @@ from litegpt.model import LiteGPTNetwork
 from litegpt.model_config import ModelConfig
 from litegpt.model_folder import LiteGPT
 from litegpt.tokenizer import phantom_tokenizer
+from training.errors import TrainingError
 
 WIDTH: Final = 128
 IDENTITY: Final = ModelIdentity("litegpt-phantom", "0.1.0", demonstration=True)
@@ -36,12 +38,35 @@ ENCODER_B: Final = EncoderSource(
     },
 )
 
+ENCODER_C: Final = EncoderSource(
+    "timm",
+    folder="encoders",
+    architecture={"img_size": 224, "patch_size": 32, "embed_dim": WIDTH, "depth": 3, "num_heads": 4},
+)
+ENCODERS: Final = {"a": ENCODER_A, "b": ENCODER_B, "c": ENCODER_C}
+"""By name: the preset's two, and one that another pair can be made with."""
+
+PAIR: Final = ("a", "b")
+"""The preset's."""
+
 _EMBEDDING: Final = 192
 _PROJECTION_HIDDEN: Final = 256
 
 
-def new_phantom_model(seed: int) -> LiteGPT:
-    """The phantom preset with random weights, no adapter yet; the same weights for the same seed."""
+def new_phantom_model(seed: int, encoders: Sequence[str] = PAIR) -> LiteGPT:
+    """The phantom preset with random weights, no adapter yet; the same weights for the same seed.
+
+    Args:
+        seed: Of the weights.
+        encoders: Names of ``ENCODERS``, in the order of their tokens.
+
+    Raises:
+        TrainingError: If there is no such encoder.
+    """
+    unknown = [name for name in encoders if name not in ENCODERS]
+    if unknown or not encoders:
+        raise TrainingError(f"encoders {', '.join(encoders)}: there are {', '.join(ENCODERS)}")
+    sources = tuple(ENCODERS[name] for name in encoders)
     torch.manual_seed(seed)
     tokenizer = phantom_tokenizer()
     llama = LlamaConfig(
@@ -60,7 +85,7 @@ def new_phantom_model(seed: int) -> LiteGPT:
     config = ModelConfig(
         identity=IDENTITY,
         preset=PHANTOM,
-        encoders=(ENCODER_A, ENCODER_B),
+        encoders=sources,
         language_model="language_model",
         language_model_is_published=False,
         projection_hidden=_PROJECTION_HIDDEN,
@@ -69,7 +94,7 @@ def new_phantom_model(seed: int) -> LiteGPT:
         ordered_answers=True,
     )
     model = LiteGPTNetwork(
-        [new_encoder(ENCODER_A), new_encoder(ENCODER_B)],
+        [new_encoder(source) for source in sources],
         LlamaForCausalLM(llama),
         hidden=_PROJECTION_HIDDEN,
     )

@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
+from litegpt.model_folder import LiteGPT
 from litegpt.vocabulary import DIAGNOSES
-from training.dense import dense_targets
+from training.dense import dense_targets, grids_of
 from training.lessons import Lesson, Lessons
 from training.recipe import Recipe, Tag
 
@@ -26,8 +27,8 @@ class DenseTargets:
     """What the dense task asks of each patch (see ``training.dense``).
 
     Attributes:
-        labels: (batch, 245, labels), 0 or 1.
-        boxes: (batch, 245, 4), fractions of the side or NaN.
+        labels: (batch, cells, labels), 0 or 1.
+        boxes: (batch, cells, 4), fractions of the side or NaN.
         diagnoses: (batch, diagnoses), 0 or 1.
     """
 
@@ -69,8 +70,29 @@ class Batch:
         )
 
 
-def make_batch(lessons: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Batch:
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """What batches are made for.
+
+    Attributes:
+        tokenizer: The model's.
+        recipe: Says which answers and targets are wanted.
+        grids: Of the model's encoders, for the dense task (``training.dense.grids_of``).
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    recipe: Recipe
+    grids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, loaded: LiteGPT, recipe: Recipe) -> Teaching:
+        """For a model and a recipe."""
+        return cls(loaded.tokenizer, recipe, grids_of(loaded.model))
+
+
+def make_batch(lessons: Sequence[Lesson], teaching: Teaching) -> Batch:
     """Puts lessons into one batch, with the answers that the recipe teaches."""
+    recipe, tokenizer = teaching.recipe, teaching.tokenizer
     answers = {}
     for tag, task in recipe.tasks.items():
         learning = lessons[: max(1, round(task.share * len(lessons)))]
@@ -83,12 +105,12 @@ def make_batch(lessons: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, re
         ),
         tokens=torch.from_numpy(np.stack(kept)) if kept else None,
         answers=answers,
-        dense=_dense(lessons) if recipe.dense else None,
+        dense=_dense(lessons, teaching.grids) if recipe.dense else None,
     )
 
 
-def _dense(lessons: Sequence[Lesson]) -> DenseTargets:
-    targets = [dense_targets(lesson.boxes) for lesson in lessons]
+def _dense(lessons: Sequence[Lesson], grids: Sequence[int]) -> DenseTargets:
+    targets = [dense_targets(lesson.boxes, grids) for lesson in lessons]
     said = [[diagnosis in lesson.diagnoses for diagnosis in DIAGNOSES] for lesson in lessons]
     return DenseTargets(
         labels=torch.from_numpy(np.stack([labels for labels, _ in targets])),
@@ -106,20 +128,18 @@ def _answers(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> torch.
 class _Rows(Dataset[Batch]):
     """Batches by the numbers of their lessons, for a ``DataLoader`` that asks for whole batches."""
 
-    def __init__(self, lessons: Lessons, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+    def __init__(self, lessons: Lessons, teaching: Teaching) -> None:
         self._lessons = lessons
-        self._tokenizer = tokenizer
-        self._recipe = recipe
+        self._teaching = teaching
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
-        return make_batch([self._lessons[index] for index in indices], self._tokenizer, self._recipe)
+        return make_batch([self._lessons[index] for index in indices], self._teaching)
 
 
 def load_batches(
     lessons: Lessons,
     rows: Iterable[Sequence[int]],
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
+    teaching: Teaching,
     *,
     workers: int = 1,
 ) -> Iterator[Batch]:
@@ -128,8 +148,7 @@ def load_batches(
     Args:
         lessons: What they are made of.
         rows: The numbers of each batch's lessons.
-        tokenizer: The model's.
-        recipe: Which answers and targets are wanted.
+        teaching: What they are made for.
         workers: How many processes; 0: none, made when asked for.
     """
     more: dict[str, Any] = (
@@ -137,7 +156,7 @@ def load_batches(
     )
     return iter(
         DataLoader(
-            _Rows(lessons, tokenizer, recipe),
+            _Rows(lessons, teaching),
             batch_size=None,
             sampler=_Once(rows),
             num_workers=workers,

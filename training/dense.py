@@ -7,8 +7,9 @@ which diagnoses hold. Without it the answers' few tokens teach the encoders far 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from litegpt.boxes import Box
+from litegpt.encoders import Encoder
+from litegpt.model import LiteGPTNetwork
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
-
-GRIDS: Final = (14, 7)
-"""Cells along a side of encoder A's and encoder B's tokens."""
 
 _COVERED: Final = 0.3
 """Part of a cell that a box must cover to count."""
@@ -33,33 +33,44 @@ _BOX_SCALE: Final = 4.0
 Array = npt.NDArray[np.float32]
 
 
+def grids_of(model: LiteGPTNetwork) -> tuple[int, ...]:
+    """Cells along a side of each encoder's tokens: 14 and 7 for patches of 16 and 32 pixels in 224."""
+    return tuple(math.isqrt(int(cast(Encoder, encoder).tokens)) for encoder in model.encoders)
+
+
 class DenseHead(nn.Module):
     """Linear read-outs of the encoders' tokens."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, grids: Sequence[int]) -> None:
+        """Args:
+        width: Of a token.
+        grids: Cells along a side of each encoder's tokens.
+        """
         super().__init__()
-        outputs = len(LOCAL_LABELS) + 4
-        self.cells_a = nn.Linear(width, outputs)
-        self.cells_b = nn.Linear(width, outputs)
-        self.diagnoses = nn.Linear(2 * width, len(DIAGNOSES))
+        self._sizes = [side**2 for side in grids]
+        self.cells = nn.ModuleList(nn.Linear(width, len(LOCAL_LABELS) + 4) for _ in grids)
+        self.diagnoses = nn.Linear(len(grids) * width, len(DIAGNOSES))
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, 245, width) to (batch, 245, labels + 4) and (batch, diagnoses)."""
-        a, b = tokens[:, : GRIDS[0] ** 2], tokens[:, GRIDS[0] ** 2 :]
-        cells = torch.cat([self.cells_a(a), self.cells_b(b)], dim=1)
-        return cells, self.diagnoses(torch.cat([a.mean(dim=1), b.mean(dim=1)], dim=1))
+        """(batch, cells, width) to (batch, cells, labels + 4) and (batch, diagnoses)."""
+        each = torch.split(tokens, self._sizes, dim=1)  # (batch, cells of one encoder, width) each
+        cells = torch.cat([read(one) for read, one in zip(self.cells, each, strict=True)], dim=1)
+        means = torch.cat([one.mean(dim=1) for one in each], dim=1)  # (batch, encoders × width)
+        return cells, self.diagnoses(means)
 
 
-def dense_targets(findings: Sequence[tuple[str, Box]]) -> tuple[Array, Array]:
+def dense_targets(findings: Sequence[tuple[str, Box]], grids: Sequence[int]) -> tuple[Array, Array]:
     """What each cell should say.
 
     Args:
         findings: Local labels with their boxes, in fractions of the image's sides.
+        grids: Cells along a side of each encoder's tokens.
 
     Returns:
-        Labels (245, labels), 0 or 1, and boxes (245, 4) as fractions of the side, NaN where nothing covers.
+        Labels (cells, labels), 0 or 1, and boxes (cells, 4) as fractions of the side, NaN where nothing
+        covers; the cells of all encoders, one after the other.
     """
-    parts = [_grid_targets(findings, cells) for cells in GRIDS]
+    parts = [_grid_targets(findings, side) for side in grids]
     return np.concatenate([labels for labels, _ in parts]), np.concatenate([boxes for _, boxes in parts])
 
 
@@ -95,9 +106,9 @@ def dense_loss(
 
     Args:
         head: The read-outs.
-        tokens: (batch, 245, width).
-        labels: (batch, 245, labels), 0 or 1.
-        boxes: (batch, 245, 4), fractions of the side or NaN.
+        tokens: (batch, cells, width).
+        labels: (batch, cells, labels), 0 or 1.
+        boxes: (batch, cells, 4), fractions of the side or NaN.
         diagnoses: (batch, diagnoses), 0 or 1.
     """
     cells, said = head(tokens)
@@ -106,7 +117,7 @@ def dense_loss(
     weight = torch.tensor(_POSITIVE_WEIGHT, device=tokens.device)
     loss = _CLASS_WEIGHT * F.binary_cross_entropy_with_logits(named, labels, pos_weight=weight)
     loss = loss + _DIAGNOSIS_WEIGHT * F.binary_cross_entropy_with_logits(said, diagnoses)
-    has_box = ~boxes[..., 0].isnan()  # (batch, 245)
+    has_box = ~boxes[..., 0].isnan()  # (batch, cells)
     if has_box.any():
         loss = loss + F.l1_loss(placed[has_box], (boxes[has_box] - 0.5) * _BOX_SCALE)
     return loss

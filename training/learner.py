@@ -12,7 +12,7 @@ from litegpt.model_folder import LiteGPT
 from litegpt.prompts import INSTRUCTION_POOL, PromptTokens, tokenise_prompt
 from litegpt.tokenizer import number_token
 from training.batches import IGNORED, Batch
-from training.dense import DenseHead, dense_loss
+from training.dense import DenseHead, dense_loss, grids_of
 from training.losses import answer_loss, near_numbers
 from training.recipe import Recipe, Tag
 
@@ -28,7 +28,7 @@ class Learner(nn.Module):
     def __init__(self, loaded: LiteGPT, recipe: Recipe) -> None:
         super().__init__()
         self.network = loaded.model
-        self.head = DenseHead(_token_width(loaded)) if recipe.dense else None
+        self.head = DenseHead(_token_width(loaded), grids_of(loaded.model)) if recipe.dense else None
         self._recipe = recipe
         self._preprocessings = loaded.preprocessings
         self._pad = int(loaded.tokenizer.pad_token_id or 0)

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from litegpt.model_folder import LiteGPT
-from training.batches import Batch, load_batches
+from training.batches import Batch, Teaching, load_batches
 from training.errors import TrainingError
 from training.learner import DENSE, Learner
 from training.lessons import Lessons
@@ -99,6 +99,7 @@ class Run:
             raise TrainingError(f"a batch_size of {recipe.batch_size} cannot be split into {parts}")
         choose_trained(recipe, loaded.model)
         self._learner = Learner(loaded, recipe)
+        self._teaching = Teaching.of(loaded, recipe)
         if dense_head is not None and self._learner.head is not None:
             self._learner.head.load_state_dict(dense_head)
         if recipe.gradient_checkpointing:
@@ -235,14 +236,14 @@ class Run:
         chosen = range(min(len(lessons), self._recipe.validation_images))
         rows = [list(chosen[place : place + size]) for place in range(0, len(chosen), size)]
         mine = rows[self._accelerator.process_index :: world]
-        return list(load_batches(lessons, mine, self._loaded.tokenizer, self._recipe, workers=0))
+        return list(load_batches(lessons, mine, self._teaching, workers=0))
 
     def _batches(self, step: int) -> Iterator[Batch]:
         """This process's batches from a step on."""
         rows, size = self._order.batches(step), self._batch_size()
         parts = (row[place : place + size] for row in rows for place in range(0, len(row), size))
         lessons, workers = self._course.lessons, self._course.workers
-        return load_batches(lessons, parts, self._loaded.tokenizer, self._recipe, workers=workers)
+        return load_batches(lessons, parts, self._teaching, workers=workers)
 
     def _batch_size(self) -> int:
         """Images that one process computes at once."""

@@ -17,7 +17,7 @@ from litegpt.boxes import Box
 from litegpt.preprocessing import squash
 from tests.litegpt.tiny_models import save_tiny_model, tiny_model
 from tests.training.recipes import short
-from training.batches import make_batch
+from training.batches import Teaching, make_batch
 from training.cli import app
 from training.dataset_course import DatasetCourse
 from training.datasets.pictures import read_image
@@ -68,7 +68,7 @@ def test_cached_tokens_teach_what_the_images_do(folder: Path, tmp_path: Path) ->
     for kept in (False, True):
         recipe = short("mixture", precision="fp32", data__cache_tokens=kept)
         lessons = DatasetCourse("phantom", folder, tmp_path)(loaded, recipe).lessons
-        batch = make_batch([lessons[index] for index in range(6)], loaded.tokenizer, recipe)
+        batch = make_batch([lessons[index] for index in range(6)], Teaching.of(loaded, recipe))
         assert (batch.tokens is not None) is kept and bool(batch.squares) is not kept
         losses.append(Learner(loaded, recipe)(batch, 0))
     torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)

@@ -13,7 +13,7 @@ import torch
 from litegpt.model_folder import LiteGPT
 from tests.litegpt.tiny_models import save_tiny_model, tiny_model
 from tests.training.recipes import ignore, new_run, parts, short
-from training.batches import make_batch
+from training.batches import Teaching, make_batch
 from training.errors import TrainingError
 from training.learner import Learner
 from training.lessons import Lesson
@@ -147,7 +147,7 @@ def test_the_best_model_is_that_of_the_lowest_validation_loss(tmp_path: Path) ->
     assert losses[-1] > min(losses)
     lessons = phantom_course(loaded, recipe).validation
     assert lessons is not None
-    batch = make_batch([lessons[index] for index in range(4)], loaded.tokenizer, recipe)
+    batch = make_batch([lessons[index] for index in range(4)], Teaching.of(loaded, recipe))
     for name, expected in (("best", min(losses)), ("last", losses[-1])):
         learner = Learner(LiteGPT.from_pretrained(tmp_path / name, merge=False), recipe)
         # Model folders hold weights in float16.

@@ -18,13 +18,16 @@ from litegpt.vocabulary import LOCAL_LABELS
 from tests.litegpt.tiny_models import tiny_model
 from tests.litegpt.tokenizers import byte_level
 from tests.training.recipes import short
-from training.batches import IGNORED, make_batch
+from training.batches import IGNORED, Teaching, make_batch
 from training.dense import DenseHead, dense_loss, dense_targets
 from training.learner import Learner
 from training.lessons import Lesson, in_fractions
 from training.losses import answer_loss, near_numbers
 from training.phantom.radiograph import SIDE, phantoms
 from training.recipe import Recipe
+
+GRIDS = (14, 7)
+"""Cells along a side, for patches of 16 and 32 pixels."""
 
 
 def finding(label: str, *sides: float) -> tuple[str, Box]:
@@ -51,7 +54,7 @@ def both(**values: object) -> Recipe:
 class TestTargets:
     def test_a_box_covers_its_cells_in_both_grids(self) -> None:
         # 14 cells of 16 pixels, 7 of 32: columns 2, 3 and row 1 of the first; column 1 and half a row of B.
-        labels, boxes = dense_targets([finding("Cardiomegaly", 32, 16, 64, 32)])
+        labels, boxes = dense_targets([finding("Cardiomegaly", 32, 16, 64, 32)], GRIDS)
         index = LOCAL_LABELS.index("Cardiomegaly")
         covered = {int(cell) for cell in labels[:, index].nonzero()[0]}
         assert covered == {14 + 2, 14 + 3, 196 + 1}
@@ -61,21 +64,21 @@ class TestTargets:
     def test_a_cell_tells_of_its_smallest_box(self) -> None:
         large, small = finding("Cardiomegaly", 0, 0, 200, 200), finding("Calcification", 96, 96, 112, 112)
         for order in ([large, small], [small, large]):
-            _, boxes = dense_targets(order)
+            _, boxes = dense_targets(order, GRIDS)
             assert boxes[6 * 14 + 6, 0] == pytest.approx(96 / SIDE)
 
     def test_a_finding_smaller_than_a_cell_still_has_one(self) -> None:
-        labels, _ = dense_targets([finding("Calcification", 20, 20, 24, 24)])
+        labels, _ = dense_targets([finding("Calcification", 20, 20, 24, 24)], GRIDS)
         assert labels[1 * 14 + 1].sum() == 1 and labels[196].sum() == 1
 
     def test_nothing_drawn_is_nothing_to_say(self) -> None:
-        labels, boxes = dense_targets([])
+        labels, boxes = dense_targets([], GRIDS)
         assert labels.shape == (245, len(LOCAL_LABELS)) and labels.sum() == 0
         assert bool((boxes != boxes).all())
 
     def test_answers_are_padded_with_what_the_loss_ignores(self) -> None:
         tokenizer = phantom_tokenizer()
-        batch = make_batch(lessons(3, 6), tokenizer, both())
+        batch = make_batch(lessons(3, 6), Teaching(tokenizer, both(), GRIDS))
         for answers in batch.answers.values():
             for row in answers:
                 kept = row[row != IGNORED]
@@ -94,7 +97,7 @@ class TestLosses:
         """transformers' loss over whole prompts and answers, all but the answers' tokens and EOS left out."""
         loaded = tiny_model(seed=6, has_adapter=False)
         recipe = both(number_sigma=0)
-        batch = make_batch(lessons(5, 3), loaded.tokenizer, recipe)
+        batch = make_batch(lessons(5, 3), Teaching.of(loaded, recipe))
         found = Learner(loaded, recipe)(batch, 0)
         llama = cast(LlamaForCausalLM, loaded.model.language_model)
         images = loaded.preprocessings[0].normalise(batch.squares[0])
@@ -118,7 +121,7 @@ class TestLosses:
         digits.unk_token = "<s>"
         assert digits.convert_tokens_to_ids(number_token(0)) == digits.unk_token_id
         loaded = replace(tiny_model(seed=6, has_adapter=False), tokenizer=digits)
-        batch = make_batch(lessons(5, 2), digits, both())
+        batch = make_batch(lessons(5, 2), Teaching.of(loaded, both()))
         soft, plain = (Learner(loaded, both(number_sigma=sigma))(batch, 0) for sigma in (1, 0))
         assert soft.keys() == plain.keys() == {IDENTIFY, VQA}
         for tag in soft:
@@ -127,7 +130,7 @@ class TestLosses:
     def test_a_share_of_the_batch_learns_a_prompt_and_the_weights_are_the_recipe_s(self) -> None:
         loaded = tiny_model(seed=6, has_adapter=False)
         recipe = short("pretraining", precision="fp32")
-        batch = make_batch(lessons(5, 4), loaded.tokenizer, recipe)
+        batch = make_batch(lessons(5, 4), Teaching.of(loaded, recipe))
         assert len(batch.answers[IDENTIFY]) == 4 and len(batch.answers[VQA]) == 2
         learner = Learner(loaded, recipe)
         losses = learner(batch, 0)
@@ -136,7 +139,7 @@ class TestLosses:
 
     def test_an_instruction_of_the_recipe_s_own_is_asked(self) -> None:
         loaded = tiny_model(seed=6, has_adapter=False)
-        batch = make_batch(lessons(5, 2), loaded.tokenizer, both())
+        batch = make_batch(lessons(5, 2), Teaching.of(loaded, both()))
         said = {}
         for text in ("plain", loaded.config.instructions[IDENTIFY], "[grounding] list what you see."):
             recipe = both(tasks__identify__instructions=text)
@@ -159,14 +162,14 @@ class TestLosses:
         assert near[50, 51] / near[50, 50] == pytest.approx(torch.tensor(-0.5).exp().item())
 
     def test_the_dense_loss_falls_as_the_head_is_right(self) -> None:
-        batch = make_batch(lessons(4, 4), phantom_tokenizer(), short("encoders"))
+        batch = make_batch(lessons(4, 4), Teaching(phantom_tokenizer(), short("encoders"), GRIDS))
         assert batch.dense is not None
-        head = DenseHead(8)
+        head = DenseHead(8, GRIDS)
         tokens = torch.randn(4, 245, 8)
         targets = (batch.dense.labels, batch.dense.boxes, batch.dense.diagnoses)
         before = dense_loss(head, tokens, *targets)
         with torch.no_grad():
-            for layer in (head.cells_a, head.cells_b):
+            for layer in head.cells:
                 layer.weight.zero_()
                 layer.bias[: len(LOCAL_LABELS)] = -5
         assert dense_loss(head, tokens, *targets) < before

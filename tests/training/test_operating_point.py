@@ -18,6 +18,7 @@ from litegpt.model_folder import LiteGPT
 from litegpt.radiograph import Radiograph
 from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS, NO_FINDING
 from tests.litegpt.tiny_models import save_tiny_model
+from tests.training.recipes import ignore, short
 from training.errors import TrainingError
 from training.evaluation.statements import Statement
 from training.operating_point import (
