@@ -16,6 +16,7 @@ from training.inspect_command import inspect
 from training.phantom_command import phantom, samples
 from training.report_command import report
 from training.stage_commands import diagnosis, grounding, phantom_model, pretrain
+from training.study_command import study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
@@ -32,6 +33,7 @@ for _command in (
     grounding,
     diagnosis,
     phantom_model,
+    study,
     calibrate,
     evaluate,
     report,

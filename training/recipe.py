@@ -231,7 +231,8 @@ def recipe_file(name: str | Path) -> Path:
 
 def shipped_recipes() -> list[str]:
     """The names of the recipes that ship with the package."""
-    return sorted(str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.yaml"))
+    names = [str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.yaml")]
+    return sorted(name for name in names if not name.startswith("study/"))
 
 
 def recipe_of(values: Any, source: str) -> Recipe:

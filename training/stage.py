@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 
 from litegpt.model_folder import LiteGPT
-from training.architecture import new_phantom_model
+from training.architecture import PAIR, new_phantom_model
 from training.errors import TrainingError
 from training.loop import Course, Report, Run, never
 from training.phantom_course import phantom_course
@@ -43,6 +43,7 @@ def train_stage(
     resume: bool = False,
     version: str | None = None,
     device: str = "auto",
+    encoders: Sequence[str] = PAIR,
     report: Report,
     stop: Callable[[], bool] = never,
 ) -> bool:
@@ -56,6 +57,7 @@ def train_stage(
         resume: Go on with the run in ``out``.
         version: The new model's version; default: that of the start.
         device: ``cpu``, or ``auto`` for a GPU where there is one.
+        encoders: Of the phantom preset, where it starts from random weights.
         report: Told after each step.
         stop: Asked after each step whether to stop.
 
@@ -72,18 +74,32 @@ def train_stage(
         started = "random weights" if start is None else str(start)
         # The others find the run that the first process has begun.
         folder.begin(recipe, started, material.name, resume=resume or not processes.is_main_process)
-    loaded = _load(start, recipe, version, str(processes.device))
+    device_here = str(processes.device)
+    loaded = starting_model(start, recipe, version=version, device=device_here, encoders=encoders)
     head = None if start is None else dense_head_of(start)
     course = material.course(loaded, recipe)
     run = Run(loaded, recipe, course, folder, dense_head=head, device=device)
     return run.train(report=report, stop=stop)
 
 
-def _load(start: Path | None, recipe: Recipe, version: str | None, device: str) -> LiteGPT:
+def starting_model(
+    start: Path | None,
+    recipe: Recipe,
+    *,
+    version: str | None = None,
+    device: str = "cpu",
+    encoders: Sequence[str] = PAIR,
+) -> LiteGPT:
+    """The model that a stage starts from; arguments as of ``train_stage``.
+
+    Raises:
+        TrainingError: If it does not fit the recipe.
+        ModelError: If it cannot be loaded.
+    """
     if start is not None:
         return load_start(start, recipe, version=version, device=device)
     if "adapter" in recipe.trains:
         raise TrainingError(
             f"stage {recipe.stage} trains an adapter: it needs a model to start from (--from)"
         )
-    return new_phantom_model(recipe.seed)
+    return new_phantom_model(recipe.seed, encoders)

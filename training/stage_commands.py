@@ -158,8 +158,8 @@ def phantom_model(
     from training.interruption import interruptible
     from training.phantom_model import train_phantom_model
 
-    _use(threads)
-    with interruptible() as stop, _progress() as report:
+    use_threads(threads)
+    with interruptible() as stop, progress() as report:
         folder = train_phantom_model(out, seed=seed, factor=factor, version=version, report=report, stop=stop)
     if folder is None:
         raise _stopped("the same command goes on")
@@ -216,8 +216,8 @@ def _train(
     from training.interruption import interruptible
     from training.stage import train_stage
 
-    _use(threads)
-    with interruptible() as stop, _progress() as report:
+    use_threads(threads)
+    with interruptible() as stop, progress() as report:
         finished = train_stage(
             out,
             recipe,
@@ -239,7 +239,7 @@ def _stopped(how_to_go_on: str) -> typer.Exit:
     return typer.Exit(INTERRUPTED)
 
 
-def _use(threads: int | None) -> None:
+def use_threads(threads: int | None) -> None:
     import torch
 
     if threads is not None:
@@ -247,8 +247,8 @@ def _use(threads: int | None) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Told], None]]:
-    """A progress bar a stage, with loss, rate and time left."""
+def progress(*, quiet: bool = False) -> Iterator[Callable[[Told], None]]:
+    """A progress bar a stage, with loss, rate and time left; begun anew where the stage is."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -260,15 +260,19 @@ def _progress() -> Iterator[Callable[[Told], None]]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    last: dict[str, int] = {}
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
 
         def report(told: Told) -> None:
-            if told.stage not in tasks:
+            if told.step <= last.get(told.stage, told.step):
+                if told.stage in tasks:
+                    bar.remove_task(tasks[told.stage])
                 # Steps of an earlier sitting took none of this one's time.
                 task = bar.add_task(
                     told.stage, total=told.steps, completed=told.step - 1, loss=0.0, rate=0.0, speed=0.0
                 )
                 tasks[told.stage] = task
+            last[told.stage] = told.step
             speed = told.images / told.seconds if told.seconds else 0.0
             bar.update(tasks[told.stage], completed=told.step, loss=told.loss, rate=told.rate, speed=speed)
 

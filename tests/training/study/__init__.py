@@ -1,0 +1,1 @@
+"""Studies: plans, costs, tables, and runs that go on."""

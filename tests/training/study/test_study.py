@@ -1,0 +1,87 @@
+"""A small study run as a person does, killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.litegpt.tiny_models import save_tiny_model
+from tests.waiting import wait_until
+from training.cli import app
+
+FEW = "batch_size: 4, validation_images: 2, checkpoint_every_steps: 1"
+PLAN = f"""
+title: Tiny
+start: START
+seeds: [0, 1]
+examination: {{images: 2, seed: 3}}
+rows:
+  - {{name: start, question: before}}
+  - name: one
+    question: one stage
+    stages: [{{recipe: phantom/grounding, values: {{steps_per_epoch: STEPS, {FEW}}}}}]
+  - {{name: zeroed, question: does a dominate, of: one, zeroed: [0]}}
+  - name: gone
+    question: another dataset
+    dataset: nih
+    data: nowhere
+    stages: [{{recipe: phantom/grounding}}]
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    save_tiny_model(tmp_path / "model")
+    file = tmp_path / "study.yaml"
+    file.write_text(PLAN.replace("START", str(tmp_path / "model")).replace("STEPS", "2"))
+    return file
+
+
+def study(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["study", *map(str, arguments)])
+
+
+def test_rows_are_run_compared_and_not_run_again(plan: Path, tmp_path: Path) -> None:
+    out, document = tmp_path / "out", tmp_path / "d.md"
+    document.write_text("<!-- study: begin --><!-- study: end -->")
+    result = study(plan, "--out", out, "--document", document)
+    assert result.exit_code == 1, result.output  # the row whose data are not there
+    outcomes = json.loads((out / "study.json").read_text())["outcomes"]
+    assert [(one["row"], one["seed"], bool(one["failure"])) for one in outcomes] == [
+        (row, seed, row == "gone") for row in ("start", "one", "zeroed", "gone") for seed in (0, 1)
+    ]
+    assert "gone, seed 0, failed: nowhere is not there: the row is left out" in document.read_text()
+    by_row = {one["row"]: one for one in outcomes}
+    assert by_row["one"]["images"] == 8 and by_row["one"]["trained_parameters"] > 0
+    assert by_row["start"]["images"] == by_row["zeroed"]["images"] == 0
+
+    result_files = sorted(out.rglob("result.json"))
+    times = [file.stat().st_mtime_ns for file in result_files]
+    assert len(result_files) == 6
+    listed = study(plan, "--out", out, "--list")
+    assert "2/2  one: one stage" in listed.output and "0/2  gone: another dataset" in listed.output
+    assert study(plan, "--out", out, "--only", "zeroed").exit_code == 0
+    assert [file.stat().st_mtime_ns for file in result_files] == times
+
+
+def test_a_killed_study_goes_on_at_its_checkpoint(plan: Path, tmp_path: Path) -> None:
+    plan.write_text(plan.read_text().replace("steps_per_epoch: 2", "steps_per_epoch: 12"))
+    out = tmp_path / "out"
+    command = ["study", str(plan), "--out", str(out), "--only", "one"]
+    process = subprocess.Popen([sys.executable, "-m", "training.cli", *command])
+    state = out / "one" / "seed-0" / "1-grounding" / "state.pt"
+    try:
+        wait_until(state.is_file, 120, "the first checkpoint")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "one" / "seed-1").exists()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    outcomes = json.loads((out / "study.json").read_text())["outcomes"]
+    assert [(one["row"], one["seed"], one["images"]) for one in outcomes] == [("one", 0, 48), ("one", 1, 48)]

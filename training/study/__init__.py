@@ -1,0 +1,1 @@
+"""Experiments: many runs from one shared pre-training, compared in one table."""
