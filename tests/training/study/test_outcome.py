@@ -25,7 +25,6 @@ from training.study.outcome import Outcome, interval
 from training.study.plan import Plan, Row
 from training.study.table import put_into, to_markdown
 
-
 SCORES = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
 
 
