@@ -70,16 +70,16 @@ class DatasetLessons:
         tokens: Those of the frozen encoders, where they are kept; then no square is read.
         lengths: Of their answers, in tokens.
         """
-        self._truths = tuple(truths)
+        self.truths = tuple(truths)
         self._squares = tuple(squares)
         self._tokens = tokens
         self.lengths = tuple(lengths)
 
     def __len__(self) -> int:
-        return len(self._truths)
+        return len(self.truths)
 
     def __getitem__(self, index: int) -> Lesson:
-        truth = self._truths[index]
+        truth = self.truths[index]
         return Lesson(
             name=truth.name,
             squares=() if self._tokens else tuple(squares[index] for squares in self._squares),
@@ -91,7 +91,7 @@ class DatasetLessons:
     @property
     def label_sets(self) -> Sequence[frozenset[str]]:
         """The labels of each image."""
-        return [truth.diagnoses.union(label for label, _ in truth.boxes) for truth in self._truths]
+        return [truth.diagnoses.union(label for label, _ in truth.boxes) for truth in self.truths]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Learner(nn.Module):
             return self._losses(batch, seed)
 
     def _losses(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
-        tokens = self._visual_tokens(batch)  # (batch, tokens, width)
+        tokens = self.visual_tokens(batch)  # (batch, tokens, width)
         losses = {}
         if self.head is not None and batch.dense is not None:
             dense = batch.dense
@@ -67,7 +67,8 @@ class Learner(nn.Module):
         weights[DENSE] = self._recipe.dense
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
-    def _visual_tokens(self, batch: Batch) -> torch.Tensor:
+    def visual_tokens(self, batch: Batch) -> torch.Tensor:
+        """What the projection gets, (batch, tokens, width): the batch's own, or of its images."""
         if batch.tokens is not None:
             return batch.tokens.float()
         different = list(dict.fromkeys(self._preprocessings))
