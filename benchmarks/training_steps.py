@@ -47,7 +47,7 @@ class UncachedLessons:
         return Lesson(lesson.name, squares, lesson.boxes, lesson.diagnoses)
 
     @property
-    def lengths(self) -> Sequence[int]:
+    def lengths(self) -> Sequence[int] | None:
         """Of the answers."""
         return self._lessons.lengths
 
@@ -109,7 +109,7 @@ class TimedTraining:
 
     def waste(self, lessons: Lessons) -> tuple[float, float]:
         """Padding of an epoch's answers, by length and by chance, 0..1."""
-        lengths, size = lessons.lengths, self._recipe.batch_size
+        lengths, size = lessons.lengths or [1] * len(lessons), self._recipe.batch_size
         by_length = BatchOrder(lengths, size, 0).epoch(0)
         by_chance = BatchOrder(None, size, 0, images=len(lengths)).epoch(0)
         return padding_waste(by_length, lengths), padding_waste(by_chance, lengths)

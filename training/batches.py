@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from litegpt.model_folder import LiteGPT
@@ -125,15 +126,44 @@ def _answers(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> torch.
     return torch.tensor([answer + [IGNORED] * (longest - len(answer)) for answer in ids])
 
 
-class _Rows(Dataset[Batch]):
-    """Batches by the numbers of their lessons, for a ``DataLoader`` that asks for whole batches."""
+class _Windows(Dataset[list[Batch]]):
+    """Some batches at once, by the numbers of their lessons."""
 
-    def __init__(self, lessons: Lessons, teaching: Teaching) -> None:
+    def __init__(self, lessons: Lessons, teaching: Teaching, by_length: bool) -> None:
         self._lessons = lessons
         self._teaching = teaching
+        self._by_length = by_length
 
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        return make_batch([self._lessons[index] for index in indices], self._teaching)
+    def __getitem__(self, window: Sequence[Sequence[int]]) -> list[Batch]:
+        made = [self._lessons[index] for row in window for index in row]
+        rows = regrouped(made, self._teaching, window) if self._by_length else split_like(made, window)
+        return [make_batch(row, self._teaching) for row in rows]
+
+
+def regrouped(
+    lessons: Sequence[Lesson], teaching: Teaching, window: Sequence[Sequence[int]]
+) -> list[list[Lesson]]:
+    """The lessons of a window in batches of like answers, which come in an order of their own.
+
+    Args:
+        lessons: Of all the window's batches.
+        teaching: Says which answers count.
+        window: The numbers of each batch's lessons; they decide about the order.
+    """
+    tags = teaching.recipe.tasks
+    texts = [[lesson.answer(tag) for tag in tags] for lesson in lessons]
+    encode = teaching.tokenizer.encode
+    lengths = [sum(len(encode(text, add_special_tokens=False)) for text in each) for each in texts]
+    ordered = [lessons[place] for place in np.argsort(lengths, kind="stable")]
+    rows = split_like(ordered, window)
+    rng = np.random.default_rng([index for row in window for index in row])
+    return [rows[place] for place in rng.permutation(len(rows))]
+
+
+def split_like(lessons: Sequence[Lesson], window: Sequence[Sequence[int]]) -> list[list[Lesson]]:
+    """Lessons in batches as large as the window's."""
+    rest = iter(lessons)
+    return [list(islice(rest, len(row))) for row in window]
 
 
 def load_batches(
@@ -142,6 +172,7 @@ def load_batches(
     teaching: Teaching,
     *,
     workers: int = 1,
+    window: int = 1,
 ) -> Iterator[Batch]:
     """Batches, made by processes beside the training.
 
@@ -150,27 +181,33 @@ def load_batches(
         rows: The numbers of each batch's lessons.
         teaching: What they are made for.
         workers: How many processes; 0: none, made when asked for.
+        window: So many batches are made at once, and their lessons sorted by the length of their answers.
     """
+    ahead = max(1, 8 // window)
     more: dict[str, Any] = (
-        {"prefetch_factor": 8, "worker_init_fn": _leave_interrupts_alone} if workers else {}
+        {"prefetch_factor": ahead, "worker_init_fn": _leave_interrupts_alone} if workers else {}
     )
-    return iter(
-        DataLoader(
-            _Rows(lessons, teaching),
-            batch_size=None,
-            sampler=_Once(rows),
-            num_workers=workers,
-            **more,
-        )
+    windows = DataLoader(
+        _Windows(lessons, teaching, by_length=window > 1),
+        batch_size=None,
+        sampler=_Once(rows, window),
+        num_workers=workers,
+        **more,
     )
+    return chain.from_iterable(windows)
 
 
-class _Once(torch.utils.data.Sampler[Sequence[int]]):
-    def __init__(self, rows: Iterable[Sequence[int]]) -> None:
+class _Once(Sampler[list[Sequence[int]]]):
+    """The rows, some at a time."""
+
+    def __init__(self, rows: Iterable[Sequence[int]], window: int) -> None:
         self._rows = rows
+        self._window = window
 
-    def __iter__(self) -> Iterator[Sequence[int]]:
-        return iter(self._rows)
+    def __iter__(self) -> Iterator[list[Sequence[int]]]:
+        rows = iter(self._rows)
+        while window := list(islice(rows, self._window)):
+            yield window
 
 
 def _leave_interrupts_alone(worker: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from training.phantom.radiograph import SIDE, chosen_labels, numbered_phantom
 from training.recipe import Tag
 
 Square = npt.NDArray[np.uint8]
-
-_PLACE: Final = 16
-"""About how many tokens a finding takes in an answer; only ratios matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,8 @@ class Lessons(Protocol):
         """One, by its number from 0."""
 
     @property
-    def lengths(self) -> Sequence[int]:
-        """Of each lesson about how long its answers are; only ratios matter."""
+    def lengths(self) -> Sequence[int] | None:
+        """Of each lesson the tokens of its answers; None where nobody knows before it is made."""
 
     @property
     def label_sets(self) -> Sequence[frozenset[str]]:
@@ -108,9 +105,9 @@ class PhantomLessons:
         )
 
     @property
-    def lengths(self) -> Sequence[int]:
-        """By the number of labels that are to be drawn, which is known before anything is."""
-        return [1 + _PLACE * len(labels) for labels in self.label_sets]
+    def lengths(self) -> None:
+        """Known only when a phantom is drawn: a finding may have one box or two, or find no room."""
+        return None
 
     @property
     def label_sets(self) -> Sequence[frozenset[str]]:

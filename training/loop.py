@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -32,6 +33,9 @@ from training.training_log import Progress, TrainingLog
 Report = Callable[[Progress], None]
 
 _TOTAL: Final = "total"
+
+WINDOW_STEPS: Final = 16
+"""So many steps' answers are sorted together where their lengths are known only when they are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +244,22 @@ class Run:
 
     def _batches(self, step: int) -> Iterator[Batch]:
         """This process's batches from a step on."""
-        rows, size = self._order.batches(step), self._batch_size()
+        lessons, size = self._course.lessons, self._batch_size()
+        # Where nobody knows the answers' lengths beforehand, they are sorted when they are made, a few steps at
+        # a time; a run that goes on in the middle makes these once more and leaves out what is behind it.
+        sorts_late = lessons.lengths is None and self._recipe.data.by_length
+        steps = WINDOW_STEPS if sorts_late else 1
+        behind = step % steps
+        rows = self._order.batches(step - behind)
         parts = (row[place : place + size] for row in rows for place in range(0, len(row), size))
-        lessons, workers = self._course.lessons, self._course.workers
-        return load_batches(lessons, parts, self._teaching, workers=workers)
+        made = load_batches(
+            lessons,
+            parts,
+            self._teaching,
+            workers=self._course.workers,
+            window=steps * self._recipe.accumulation,
+        )
+        return islice(made, behind * self._recipe.accumulation, None)
 
     def _batch_size(self) -> int:
         """Images that one process computes at once."""
@@ -254,9 +270,10 @@ class Run:
         recipe, lessons = self._recipe, self._course.lessons
         balanced = recipe.data.sampler == "balanced"
         return BatchOrder(
-            lessons.lengths,
+            lessons.lengths if recipe.data.by_length else None,
             recipe.batch_size // self._accelerator.num_processes,
             recipe.seed,
+            images=len(lessons),
             weights=balanced_weights(lessons.label_sets) if balanced else None,
             world_size=self._accelerator.num_processes,
             rank=self._accelerator.process_index,

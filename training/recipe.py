@@ -92,6 +92,7 @@ class Data(_Section):
         boxes, labels: How several readers of an image become one, see ``training.agreement``.
         validation_share: Part of the patients that is held back, where the dataset has no validation split.
         sampler: ``shuffled``: each image once an epoch. ``balanced``: images of rare labels more often.
+        by_length: Whether answers of like length share a batch, so that little of it is padding.
         cache_tokens: Whether the encoders' tokens are computed once and kept on disk; they must be frozen.
     """
 
@@ -99,6 +100,7 @@ class Data(_Section):
     labels: Literal["union", "majority"] = "union"
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     sampler: Literal["shuffled", "balanced"] = "shuffled"
+    by_length: bool = True
     cache_tokens: bool = False
 
 

@@ -24,6 +24,7 @@ def short(name: str, **values: Any) -> Recipe:
         "validate_every_steps": 2,
         "checkpoint_every_steps": 2,
         "optimiser.warm_up_steps": 1,
+        "data.by_length": False,
     }
     return read_recipe(f"phantom/{name}").with_values(
         {**few, **{key.replace("__", "."): value for key, value in values.items()}}

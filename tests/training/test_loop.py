@@ -62,7 +62,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 
 STAGES = [
     short("pretraining", steps_per_epoch=5),
-    short("grounding", steps_per_epoch=5, accumulation=2),
+    short("grounding", steps_per_epoch=5, accumulation=2, data__by_length=True),
     short("mixture", steps_per_epoch=5, gradient_checkpointing=True, tasks__vqa__instructions="pool"),
 ]
 
@@ -140,7 +140,7 @@ def test_the_best_model_is_that_of_the_lowest_validation_loss(tmp_path: Path) ->
     """With a rate that ruins the model, the best is not the last."""
     recipe = short("grounding", steps_per_epoch=2, validate_every_steps=1, precision="fp32")
     loaded = tiny_model()
-    run = new_run(loaded, recipe.with_values({"optimiser.peak": 3.0}), tmp_path)
+    run = new_run(loaded, recipe.with_values({"optimiser.peak": 30.0}), tmp_path)
     run.train(report=ignore)
     with (tmp_path / "log.csv").open() as file:
         losses = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
