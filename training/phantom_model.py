@@ -57,10 +57,20 @@ def scaled(recipe: Recipe, factor: float, seed: int = 0) -> Recipe:
     """The same recipe for more or fewer steps, at least one, with another seed."""
     steps = max(1, round((recipe.steps_per_epoch or 1) * factor))
     every = {name: max(1, round(getattr(recipe, name) * factor)) for name in _EVERY}
+    validation = max(_FEW, round(recipe.validation_images * min(1.0, factor)))
     warm_up = round(recipe.optimiser.warm_up_steps * min(1.0, factor))
     return recipe.with_values(
-        {"steps_per_epoch": steps, "seed": recipe.seed + seed, "optimiser.warm_up_steps": warm_up, **every}
+        {
+            "steps_per_epoch": steps,
+            "seed": recipe.seed + seed,
+            "optimiser.warm_up_steps": warm_up,
+            "validation_images": validation,
+            **every,
+        }
     )
 
+
+_FEW: Final = 8
+"""Images to validate on, however short a run is made."""
 
 _EVERY: Final = ("validate_every_steps", "checkpoint_every_steps")
