@@ -13,7 +13,7 @@ from training.calibrate_command import calibrate
 from training.errors import TrainingError
 from training.evaluate_command import evaluate
 from training.inspect_command import inspect
-from training.phantom_command import phantom, samples
+from training.phantom_command import phantom, phantom_sheet, samples
 from training.report_command import report
 from training.stage_commands import diagnosis, grounding, phantom_model, pretrain
 from training.study_command import study
@@ -38,6 +38,7 @@ for _command in (
     evaluate,
     report,
     phantom,
+    phantom_sheet,
     samples,
 ):
     app.command()(_command)

@@ -245,7 +245,7 @@ class Run:
     def _batches(self, step: int) -> Iterator[Batch]:
         """This process's batches from a step on."""
         lessons, size = self._course.lessons, self._batch_size()
-        # Where nobody knows the answers' lengths beforehand, they are sorted when they are made, some steps at a
+        # Where nobody knows the answers' lengths beforehand, they are sorted when made, some steps at a
         # time; a run that goes on in the middle makes them once more and leaves out what it had.
         sorts_late = lessons.lengths is None and self._recipe.data.by_length
         steps = WINDOW_STEPS if sorts_late else 1

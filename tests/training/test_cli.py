@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from litegpt.checksums import verify_checksums
@@ -14,9 +15,11 @@ from litegpt.cli import app as litegpt
 from litegpt.identity import model_folder
 from litegpt.model_config import read_config
 from litegpt.phantoms import phantom_files
+from litegpt.vocabulary import LABELS
 from tests.litegpt.tiny_models import save_tiny_model
 from training.cli import app, main
 from training.errors import TrainingError
+from training.phantom.choice import TWELVE
 
 runner = CliRunner()
 
@@ -26,10 +29,43 @@ def train(*arguments: object) -> Result:
 
 
 def test_phantom_writes_as_many_files_as_asked(tmp_path: Path) -> None:
-    result = train("phantom", "--images", 3, "--seed", 7, "--out", tmp_path)
+    result = train("phantom", "--images", 3, "--seed", 7, "--layout", "flat", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [*(f"phantom-7-{number:05d}.dcm" for number in (1, 2, 3)), "truth.json"]
+
+
+def test_phantom_writes_what_inspect_reads_as_vindr_cxr(tmp_path: Path) -> None:
+    result = train("phantom", "--images", 10, "--seed", 7, "--test-share", 0.3, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "3 readers of 7 images" in result.stdout
+    assert len(list(tmp_path.glob("train/*.dicom"))) == 7 and len(list(tmp_path.glob("test/*.dicom"))) == 3
+    shape = json.loads(train("inspect", "vindr-cxr", tmp_path, "--json", "--strict").stdout)
+    assert shape["images"] == 10
+    assert train("inspect", "phantom", tmp_path, "--strict").exit_code == 0
+
+
+def test_phantoms_of_the_twelve_have_no_others(tmp_path: Path) -> None:
+    train("phantom", "--images", 30, "--labels", "12", "--layout", "flat", "--out", tmp_path)
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert {finding["label"] for image in truth for finding in image["findings"]} <= set(TWELVE)
+
+
+def test_evaluate_and_calibrate_say_which_phantoms_they_measured_on(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model")
+    result = train(
+        "evaluate", tmp_path / "model", "--images", 2, "--labels", "22", "--resamples", 0, "--json"
+    )
+    support = json.loads(result.stdout)["scores"]["support"]
+    assert list(support) == list(LABELS)
+    result = train("evaluate", tmp_path / "model", "phantom", tmp_path, "--labels", "22")
+    assert result.exit_code == 2 and "--labels is for fresh phantoms" in result.output
+
+
+def test_the_sheet_has_a_panel_for_every_finding(tmp_path: Path) -> None:
+    assert train("phantom-sheet", "--out", tmp_path / "sheet.png").exit_code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (6 * 224, 4 * (224 + 22))  # 22 panels in rows of 6
 
 
 def test_samples_writes_the_shipped_names(tmp_path: Path) -> None:
@@ -110,7 +146,17 @@ def test_a_wrong_folder_is_one_line(
 
 @pytest.mark.parametrize(
     "command",
-    ["phantom", "samples", "phantom-model", "pretrain", "grounding", "diagnosis", "evaluate", "calibrate"],
+    [
+        "phantom",
+        "phantom-sheet",
+        "samples",
+        "phantom-model",
+        "pretrain",
+        "grounding",
+        "diagnosis",
+        "evaluate",
+        "calibrate",
+    ],
 )
 def test_every_command_s_help_has_an_example(command: str) -> None:
     assert f"Example: litegpt-train {command}" in train(command, "--help").stdout

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from training.complete_file import complete_file
 from training.phantom.choice import DRAWN_LABELS
 from training.phantom.dicom import FORMS, DicomForm, Label, in_form, write_phantom
 from training.phantom.radiograph import Phantom, phantom, phantoms
@@ -71,20 +72,27 @@ def fresh_phantoms(images: int, seed: int, *, drawn_labels: Sequence[str] = DRAW
         yield Item(f"phantom-{seed}-{number:05d}.dcm", drawn, FORMS[number % len(FORMS)], label)
 
 
-def write_collection(items: Iterator[Item], folder: Path) -> Iterator[Path]:
+def write_collection(items: Iterable[Item], folder: Path) -> Iterator[Path]:
     """Writes each item and, after the last, the truth of all of them; yields each file as it is written."""
     folder.mkdir(parents=True, exist_ok=True)
     truth = []
     for item in items:
         path = folder / item.file_name
         write_phantom(item.phantom, item.form, item.label, path)
-        truth.append(_truth(item))
+        truth.append(truth_of(item))
         yield path
+    write_truth(truth, folder)
+
+
+def write_truth(truth: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Writes what is drawn in all of a folder's images, at once or not at all."""
     text = json.dumps(truth, indent=1, ensure_ascii=False) + "\n"
-    (folder / TRUTH_NAME).write_text(text, encoding="utf-8")
+    with complete_file(folder / TRUTH_NAME) as path:
+        path.write_text(text, encoding="utf-8")
 
 
-def _truth(item: Item) -> dict[str, Any]:
+def truth_of(item: Item) -> dict[str, Any]:
+    """What is drawn in an image: boxes in pixels of its matrix."""
     boxes = [
         (finding.label, in_form(finding.box, item.phantom, item.form)) for finding in item.phantom.findings
     ]

@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from litegpt.boxes import Box
+from training.complete_file import complete_file
 from training.phantom.radiograph import Phantom
 
 _DATE: Final = "20260105"
@@ -102,8 +103,10 @@ def phantom_dataset(phantom: Phantom, form: DicomForm, label: Label) -> Dataset:
 
 
 def write_phantom(phantom: Phantom, form: DicomForm, label: Label, path: Path) -> None:
-    """Writes one DICOM file."""
-    phantom_dataset(phantom, form, label).save_as(path, enforce_file_format=True)
+    """Writes one DICOM file, whole or not at all."""
+    dataset = phantom_dataset(phantom, form, label)
+    with complete_file(path) as file:
+        dataset.save_as(file, enforce_file_format=True)
 
 
 def in_form(box: Box, phantom: Phantom, form: DicomForm) -> Box:

@@ -49,6 +49,6 @@ def draw_emphysema(scene: Scene) -> list[Mask]:
     radius = np.hypot((regions.x - centre[0]) / half_width, (regions.y - centre[1]) / half_height)
     region = inside((1 - radius).astype(np.float32), 0.06) * regions.air
     pressed = np.exp(-(((radius - 1.12) / 0.10) ** 2)) * regions.air
-    scene.brightness += np.float32(0.06) * pressed - np.float32(0.14) * region
+    scene.brightness += np.float32(0.08) * pressed - np.float32(0.14) * region
     scene.hidden += region
     return [region > 0.5]

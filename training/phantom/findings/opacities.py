@@ -71,5 +71,5 @@ def draw_lung_opacity(scene: Scene) -> list[Mask]:
         return []
     radius = np.hypot((regions.x - centre[0]) / half_width, (regions.y - centre[1]) / half_height)
     veil = inside((1 - radius).astype(np.float32), 0.09) * regions.air
-    scene.brightness += np.float32(rng.uniform(0.15, 0.19)) * veil
+    scene.brightness += np.float32(rng.uniform(0.17, 0.21)) * veil
     return [veil > 0.5]

@@ -1,0 +1,85 @@
+"""What each drawer paints, and whether the mask that it gives is where it painted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.phantom.anatomy import Regions, draw_anatomy
+from training.phantom.chest import chest_scene, draw_bones
+from training.phantom.findings.drawers import DRAWERS
+from training.phantom.findings.scene import Mask, Scene
+from training.phantom.radiograph import SIDE, mask_box
+
+OF_THE_ANATOMY = {"Cardiomegaly", "Aortic enlargement", "Mediastinal shift"}
+OF_THE_BONES = {"Clavicle fracture", "Rib fracture"}
+PAINTED = [label for label in DRAWERS if label not in OF_THE_ANATOMY | OF_THE_BONES]
+
+
+def scene_of(seed: int, *, shifted: bool = False) -> Scene:
+    rng = np.random.default_rng((9, seed))
+    return chest_scene(rng, Regions(draw_anatomy(rng, shifted=shifted), SIDE))
+
+
+def union(masks: list[Mask]) -> Mask:
+    return np.asarray(np.any(masks, axis=0))
+
+
+@pytest.mark.parametrize("label", PAINTED)
+def test_the_box_is_round_what_was_painted(label: str) -> None:
+    for seed in range(8):
+        scene = scene_of(seed)
+        before = scene.brightness.copy()
+        masks = DRAWERS[label](scene)
+        assert masks
+        change = np.abs(scene.brightness - before)
+        box, painted = mask_box(union(masks)), mask_box(change > 0.35 * change.max())
+        assert box is not None and painted is not None
+        # Half of an enlarged artery lies in the mediastinum, as bright before; fluid lies behind the heart
+        assert box.iou(painted) > (0.5 if label in ("Enlarged PA", "Pleural effusion") else 0.7)
+
+
+@pytest.mark.parametrize("label", sorted(OF_THE_BONES))
+def test_a_fracture_changes_bones_within_its_box_above_all(label: str) -> None:
+    for seed in range(8):
+        broken, whole = scene_of(seed), scene_of(seed)
+        mask = union(DRAWERS[label](broken))
+        for scene in (broken, whole):
+            scene.rng = np.random.default_rng(1)
+            scene.brightness[:] = 0
+            draw_bones(scene)
+        change = np.abs(broken.brightness - whole.brightness)
+        assert change[mask].max() > 0.08
+        assert change[mask].mean() > 5 * change[~mask].mean()
+
+
+def test_a_shifted_mediastinum_takes_heart_and_aorta_along_and_leaves_the_spine() -> None:
+    for seed in range(8):
+        scene, straight = scene_of(seed, shifted=True), scene_of(seed)
+        a, usual = scene.regions.anatomy, straight.regions.anatomy
+        assert 0.06 < abs(a.shift) < 0.11
+        assert a.heart_x - usual.heart_x == pytest.approx(a.shift)
+        assert a.knob_x - usual.knob_x == pytest.approx(a.shift)
+        (mask,) = DRAWERS["Mediastinal shift"](scene)
+        middle = scene.regions.x[mask].mean()
+        assert middle == pytest.approx(a.shift, abs=0.01)
+
+
+def test_a_cyst_s_wall_is_thinner_than_a_cavity_s() -> None:
+    def wall(label: str, seed: int) -> float:
+        """Part of the round that is brighter than before."""
+        scene = scene_of(seed)
+        before = scene.brightness.copy()
+        (mask,) = DRAWERS[label](scene)
+        return float((scene.brightness - before > 0.05)[mask].mean())
+
+    cysts = [wall("Lung cyst", seed) for seed in range(12)]
+    cavities = [wall("Lung cavity", seed) for seed in range(12)]
+    assert max(cysts) < min(cavities)
+
+
+@pytest.mark.parametrize("label", ["Edema", "ILD"])
+def test_diffuse_findings_are_on_both_sides(label: str) -> None:
+    scene = scene_of(2)
+    masks = DRAWERS[label](scene)
+    assert sorted(bool(scene.regions.x[mask].mean() > 0) for mask in masks) == [False, True]

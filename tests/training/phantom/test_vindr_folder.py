@@ -1,0 +1,104 @@
+"""Phantoms in the shape of VinDr-CXR: what was drawn and read is what the reader of VinDr-CXR gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests.training.datasets.reading import read
+from tests.waiting import wait_until
+from training.datasets.example import Example
+from training.phantom.collection import Item, fresh_phantoms
+from training.phantom.dicom import in_form
+from training.phantom.vindr_folder import VindrFolder, splits
+
+IMAGES, SEED = 20, 11
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vindr")
+    placed = zip(fresh_phantoms(IMAGES, SEED), splits(IMAGES, 0.5, SEED), strict=True)
+    list(VindrFolder(folder, SEED).write(placed))
+    return folder
+
+
+def items(split: str) -> list[Item]:
+    placed = zip(fresh_phantoms(IMAGES, SEED), splits(IMAGES, 0.5, SEED), strict=True)
+    return [item for item, its in placed if its == split]
+
+
+def examples(folder: Path, split: str) -> list[Example]:
+    found, problems = read("vindr-cxr", folder)
+    assert {kind for kind, *_ in problems} <= {"readers-disagree"}
+    return [example for example in found if example.split == split]
+
+
+def test_the_test_split_s_consensus_is_what_was_drawn(written: Path) -> None:
+    found = examples(written, "test")
+    assert len(found) == 10
+    for example, item in zip(found, items("test"), strict=True):
+        assert example.image_id == Path(item.file_name).stem
+        assert example.said == {*item.phantom.diagnoses, *(f.label for f in item.phantom.findings)}
+        assert len(example.findings) == len(item.phantom.findings)
+        for marked, drawn in zip(example.findings, item.phantom.findings, strict=True):
+            box = in_form(drawn.box, item.phantom, item.form)
+            assert marked.label == drawn.label
+            for corner in ("x_min", "y_min", "x_max", "y_max"):
+                assert getattr(marked.box, corner) == pytest.approx(getattr(box, corner), abs=0.006)
+
+
+def test_the_train_split_has_three_readers(written: Path) -> None:
+    found = examples(written, "train")
+    assert len(found) == 10
+    for example, item in zip(found, items("train"), strict=True):
+        assert set(example.labels) == {"R1", "R2", "R3"}
+        assert example.image is not None
+        dataset = dcmread(example.image)
+        assert (dataset.Rows, dataset.Columns) == (item.form.rows, item.form.columns)
+        for marked in example.findings:
+            assert marked.box.clipped(item.form.columns, item.form.rows) == marked.box
+
+
+def test_the_same_folder_is_read_as_phantoms(written: Path) -> None:
+    found, problems = read("phantom", written)
+    assert problems == [] and len(found) == IMAGES
+    assert all(example.image is not None and example.image.is_file() for example in found)
+
+
+@pytest.mark.parametrize(("share", "in_test"), [(0, 0), (0.2, 20), (1, 100)])
+def test_the_share_of_the_test_split_is_kept(share: float, in_test: int) -> None:
+    assert splits(100, share, 1).count("test") == in_test
+    assert splits(100, share, 1) == splits(100, share, 1)
+
+
+def test_a_folder_of_test_images_alone_has_no_train_files(tmp_path: Path) -> None:
+    list(VindrFolder(tmp_path, 1).write(zip(fresh_phantoms(2, 1), splits(2, 1, 1), strict=True)))
+    assert not (tmp_path / "train").exists() and not (tmp_path / "annotations_train.csv").exists()
+    assert len(examples(tmp_path, "test")) == 2
+
+
+def test_ctrl_c_leaves_a_smaller_set_that_is_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.cli", "phantom", "--images", "5000", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "80"}
+    ) as run:
+        try:
+            wait_until(lambda: len(list(tmp_path.glob("train/*.dicom"))) > 2, 120, "the first images")
+            run.send_signal(signal.SIGINT)
+            _, said = run.communicate(timeout=120)
+        finally:
+            run.kill()
+    assert run.returncode == 130
+    images = list(tmp_path.glob("*/*.dicom"))
+    assert f"stopped: {len(images)} of 5,000 images are in" in said.replace("\n", " ")
+    found, problems = read("vindr-cxr", tmp_path)
+    assert len(found) == len(images) < 5000
+    assert {kind for kind, *_ in problems} <= {"readers-disagree"}
+    assert not list(tmp_path.rglob("*.unfinished"))
