@@ -4,7 +4,7 @@
 #   RADIOGRAPHS=folder   make demo: send these DICOM files instead of the phantoms
 #   PYTHON=python3.12    the Python to build .venv with (3.11 or newer)
 #   TORCH_INDEX=address  take PyTorch from this package index, e.g. the one of its CPU build (see README.md)
-#   ARGS="…"             make up: options for `litegpt-node up`
+#   ARGS="…"             make up, make phantom-model: options for `litegpt-node up`, `litegpt-train phantom-model`
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done; echo python3)
@@ -19,10 +19,10 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint lowest clean
+.PHONY: help setup demo up test lint lowest phantom-model clean
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
 
 setup: $(READY) ## make .venv with everything in it (the commands below do it by themselves)
 
@@ -45,6 +45,14 @@ lowest: ## all tests again with the oldest versions that pyproject.toml allows, 
 	@test -x .venv-lowest/bin/uv || { "$(PYTHON)" -m venv .venv-lowest && .venv-lowest/bin/pip install $(QUIET) uv; }
 	@.venv-lowest/bin/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct -e '.[training,dev]'
 	@.venv-lowest/bin/python -m pytest
+
+MODEL := build/phantom-model
+phantom-model: $(READY) ## train the phantom model anew, from nothing; goes on where it was stopped
+	@$(BIN)/litegpt-train phantom-model --out $(MODEL) $(ARGS)
+	@test -d $(MODEL)/model || $(BIN)/litegpt-train calibrate $(MODEL)/diagnosis/best --labels 22 --version 0.3.0 --out $(MODEL)/model
+	@$(BIN)/litegpt-train evaluate $(MODEL)/model --labels 22 --images 500 --seed 31337 --out $(MODEL)/evaluation
+	@$(BIN)/litegpt-train report $(MODEL)/pretraining $(MODEL)/grounding $(MODEL)/diagnosis $(MODEL)/evaluation --out $(MODEL)/report.html
+	@echo "The model is $(MODEL)/model; what it can do on phantoms is in $(MODEL)/report.html."
 
 clean: ## remove .venv and the caches (never any data of a node)
 	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

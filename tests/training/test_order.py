@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from litegpt.answers import write_findings
 from litegpt.tokenizer import phantom_tokenizer
-from training.batches import findings_answer
 from training.errors import TrainingError
 from training.order import BatchOrder, balanced_weights, padding_waste
-from training.phantom.radiograph import phantoms
+from training.phantom.radiograph import SIDE, phantoms
 
 
 @pytest.fixture(scope="module")
 def answers() -> list[str]:
     """Of 2,000 images: those of 400 phantoms five times, as drawing them takes the time."""
-    return [findings_answer(phantom) for phantom in islice(phantoms(5), 400)] * 5
+    drawn = [phantom.findings for phantom in islice(phantoms(5), 400)]
+    grids = [[(one.label, one.box.to_grid(SIDE, SIDE)) for one in findings] for findings in drawn]
+    return [write_findings(findings) for findings in grids] * 5
 
 
 sets = st.lists(st.integers(1, 120), min_size=1, max_size=80)
