@@ -153,23 +153,17 @@ def test_any_phantom_of_a_set_can_be_drawn_without_those_before_it() -> None:
 
 
 def test_labels_are_chosen_evenly_and_nearly_always_find_room() -> None:
-    chosen = [chosen_labels((8,), number) for number in range(6000)]
+    chosen = [chosen_labels((8,), number) for number in range(20_000)]
     counts = Counter(label for labels in chosen for label in labels)
     expected = sum(counts.values()) / len(DRAWN_LABELS)
-    for label in DRAWN_LABELS:  # a standard deviation is about 6 %
-        assert abs(counts[label] / expected - 1) < 0.2, label
+    for label in DRAWN_LABELS:  # a standard deviation is about 3 %: this holds for any seed
+        assert abs(counts[label] / expected - 1) < 0.15, label
     for labels in chosen:
         assert not any(frozenset(pair) in NEVER_TOGETHER for pair in combinations(labels, 2))
     placed = sum(
         len({finding.label for finding in numbered_phantom((8,), number).findings}) for number in range(300)
     )
     assert placed >= 0.97 * sum(len(labels) for labels in chosen[:300])
-
-
-def test_in_two_thousand_no_label_comes_half_as_often_again_as_another() -> None:
-    counts = Counter(label for number in range(2000) for label in chosen_labels((2,), number))
-    assert set(counts) == set(DRAWN_LABELS)
-    assert max(counts.values()) < 1.5 * min(counts.values())
 
 
 def test_a_label_that_nobody_can_draw_is_refused() -> None:
