@@ -62,9 +62,7 @@ class Row(_Section):
         if self.of is not None and (self.stages or not self.zeroed):
             raise ValueError("of: the row measures another's models: it has `zeroed` and no stages")
         if self.of is not None and (self.encoders or self.start or self.dataset):
-            raise ValueError(
-                "of: the row measures another's models: it learns nothing itself"
-            )
+            raise ValueError("of: the row measures another's models: it learns nothing itself")
         if self.start is not None and self.encoders is not None:
             raise ValueError("start: its encoders are those of the model folder; give start or encoders")
         if (self.dataset is None) != (self.data is None):

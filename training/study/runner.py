@@ -248,7 +248,7 @@ class Study:
         """What the model reaches on the study's phantoms."""
         examination = self._plan.examination
         drawn = examination.labels or DRAWN_LABELS
-        engine = engine_without(model, zeroed)
+        engine = engine_without(model, zeroed, device=self._device)
         stream = read_phantoms(
             engine, examination.images, examination.seed, drawn_labels=drawn, candidates=True
         )

@@ -14,21 +14,23 @@ from litegpt.model_folder import LiteGPT
 from training.errors import TrainingError
 
 
-def engine_without(model: Path, zeroed: Sequence[int]) -> Engine:
+def engine_without(model: Path, zeroed: Sequence[int], *, device: str = "auto") -> Engine:
     """Loads a model folder, uncalibrated, with some encoders silent.
 
     Args:
         model: Its folder.
         zeroed: Encoders by their place from 0; none: the model as it is.
+        device: ``cpu``, or ``auto`` for a GPU where there is one.
 
     Raises:
         ModelError: If the model cannot be loaded.
         TrainingError: If it has no such encoder.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if not zeroed:
-        return Engine.load(model, calibrated=False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        return Engine.load(model, device=device, calibrated=False)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
     loaded = LiteGPT.from_pretrained(model, device=device, dtype=dtype)
     silence(loaded.model, zeroed)
     config = loaded.config
