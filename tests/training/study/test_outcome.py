@@ -23,7 +23,7 @@ from training.study.cost import (
     trained_parameters,
 )
 from training.study.outcome import Outcome, interval
-from training.study.plan import Plan, Row
+from training.study.plan import Plan, Row, Step
 from training.study.table import put_into, to_markdown
 
 SCORES = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
@@ -60,7 +60,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     plan = Plan(
         title="T",
         start=tmp_path,
-        rows=(Row(name="a", question="Why?", stages=({"recipe": "r"},)), Row(name="b", question="Not?")),
+        rows=(Row(name="a", question="Why?", stages=(Step(recipe="r"),)), Row(name="b", question="Not?")),
     )
     runs = [Outcome("a", seed, {"local F1": float(seed)}, 1234, 24, 60.0, 2e9, 10**6) for seed in (1, 2, 3)]
     text = to_markdown(plan, [*runs, Outcome("b", 1, {}, failure="no weights")])

@@ -104,8 +104,11 @@ def test_the_factor_scales_a_row_s_own_values_too(plan: Path, tmp_path: Path) ->
     assert isinstance(study(plan, "--out", out, "--only", "one").exception, TrainingError)
 
 
-def test_a_killed_study_goes_on_at_its_checkpoint(plan: Path, tmp_path: Path) -> None:
-    plan.write_text(plan.read_text().replace("steps_per_epoch: 2", "steps_per_epoch: 12"))
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_study_that_was_stopped_goes_on_at_its_checkpoint(
+    sent: signal.Signals, code: int, plan: Path, tmp_path: Path
+) -> None:
+    plan.write_text(plan.read_text().replace("steps_per_epoch: 2", "steps_per_epoch: 40"))
     out = tmp_path / "out"
     command = ["study", str(plan), "--out", str(out), "--only", "one"]
     process = subprocess.Popen([sys.executable, "-m", "training.cli", *command])
@@ -113,9 +116,13 @@ def test_a_killed_study_goes_on_at_its_checkpoint(plan: Path, tmp_path: Path) ->
     try:
         wait_until(state.is_file, 120, "the first checkpoint")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(sent)
+        ended = process.wait()
+    assert ended == code
     assert not (out / "one" / "seed-1").exists()
     assert CliRunner().invoke(app, command).exit_code == 0
     outcomes = json.loads((out / "study.json").read_text())["outcomes"]
-    assert [(one["row"], one["seed"], one["images"]) for one in outcomes] == [("one", 0, 48), ("one", 1, 48)]
+    assert [(one["row"], one["seed"], one["images"]) for one in outcomes] == [
+        ("one", 0, 160),
+        ("one", 1, 160),
+    ]

@@ -33,8 +33,8 @@ def test_without_any_encoder_the_shipped_model_says_the_same_of_all_images() -> 
     blind, half, whole = (
         engine_without(folder, zeroed, device="cpu").read(radiographs) for zeroed in ((0, 1), (0,), ())
     )
-    assert len({reading.answers for reading in blind}) == 1
-    assert len({reading.answers for reading in whole}) == 3
+    assert all(reading.answers == blind[0].answers for reading in blind)
+    assert any(reading.answers != whole[0].answers for reading in whole)
     assert [one.answers for one in half] != [one.answers for one in whole]
     as_it_is = Engine.load("phantom", device="cpu", calibrated=False).read(radiographs)
     assert [one.answers for one in whole] == [one.answers for one in as_it_is]
