@@ -187,7 +187,7 @@ class Study:
     def _start(self, row: Row) -> Path:
         """Where a row starts, made where it is missing; rows with other encoders share one of their own."""
         if row.start is not None and not row.start.exists():
-            raise LeftOutError(f"{row.start} is not there: the row is left out")
+            raise LeftOutError(f"{row.start} is not there")
         if (given := self._given_start(row)) is not None:
             return given
         chosen = tuple(row.encoders or PAIR)
@@ -269,6 +269,6 @@ def _material(row: Row) -> Material:
     if row.dataset is None or row.data is None:
         return PHANTOMS
     if not row.data.exists():
-        raise LeftOutError(f"{row.data} is not there: the row is left out")
+        raise LeftOutError(f"{row.data} is not there")
     course = DatasetCourse(row.dataset, row.data, default_cache_folder())
     return Material(f"{row.dataset} {row.data.resolve()}", course)

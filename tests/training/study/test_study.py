@@ -69,7 +69,7 @@ def test_rows_are_run_compared_and_not_run_again(plan: Path, tmp_path: Path) -> 
         for seed in (0, 1)
     ]
     assert "broken, seed 1, failed: " in document.read_text()
-    assert "gone, seed 0, left out: nowhere is not there: the row is left out" in document.read_text()
+    assert "gone, seed 0, left out: nowhere is not there" in document.read_text()
     by_row = {one["row"]: one for one in outcomes}
     assert by_row["one"]["images"] == 8 and by_row["one"]["trained_parameters"] > 0
     assert by_row["start"]["images"] == by_row["zeroed"]["images"] == 0
@@ -123,6 +123,3 @@ def test_a_study_that_was_stopped_goes_on_at_its_checkpoint(
     assert CliRunner().invoke(app, command).exit_code == 0
     outcomes = json.loads((out / "study.json").read_text())["outcomes"]
     assert [(one["seed"], one["images"]) for one in outcomes] == [(0, 80), (1, 80)]
-        ("one", 0, 160),
-        ("one", 1, 160),
-    ]
