@@ -55,13 +55,15 @@ def train_phantom_model(
 
 def scaled(recipe: Recipe, factor: float, seed: int = 0) -> Recipe:
     """The same recipe for more or fewer steps, at least one, with another seed."""
-    steps = max(1, round((recipe.steps_per_epoch or 1) * factor))
+    # Without a number of steps an epoch is as long as the data: there are more or fewer epochs.
+    length = "epochs" if recipe.steps_per_epoch is None else "steps_per_epoch"
+    steps = max(1, round(getattr(recipe, length) * factor))
     every = {name: max(1, round(getattr(recipe, name) * factor)) for name in _EVERY}
     validation = max(_FEW, round(recipe.validation_images * min(1.0, factor)))
     warm_up = round(recipe.optimiser.warm_up_steps * min(1.0, factor))
     return recipe.with_values(
         {
-            "steps_per_epoch": steps,
+            length: steps,
             "seed": recipe.seed + seed,
             "optimiser.warm_up_steps": warm_up,
             "validation_images": validation,

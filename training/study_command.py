@@ -26,13 +26,14 @@ def study(
 
     Each row is run with each seed from one shared start. What is done is not done again: after Ctrl-C the
     same command goes on. The table (study.md, study.json) is written anew after each run. Exits with 1 if a
-    row failed.
+    row failed; one whose data or start are not on this machine is left out, which is no fault.
 
     Example: litegpt-train study study/phantom --out build/study --list
 
     Example: litegpt-train study study/phantom --out build/study --document docs/experiments.md
     """
     from training.interruption import interruptible
+    from training.study.pace import Pace
     from training.study.plan import read_plan
     from training.study.runner import StoppedError, Study
     from training.study.table import put_into, to_markdown, write_tables
@@ -49,13 +50,19 @@ def study(
                 typer.echo(f"{done}/{len(wanted.seeds)}  {row.name}: {row.question}")
             return
         out.mkdir(parents=True, exist_ok=True)
-        total = len(rows) * len(wanted.seeds)
+        missing = {(row.name, seed) for row in rows for seed in wanted.seeds} - set(outcomes)
+        total, pace = len(rows) * len(wanted.seeds), Pace()
         try:
             for number, one in enumerate(whole.run(rows), start=1):
                 outcomes[one.row, one.seed] = one
                 write_tables(out, wanted, list(outcomes.values()))
-                ending = ": failed" if one.failure else ""
-                typer.echo(f"{number}/{total}  {one.row}, seed {one.seed}{ending}", err=True)
+                if (one.row, one.seed) in missing:
+                    missing.remove((one.row, one.seed))
+                    if not one.left_out:
+                        pace.run_ended()
+                ending = (": left out" if one.left_out else ": failed") if one.failure else ""
+                line = f"{number}/{total}  {one.row}, seed {one.seed}{ending}{pace.left(len(missing))}"
+                typer.echo(line, err=True)
         except StoppedError:
             typer.echo("Stopped; all is saved: the same command goes on.", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -63,5 +70,5 @@ def study(
     if document is not None:
         put_into(document, text)
     typer.echo(text)
-    if any(one.failure for one in outcomes.values()):
+    if any(one.failure and not one.left_out for one in outcomes.values()):
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from litegpt.model_folder import LiteGPT
 from training.batches import Teaching, make_batch
+from training.complete_file import complete_file
 from training.learner import Learner
 from training.lessons import Lessons
 from training.optimisers import choose_trained
@@ -64,3 +65,13 @@ def peak_memory_bytes() -> int | None:
         return None
     lines = _STATUS.read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+
+def highest_ever(file: Path, now: int | None) -> int | None:
+    """The highest number that a file was ever told, ``now`` included; a run may have several sittings."""
+    before = int(file.read_text(encoding="ascii")) if file.is_file() else None
+    highest = max((value for value in (before, now) if value is not None), default=None)
+    if highest is not None and highest != before:
+        with complete_file(file) as unfinished:
+            unfinished.write_text(str(highest), encoding="ascii")
+    return highest

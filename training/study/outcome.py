@@ -43,6 +43,8 @@ class Outcome:
         flops_per_image: Of learning from one image, the mean over its stages by images.
         peak_memory_bytes: While learning.
         failure: Why there are no figures; empty where there are.
+        left_out: Whether that is no fault: something that the row needs is not on this machine.
+        asked: Digest of all that the plan asked of the run.
     """
 
     row: str
@@ -54,6 +56,8 @@ class Outcome:
     flops_per_image: float = 0.0
     peak_memory_bytes: int | None = None
     failure: str = ""
+    left_out: bool = False
+    asked: str = ""
 
     def write(self, folder: Path) -> None:
         """Into its folder, whole or not at all."""

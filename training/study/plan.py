@@ -40,6 +40,8 @@ class Row(_Section):
         zeroed: Encoders whose tokens are made zero when the model is measured, by their place from 0.
         encoders: Names of the phantom preset's encoders (``training.architecture``), where not the shared
             start's; the row then has a pre-training of its own.
+        start: A model folder or run to start from, where not the shared start, as one with other published
+            encoders; a row whose start is not there is left out.
         dataset, data: Learn from this dataset instead; a row whose data are not there is left out.
     """
 
@@ -47,8 +49,9 @@ class Row(_Section):
     question: str
     stages: tuple[Step, ...] = ()
     of: str | None = None
-    zeroed: tuple[int, ...] = ()
+    zeroed: tuple[Annotated[int, Field(ge=0)], ...] = ()
     encoders: tuple[str, ...] | None = None
+    start: Path | None = None
     dataset: str | None = None
     data: Path | None = None
 
@@ -58,6 +61,10 @@ class Row(_Section):
             raise ValueError("zeroed: say with `of` which row's models are measured so")
         if self.of is not None and (self.stages or not self.zeroed):
             raise ValueError("of: the row measures another's models: it has `zeroed` and no stages")
+        if self.of is not None and (self.encoders or self.start or self.dataset):
+            raise ValueError("of: the row measures another's models: it learns nothing itself")
+        if self.start is not None and self.encoders is not None:
+            raise ValueError("start: its encoders are those of the model folder; give start or encoders")
         if (self.dataset is None) != (self.data is None):
             raise ValueError("dataset and data: give both")
         return self
@@ -103,17 +110,25 @@ class Plan(_Section):
             raise ValueError("start or pretraining: the rows start from nothing")
         return self
 
+    def row(self, name: str) -> Row:
+        """The row of this name.
+
+        Raises:
+            TrainingError: If there is no such row.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        names = ", ".join(row.name for row in self.rows)
+        raise TrainingError(f"the study has no row {name}: it has {names}")
+
     def chosen(self, only: tuple[str, ...]) -> tuple[Row, ...]:
         """The rows of these names, with those whose models they measure; all where none is named.
 
         Raises:
             TrainingError: If there is no such row.
         """
-        named = {row.name: row for row in self.rows}
-        for name in only:
-            if name not in named:
-                raise TrainingError(f"the study has no row {name}: it has {', '.join(named)}")
-        wanted = {*only, *(named[name].of for name in only)}
+        wanted = {*only, *(self.row(name).of for name in only)}
         return tuple(row for row in self.rows if not only or row.name in wanted)
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import torch
-
-from litegpt.engine import Engine
 from litegpt.errors import LiteGPTError
-from litegpt.grammar import compile_grammar
-from litegpt.model_folder import LiteGPT
 from training.architecture import PAIR
 from training.cache_folder import default_cache_folder
 from training.dataset_course import DatasetCourse
@@ -28,19 +25,27 @@ from training.stage import PHANTOMS, Material, starting_model, train_stage
 from training.study.cost import (
     flops_per_image,
     forget_peak_memory,
+    highest_ever,
     peak_memory_bytes,
     trained_parameters,
 )
-from training.study.outcome import FIGURES, Outcome
+from training.study.outcome import FIGURES, RESULT, Outcome
 from training.study.plan import Plan, Row, Step
+from training.study.zeroed import engine_without
 
 logger = logging.getLogger(__name__)
 
 START: Final = "start"
+PEAK: Final = "peak_bytes"
+"""File of a run with the most memory that any of its sittings used."""
 
 
 class StoppedError(Exception):
     """Somebody asked the study to stop; all is saved."""
+
+
+class LeftOutError(TrainingError):
+    """What the row needs is not on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +91,79 @@ class Study:
             for seed in self._plan.seeds:
                 try:
                     yield self._outcome(row, seed)
-                except (TrainingError, LiteGPTError) as error:
-                    logger.warning("%s, seed %d: %s", row.name, seed, error)
-                    yield Outcome(row.name, seed, {}, failure=str(error))
+                except LeftOutError as error:
+                    yield Outcome(row.name, seed, {}, failure=str(error), left_out=True)
+                except (TrainingError, LiteGPTError, OSError, RuntimeError) as error:
+                    # PyTorch says with RuntimeError that memory is out or that weights do not fit.
+                    known = isinstance(error, (TrainingError, LiteGPTError))
+                    logger.warning("%s, seed %d: %s", row.name, seed, error, exc_info=not known)
+                    yield Outcome(row.name, seed, {}, failure=_one_line(error))
 
     def done(self, rows: Sequence[Row]) -> list[Outcome]:
-        """The outcomes that are there."""
-        places = [self._folder(row, seed) for row in rows for seed in self._plan.seeds]
-        return [outcome for place in places if (outcome := Outcome.read(place)) is not None]
+        """The outcomes that are there.
+
+        Raises:
+            TrainingError: If one of them is of another plan or factor.
+        """
+        known = (self._known(row, seed) for row in rows for seed in self._plan.seeds)
+        return [outcome for outcome in known if outcome is not None]
+
+    def _known(self, row: Row, seed: int) -> Outcome | None:
+        folder = self._folder(row, seed)
+        outcome = Outcome.read(folder)
+        if outcome is not None and outcome.asked != self._asked(row, seed):
+            raise TrainingError(
+                f"{folder / RESULT} is of another plan or --factor: remove {folder}, or choose another --out"
+            )
+        return outcome
+
+    def _asked(self, row: Row, seed: int) -> str:
+        """Differs for runs that could have different figures."""
+        start = self._given_start(row)
+        before = () if start else self._plan.pretraining
+        of = None if row.of is None else self._asked(self._plan.row(row.of), seed)
+        values = {
+            "start": str(start),
+            "pretraining": [self._recipe(step, self._plan.seeds[0]).digest for step in before],
+            "stages": [self._recipe(step, seed).digest for step in row.stages],
+            "row": row.model_dump(mode="json", include={"encoders", "dataset", "data", "zeroed"}),
+            "of": of,
+            "examination": self._plan.examination.model_dump(mode="json"),
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def _folder(self, row: Row, seed: int) -> Path:
         return self._out / row.name / f"seed-{seed}"
 
     def _outcome(self, row: Row, seed: int) -> Outcome:
         folder = self._folder(row, seed)
-        if (known := Outcome.read(folder)) is not None:
+        if (known := self._known(row, seed)) is not None:
             return known
         folder.mkdir(parents=True, exist_ok=True)
         if row.of is not None:
-            model = self._last_model(self._plan.chosen((row.of,))[-1], seed)
+            model = self._last_model(self._plan.row(row.of), seed)
             outcome = Outcome(row.name, seed, self._figures(model, row.zeroed))
         else:
             material = _material(row)
             stages = self._stages(row, seed)
-            forget_peak_memory()
-            for stage in stages:
-                self._train(stage, material)
-            memory = peak_memory_bytes()
+            memory = self._learn(stages, material, folder)
             figures = self._figures(self._last_model(row, seed), ())
             outcome = replace(
                 self._costs(row, seed, stages, material), figures=figures, peak_memory_bytes=memory
             )
+        outcome = replace(outcome, asked=self._asked(row, seed))
         outcome.write(folder)
         return outcome
+
+    def _learn(self, stages: Sequence[Stage], material: Material, folder: Path) -> int | None:
+        """Trains the stages; returns the peak of memory over all sittings, as far as they told it."""
+        forget_peak_memory()
+        try:
+            for stage in stages:
+                self._train(stage, material)
+        finally:
+            memory = highest_ever(folder / PEAK, peak_memory_bytes())
+        return memory
 
     def _train(self, stage: Stage, material: Material = PHANTOMS, encoders: Sequence[str] = PAIR) -> None:
         finished = train_stage(
@@ -135,11 +180,17 @@ class Study:
         if not finished:
             raise StoppedError
 
-    def _start(self, encoders: Sequence[str] | None) -> Path:
-        """The shared start, made where it is missing; rows with other encoders share one of their own."""
-        if encoders is None and self._plan.start is not None:
-            return self._plan.start
-        chosen = tuple(encoders or PAIR)
+    def _given_start(self, row: Row) -> Path | None:
+        """The model folder that a row starts from; None: what the study's pre-training makes."""
+        return row.start or (self._plan.start if row.encoders is None else None)
+
+    def _start(self, row: Row) -> Path:
+        """Where a row starts, made where it is missing; rows with other encoders share one of their own."""
+        if row.start is not None and not row.start.exists():
+            raise LeftOutError(f"{row.start} is not there")
+        if (given := self._given_start(row)) is not None:
+            return given
+        chosen = tuple(row.encoders or PAIR)
         place = self._out / (START if chosen == PAIR else f"{START}-{'-'.join(chosen)}")
         stages = self._chain(self._plan.pretraining, place, None, self._plan.seeds[0])
         if not stages:
@@ -149,22 +200,25 @@ class Study:
         return stages[-1].folder
 
     def _stages(self, row: Row, seed: int) -> list[Stage]:
-        return self._chain(row.stages, self._folder(row, seed), self._start(row.encoders), seed)
+        return self._chain(row.stages, self._folder(row, seed), self._start(row), seed)
 
     def _chain(self, steps: Sequence[Step], place: Path, start: Path | None, seed: int) -> list[Stage]:
         """Stages that follow each other, each from the one before."""
         stages = []
         for number, step in enumerate(steps, start=1):
-            recipe = scaled(read_recipe(step.recipe), self._factor)
-            recipe = recipe.with_values({**step.values, "seed": seed})
+            recipe = self._recipe(step, seed)
             folder = place / f"{number}-{recipe.stage}"
             stages.append(Stage(folder, recipe, start))
             start = folder
         return stages
 
+    def _recipe(self, step: Step, seed: int) -> Recipe:
+        """A step's recipe with its values, made shorter or longer after them: they are scaled too."""
+        return scaled(read_recipe(step.recipe).with_values({**step.values, "seed": seed}), self._factor)
+
     def _last_model(self, row: Row, seed: int) -> Path:
         stages = self._stages(row, seed)
-        return model_of(stages[-1].folder if stages else self._start(row.encoders))
+        return model_of(stages[-1].folder if stages else self._start(row))
 
     def _costs(self, row: Row, seed: int, stages: Sequence[Stage], material: Material) -> Outcome:
         """What the row's own stages took."""
@@ -194,7 +248,7 @@ class Study:
         """What the model reaches on the study's phantoms."""
         examination = self._plan.examination
         drawn = examination.labels or DRAWN_LABELS
-        engine = _engine(model, zeroed)
+        engine = engine_without(model, zeroed, device=self._device)
         stream = read_phantoms(
             engine, examination.images, examination.seed, drawn_labels=drawn, candidates=True
         )
@@ -207,34 +261,14 @@ class Study:
         return {name: measured.value(*path) for name, path in FIGURES.items()}
 
 
-def _engine(model: Path, zeroed: Sequence[int]) -> Engine:
-    """The model, with some encoders' tokens made zero: what the others know is all it sees."""
-    if not zeroed:
-        return Engine.load(model, calibrated=False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    loaded = LiteGPT.from_pretrained(model, device=device, dtype=dtype)
-    for place in zeroed:
-        if place >= len(loaded.model.encoders):
-            raise TrainingError(
-                f"zeroed: the model has {len(loaded.model.encoders)} encoders, none is {place}"
-            )
-        loaded.model.encoders[place].register_forward_hook(_zeros)
-    config = loaded.config
-    grammar = compile_grammar(
-        loaded.tokenizer, budget=config.max_new_tokens, ordered=config.ordered_answers, device=device
-    )
-    return Engine(loaded, device, grammar, None)
-
-
-def _zeros(module: torch.nn.Module, given: object, tokens: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(tokens)
+def _one_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _material(row: Row) -> Material:
     if row.dataset is None or row.data is None:
         return PHANTOMS
     if not row.data.exists():
-        raise TrainingError(f"{row.data} is not there: the row is left out")
+        raise LeftOutError(f"{row.data} is not there")
     course = DatasetCourse(row.dataset, row.data, default_cache_folder())
     return Material(f"{row.dataset} {row.data.resolve()}", course)

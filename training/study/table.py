@@ -25,7 +25,9 @@ def to_markdown(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     costs = _table(("row", *_COSTS), [_cost(row, runs) for row, runs in rows if row.stages])
     questions = "\n".join(f"- **{row.name}**: {row.question}" for row in plan.rows)
     failures = "".join(
-        f"\n{one.row}, seed {one.seed}, failed: {one.failure}\n" for one in outcomes if one.failure
+        f"\n{one.row}, seed {one.seed}, {'left out' if one.left_out else 'failed'}: {one.failure}\n"
+        for one in outcomes
+        if one.failure
     )
     return f"{plan.title}\n\n{questions}\n\n{measured}\n\n{costs}\n{failures}"
 

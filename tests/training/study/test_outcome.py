@@ -18,11 +18,12 @@ from training.phantom_course import phantom_course
 from training.study.cost import (
     flops_per_image,
     forget_peak_memory,
+    highest_ever,
     peak_memory_bytes,
     trained_parameters,
 )
 from training.study.outcome import Outcome, interval
-from training.study.plan import Plan, Row
+from training.study.plan import Plan, Row, Step
 from training.study.table import put_into, to_markdown
 
 SCORES = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
@@ -59,7 +60,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     plan = Plan(
         title="T",
         start=tmp_path,
-        rows=(Row(name="a", question="Why?", stages=({"recipe": "r"},)), Row(name="b", question="Not?")),
+        rows=(Row(name="a", question="Why?", stages=(Step(recipe="r"),)), Row(name="b", question="Not?")),
     )
     runs = [Outcome("a", seed, {"local F1": float(seed)}, 1234, 24, 60.0, 2e9, 10**6) for seed in (1, 2, 3)]
     text = to_markdown(plan, [*runs, Outcome("b", 1, {}, failure="no weights")])
@@ -68,6 +69,8 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert "| a | 1,234 | 24 | 1.0 | 2.00 | 1 |" in text
     assert "| b | 0 | – |" in text
     assert "b, seed 1, failed: no weights" in text
+    absent = to_markdown(plan, [Outcome("b", 1, {}, failure="no data", left_out=True)])
+    assert "b, seed 1, left out: no data" in absent and "failed" not in absent
     document = tmp_path / "d.md"
     document.write_text("before\n<!-- study: begin -->\nold\n<!-- study: end -->\nafter\n")
     put_into(document, text)
@@ -129,3 +132,10 @@ def test_the_peak_of_memory_forgets() -> None:
     forget_peak_memory()
     now = peak_memory_bytes()
     assert now is not None and now < after
+
+
+def test_the_peak_of_several_sittings_is_the_highest(tmp_path: Path) -> None:
+    file = tmp_path / "peak"
+    assert highest_ever(file, None) is None and not file.exists()
+    assert [highest_ever(file, now) for now in (5, 3, None, 9)] == [5, 5, 5, 9]
+    assert [one.name for one in tmp_path.iterdir()] == ["peak"]

@@ -26,6 +26,16 @@ def test_the_phantom_study_asks_all_that_the_paper_leaves_open() -> None:
     assert names >= {
         "encoder-a-alone", "zeroed-a", "zeroed-b", "tag-grounding", "encoders-unfrozen", "grounding-only",
         "two-stages", "swapped", "mixture", "twice-as-long", "rank-8", "rate-third", "balanced", "pair-a-c",
+        "another-dataset",
+    }  # fmt: skip
+
+
+def test_the_paper_study_asks_the_same() -> None:
+    names = {row.name for row in read_plan("study/paper").rows}
+    assert names >= {
+        "biomedclip-alone", "zeroed-biomedclip", "zeroed-pubmedclip", "tag-grounding", "encoders-unfrozen",
+        "grounding-only", "two-stages", "swapped", "mixture", "half-as-long", "rank-16", "rate-third",
+        "balanced", "another-pair", "another-dataset",
     }  # fmt: skip
 
 
@@ -40,6 +50,12 @@ ROW = "{name: a, question: q, stages: [{recipe: phantom/grounding}]}"
         ("title: t\nstart: m\nrows: [{name: z, question: q, of: a, zeroed: [0]}]", "no row a comes before z"),
         ("title: t\nstart: m\nrows: [{name: z, question: q, zeroed: [0]}]", "say with `of`"),
         ("title: t\nstart: m\nrows: [{name: z, question: q, dataset: nih}]", "give both"),
+        (f"title: t\nstart: m\nrows: [{ROW}, {{name: z, question: q, of: a, zeroed: [-1]}}]", "zeroed.0: "),
+        (
+            f"title: t\nstart: m\nrows: [{ROW}, {{name: z, question: q, of: a, zeroed: [0], start: b}}]",
+            "it learns nothing itself",
+        ),
+        ("title: t\nstart: m\nrows: [{name: z, question: q, start: b, encoders: [a]}]", "start or encoders"),
         ("title: t\nstart: m\nrows: []", "rows: "),
         (f"title: t\nstart: m\nspeed: 1\nrows: [{ROW}]", "speed: Extra inputs"),
         ("a: [", "is no YAML"),
@@ -66,3 +82,9 @@ def test_a_factor_shortens_every_stage() -> None:
     recipe = scaled(read_recipe("phantom/pretraining"), 0.01, 3)
     assert (recipe.steps_per_epoch, recipe.validate_every_steps, recipe.seed) == (50, 5, 3)
     assert recipe.optimiser.warm_up_steps == 1
+
+
+def test_a_factor_shortens_epochs_where_no_steps_are_given() -> None:
+    recipe = read_recipe("phantom/grounding").with_values({"steps_per_epoch": None, "epochs": 10})
+    assert (scaled(recipe, 0.3).epochs, scaled(recipe, 0.3).steps_per_epoch) == (3, None)
+    assert scaled(recipe, 1.0).epochs == 10
