@@ -1,9 +1,9 @@
 """What learning from one image costs at least, worked out from a model's shape.
 
 The encoders and the language model are frozen; the projection and a LoRA of the query and value projections
-learn. A product of matrices costs two operations a weight and token. Going backwards through frozen weights costs
-that once more: gradients pass them on their way to LoRA and, below them, to the projection. A weight that
-learns costs it twice more, but the projection's first Linear needs none for the tokens before it.
+learn. A product of matrices costs two operations a weight and token. Going backwards through frozen weights
+costs that once more: gradients pass them on their way to LoRA and, below them, to the projection. A weight
+that learns costs it twice more, but the projection's first Linear needs none for the tokens before it.
 
     forwards     2 · (layers + LoRA) · tokens + 2 · head · answer
     backwards    2 · (layers + 2 · LoRA) · tokens + 2 · head · answer

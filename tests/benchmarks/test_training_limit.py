@@ -24,9 +24,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 @pytest.fixture(scope="module")
 def loaded() -> LiteGPT:
-    made = random_model(
-        SMALL, dtype=torch.float32, device="cpu", prompt_tokens=PROMPT, answer_tokens=ANSWER
-    )
+    made = random_model(SMALL, dtype=torch.float32, device="cpu", prompt_tokens=PROMPT, answer_tokens=ANSWER)
     add_adapter(made.model)
     choose_trained(read_recipe("paper/grounding"), made.model)
     made.model.train()
