@@ -186,14 +186,14 @@ def _way(way: Way, batch_size: int) -> dict[str, Any]:
 
 def _show(values: dict[str, Any]) -> None:
     title = f"{values['model']}, {values['recipe']}, batch {values['batch_size']}, {values['device']}"
-    table = Table(
-        "way", "images/s", "ms a step", "data", "encode", "learn", "update", "encoders", title=title
-    )
+    table = Table("way", "images/s", "ms a step", "data", "encode", "learn", "update", title=title)
     for way in values["ways"]:
         parts = [f"{1e3 * seconds:.1f}" for seconds in way["parts"].values()]
         speed = f"{way['images_per_second']:.1f}", f"{1e3 * way['step_seconds']:.1f}"
-        table.add_row(way["way"], *speed, *parts, f"{way['encoders_share']:.1%}")
+        table.add_row(way["way"], *speed, *parts)
     screen.print(table)
+    shares = ", ".join(f"{way['encoders_share']:.1%}" for way in values["ways"])
+    screen.print(f"The encoders' share of a step: {shares}.")
     screen.print(
         f"{values['flops_per_image'] / 1e9:.2f} GFLOP an image: at most"
         f" {values['limit_images_per_second']:.1f} images/s ({values['limit_from']})."

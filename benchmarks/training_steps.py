@@ -78,10 +78,8 @@ class Way:
 
     def encoders_share(self) -> float:
         """The part of a step that the encoders take, 0..1: the median over the rounds."""
-        rounds = zip(*self.seconds.values(), strict=True)
-        return median(
-            encode / sum(parts) for encode, parts in zip(self.seconds["encode"], rounds, strict=True)
-        )
+        steps = map(sum, zip(*self.seconds.values(), strict=True))
+        return median(encode / step for encode, step in zip(self.seconds["encode"], steps, strict=True))
 
 
 class TimedTraining:
