@@ -16,6 +16,7 @@ from litegpt.model_folder import LiteGPT
 from litegpt.prompts import GROUNDING, IDENTIFY, VQA
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
 from training.agreement import AGREED, agreed
+from training.course import Course
 from training.datasets.catalogue import read_dataset
 from training.datasets.example import Example
 from training.datasets.opened import opened
@@ -23,7 +24,6 @@ from training.datasets.problems import Tally
 from training.display_cache import DisplayCache
 from training.errors import TrainingError
 from training.lessons import Lesson, in_fractions
-from training.loop import Course
 from training.recipe import Recipe
 from training.splits import split_of
 from training.squares import Squares

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -20,12 +18,11 @@ import torch
 from accelerate import Accelerator
 
 from litegpt.model_folder import LiteGPT
-from training.batches import Batch, Teaching, load_batches
+from training.batches import Batch, Teaching
+from training.course import Course, Supply
 from training.errors import TrainingError
 from training.learner import DENSE, Learner
-from training.lessons import Lessons
 from training.optimisers import Optimisers, choose_trained
-from training.order import BatchOrder, balanced_weights
 from training.recipe import Recipe
 from training.run_folder import BEST, LAST, RunFolder, RunState
 from training.training_log import Progress, TrainingLog
@@ -33,24 +30,6 @@ from training.training_log import Progress, TrainingLog
 Report = Callable[[Progress], None]
 
 _TOTAL: Final = "total"
-
-WINDOW_STEPS: Final = 16
-"""So many steps' answers are sorted together where their lengths are known only when they are made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What a run learns from.
-
-    Attributes:
-        lessons: To learn.
-        validation: To be measured by, never learnt; None: every checkpoint is as good as the last.
-        workers: Processes that prepare batches.
-    """
-
-    lessons: Lessons
-    validation: Lessons | None = None
-    workers: int = 1
 
 
 @dataclass(slots=True)
@@ -92,26 +71,27 @@ class Run:
         Raises:
             TrainingError: If the recipe does not fit the model or the number of processes.
         """
-        self._loaded, self._recipe, self._course, self._folder = loaded, recipe, course, folder
+        self._loaded, self._recipe, self._folder = loaded, recipe, folder
+        self._validates = course.validation is not None
         # The learner casts by itself: accelerate keeps one precision for all runs of a process.
         self._accelerator = Accelerator(
             mixed_precision="no", gradient_accumulation_steps=recipe.accumulation, cpu=device == "cpu"
         )
-        world = self._accelerator.num_processes
-        if recipe.batch_size % (recipe.accumulation * world):
-            parts = f"{recipe.accumulation} accumulated batches of {world} processes"
-            raise TrainingError(f"a batch_size of {recipe.batch_size} cannot be split into {parts}")
+        self._supply = Supply(
+            course,
+            Teaching.of(loaded, recipe),
+            world_size=self._accelerator.num_processes,
+            rank=self._accelerator.process_index,
+        )
         choose_trained(recipe, loaded.model)
         self._learner = Learner(loaded, recipe)
-        self._teaching = Teaching.of(loaded, recipe)
         if dense_head is not None and self._learner.head is not None:
             self._learner.head.load_state_dict(dense_head)
         if recipe.gradient_checkpointing:
             _checkpoint_gradients(loaded)
         self._learner.to(self._accelerator.device)
         self._optimisers = Optimisers(recipe, loaded.model, self._learner.head)
-        self._order = self._batch_order()
-        self.steps = recipe.epochs * (recipe.steps_per_epoch or self._order.batches_per_epoch)
+        self.steps = recipe.epochs * (recipe.steps_per_epoch or self._supply.steps_per_epoch)
 
     def train(self, *, report: Report, stop: Callable[[], bool] = never) -> bool:
         """Trains to the end, or until ``stop`` says so after a step.
@@ -125,7 +105,7 @@ class Run:
         standing = self._resume()
         wrapped = self._accelerator.prepare(self._learner)
         self._learner.train()
-        batches = self._batches(standing.step)
+        batches = self._supply.batches(standing.step)
         with self._log(standing.step) as log:
             while standing.step < self.steps:
                 progress = self._step(wrapped, batches, standing)
@@ -133,7 +113,7 @@ class Run:
                 if log is not None:
                     log.step(progress)
                 last = standing.step == self.steps or self._agreed(stop())
-                if self._course.validation is not None and self._is_due("validate", standing):
+                if self._validates and self._is_due("validate", standing):
                     loss = self._validate(standing)
                     if log is not None:
                         log.validation(progress, loss)
@@ -216,7 +196,7 @@ class Run:
         learner.eval()
         total = torch.zeros(2, device=accelerator.device)  # (sum of losses, images)
         with torch.no_grad():
-            for batch in self._validation_batches:
+            for batch in self._supply.validation:
                 loss = learner.weighted(learner(batch.to(accelerator.device), self._recipe.seed))
                 total += torch.stack(
                     [loss * len(batch.names), torch.tensor(float(len(batch.names))).to(loss)]
@@ -229,55 +209,6 @@ class Run:
             if accelerator.is_main_process:
                 self._folder.save_model(self._loaded, BEST)
         return loss_now
-
-    @cached_property
-    def _validation_batches(self) -> list[Batch]:
-        """This process's share of the validation images."""
-        lessons = self._course.validation
-        if lessons is None:
-            return []
-        size, world = self._batch_size(), self._accelerator.num_processes
-        chosen = range(min(len(lessons), self._recipe.validation_images))
-        rows = [list(chosen[place : place + size]) for place in range(0, len(chosen), size)]
-        mine = rows[self._accelerator.process_index :: world]
-        return list(load_batches(lessons, mine, self._teaching, workers=0))
-
-    def _batches(self, step: int) -> Iterator[Batch]:
-        """This process's batches from a step on."""
-        lessons, size = self._course.lessons, self._batch_size()
-        # Where nobody knows the answers' lengths beforehand, they are sorted when made, some steps at a
-        # time; a run that goes on in the middle makes them once more and leaves out what it had.
-        sorts_late = lessons.lengths is None and self._recipe.data.by_length
-        steps = WINDOW_STEPS if sorts_late else 1
-        behind = step % steps
-        rows = self._order.batches(step - behind)
-        parts = (row[place : place + size] for row in rows for place in range(0, len(row), size))
-        made = load_batches(
-            lessons,
-            parts,
-            self._teaching,
-            workers=self._course.workers,
-            window=steps * self._recipe.accumulation,
-        )
-        return islice(made, behind * self._recipe.accumulation, None)
-
-    def _batch_size(self) -> int:
-        """Images that one process computes at once."""
-        parts = self._recipe.accumulation * int(self._accelerator.num_processes)
-        return self._recipe.batch_size // parts
-
-    def _batch_order(self) -> BatchOrder:
-        recipe, lessons = self._recipe, self._course.lessons
-        balanced = recipe.data.sampler == "balanced"
-        return BatchOrder(
-            lessons.lengths if recipe.data.by_length else None,
-            recipe.batch_size // self._accelerator.num_processes,
-            recipe.seed,
-            images=len(lessons),
-            weights=balanced_weights(lessons.label_sets) if balanced else None,
-            world_size=self._accelerator.num_processes,
-            rank=self._accelerator.process_index,
-        )
 
     def _seed(self, step: int, part: int) -> int:
         place = (self._recipe.seed, step, part, self._accelerator.process_index)

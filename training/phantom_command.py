@@ -43,8 +43,8 @@ def phantom(
 ) -> None:
     """Write phantoms as DICOM files, with what is drawn in them in truth.json.
 
-    By default they have the shape of VinDr-CXR: litegpt-train inspect vindr-cxr reads them. Ctrl-C finishes
-    the image in hand and writes the tables of all that are there.
+    By default they have the shape of VinDr-CXR: litegpt-train inspect vindr-cxr reads them, and the folder
+    has to be empty. Ctrl-C finishes the image in hand and writes the tables of all that are there.
 
     Example: litegpt-train phantom --images 500 --seed 7 --out build/phantoms
     """

@@ -6,9 +6,9 @@ import zlib
 from typing import Final
 
 from litegpt.model_folder import LiteGPT
+from training.course import Course
 from training.errors import TrainingError
 from training.lessons import PhantomLessons
-from training.loop import Course
 from training.phantom.choice import DRAWN_LABELS
 from training.recipe import Recipe
 

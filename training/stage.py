@@ -10,8 +10,9 @@ from accelerate import PartialState
 
 from litegpt.model_folder import LiteGPT
 from training.architecture import PAIR, new_phantom_model
+from training.course import Course
 from training.errors import TrainingError
-from training.loop import Course, Report, Run, never
+from training.loop import Report, Run, never
 from training.phantom_course import phantom_course
 from training.recipe import Recipe
 from training.run_folder import RunFolder, dense_head_of

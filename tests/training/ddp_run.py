@@ -10,7 +10,8 @@ import torch
 from tests.litegpt.tiny_models import tiny_model
 from tests.training.equal_lessons import EqualLessons
 from tests.training.recipes import ignore, short
-from training.loop import Course, Run
+from training.course import Course
+from training.loop import Run
 from training.phantom_course import phantom_course
 from training.run_folder import RunFolder
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from litegpt.model_folder import LiteGPT
-from training.loop import Course, Run
+from training.course import Course
+from training.loop import Run
 from training.phantom_course import phantom_course
 from training.recipe import Recipe, read_recipe
 from training.run_folder import RunFolder

@@ -10,8 +10,8 @@ from litegpt.preprocessing import Preprocessing
 from litegpt.tokenizer import phantom_tokenizer
 from tests.training.recipes import short
 from training.batches import IGNORED, Batch, Teaching, load_batches
+from training.course import WINDOW_STEPS
 from training.lessons import PhantomLessons
-from training.loop import WINDOW_STEPS
 from training.order import BatchOrder
 from training.phantom.choice import DRAWN_LABELS
 

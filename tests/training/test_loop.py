@@ -14,10 +14,10 @@ from litegpt.model_folder import LiteGPT
 from tests.litegpt.tiny_models import save_tiny_model, tiny_model
 from tests.training.recipes import ignore, new_run, parts, short
 from training.batches import Teaching, make_batch
+from training.course import Course
 from training.errors import TrainingError
 from training.learner import Learner
 from training.lessons import Lesson
-from training.loop import Course
 from training.phantom_course import phantom_course
 from training.phantom_model import train_phantom_model
 from training.recipe import Recipe

@@ -97,7 +97,7 @@ class TestLosses:
         """transformers' loss over whole prompts and answers, all but the answers' tokens and EOS left out."""
         loaded = tiny_model(seed=6, has_adapter=False)
         recipe = both(number_sigma=0)
-        batch = make_batch(lessons(5, 3), Teaching.of(loaded, recipe))
+        batch = make_batch(lessons(2, 3), Teaching.of(loaded, recipe))
         found = Learner(loaded, recipe)(batch, 0)
         llama = cast(LlamaForCausalLM, loaded.model.language_model)
         images = loaded.preprocessings[0].normalise(batch.squares[0])

@@ -119,7 +119,7 @@ class Regions:
         y: Distance from the top.
         across: ``|x|``.
         from_middle: Distance from the middle of the mediastinum: ``across``, unless it is shifted.
-        left: True on the patient's left.
+        left: True on the patient's left of the mediastinum, which a shift takes along.
         height: 0 at the apex of the lung, 1 at the diaphragm, unclipped.
         inner, outer: The lung's medial and lateral border at each height.
         base: The y of the diaphragm's dome in each column.
@@ -133,7 +133,7 @@ class Regions:
         self.x, self.y = _body_axes(anatomy, side)
         self.across = np.abs(self.x)
         self.from_middle = np.abs(self.x - np.float32(anatomy.shift)) if anatomy.shift else self.across
-        self.left = self.x > 0
+        self.left = self.x > np.float32(anatomy.shift)
         self._lungs()
         self._soft_organs()
         self._body()
@@ -146,7 +146,7 @@ class Regions:
         self.outer = a.outer(clipped)
         flare = np.exp(-((clipped / 0.09) ** 2))
         self.inner = (a.mediastinum + (0.4 * a.lung_width - a.mediastinum) * flare).astype(np.float32)
-        from_dome = (self.across - 0.52 * a.lung_width) / a.lung_width
+        from_dome = (self._across_lung() - 0.52 * a.lung_width) / a.lung_width
         self.base = (floor + a.dome_height * (8 * from_dome**2 - 0.3)).astype(np.float32)
         self.lungs = (
             inside(self.from_middle - self.inner)
@@ -154,6 +154,14 @@ class Regions:
             * inside(self.base - self.y)
             * inside(self.y - a.apex)
         )
+
+    def _across_lung(self) -> Plane:
+        """``across``, stretched in a shifted chest so that each dome falls from mediastinum to wall."""
+        a = self.anatomy
+        if not a.shift:
+            return self.across
+        room = np.where(self.left, np.float32(a.lung_width - a.shift), np.float32(a.lung_width + a.shift))
+        return np.asarray(self.from_middle * (np.float32(a.lung_width) / room))
 
     def _soft_organs(self) -> None:
         a = self.anatomy

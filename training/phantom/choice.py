@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Final
@@ -49,10 +50,15 @@ NEVER_TOGETHER: Final = frozenset(
 """Pairs of findings that are not chosen together. None is of two of the twelve, whose phantoms must stay."""
 
 
+_COST_OF_A_PARTNER: Final = 16
+"""A label that is not chosen beside another loses about one of so many of its occurrences for it."""
+
+
 def choose_findings(rng: np.random.Generator, drawn_labels: Sequence[str]) -> tuple[list[str], bool]:
     """Chooses a phantom's findings and whether it is hyperinflated (COPD).
 
-    36 % get none; 45 % of the others get one, 35 % two, 20 % three.
+    36 % get none; 45 % of the others get one, 35 % two, 20 % three. Each label comes about as often as any
+    other: those that exclude others are weighted for it.
 
     Args:
         rng: Where all chance comes from.
@@ -61,7 +67,18 @@ def choose_findings(rng: np.random.Generator, drawn_labels: Sequence[str]) -> tu
     if rng.random() < 0.36:
         return [], rng.random() < 0.08
     count = min(int(rng.choice([1, 2, 3], p=[0.45, 0.35, 0.2])), len(drawn_labels))
+    weights = _weights(drawn_labels)
     while True:
-        chosen = [str(label) for label in rng.choice(drawn_labels, count, replace=False)]
+        chosen = [str(label) for label in rng.choice(drawn_labels, count, replace=False, p=weights)]
         if not any(frozenset(pair) in NEVER_TOGETHER for pair in combinations(chosen, 2)):
             return chosen, rng.random() < 0.15
+
+
+def _weights(drawn_labels: Sequence[str]) -> list[float] | None:
+    """Each label's part in the choice; None where all have the same, which keeps the draws of the twelve."""
+    labels = set(drawn_labels)
+    partners = Counter(label for pair in NEVER_TOGETHER if pair <= labels for label in pair)
+    if not partners:
+        return None
+    weights = [1 + partners[label] / _COST_OF_A_PARTNER for label in drawn_labels]
+    return [weight / sum(weights) for weight in weights]

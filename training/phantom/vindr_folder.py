@@ -16,6 +16,7 @@ import numpy as np
 from litegpt.boxes import Box
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 from training.complete_file import complete_file
+from training.errors import TrainingError
 from training.phantom.choice import DRAWN_LABELS
 from training.phantom.collection import Item, truth_of, write_truth
 from training.phantom.dicom import in_form, write_phantom
@@ -47,7 +48,7 @@ class VindrFolder:
     """A folder of phantoms while it is being written.
 
     Args:
-        folder: Made where it is missing.
+        folder: Empty; made where it is missing.
         seed: Of the readers.
         known_labels: The labels that readers use.
     """
@@ -62,7 +63,12 @@ class VindrFolder:
         self._labels: dict[Split, list[Sequence[str]]] = {}
 
     def write(self, items: Iterable[tuple[Item, Split]]) -> Iterator[Path]:
-        """Writes each image and, after the last, the tables of all of them; yields each image's path."""
+        """Writes each image and, after the last, the tables of all of them; yields each image's path.
+
+        Raises:
+            TrainingError: For a folder that holds something already.
+        """
+        self._refuse_another_set()
         for number, (item, split) in enumerate(items):
             path = self.folder / split / f"{Path(item.file_name).stem}.dicom"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +81,11 @@ class VindrFolder:
                 self._add(path.stem, split, (), found, item.phantom.diagnoses, item)
             yield path
         self._write_tables()
+
+    def _refuse_another_set(self) -> None:
+        """Two sets in one folder would read as one, with the same image in train and in test."""
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise TrainingError(f"{self.folder} is not empty: choose another --out, or empty it")
 
     def _add_readings(self, image_id: str, item: Item, number: int) -> None:
         rng = np.random.default_rng((self._seed, _READERS_SEED, number))

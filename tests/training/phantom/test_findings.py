@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,24 @@ def scene_of(seed: int, *, shifted: bool = False) -> Scene:
     return chest_scene(rng, Regions(draw_anatomy(rng, shifted=shifted), SIDE))
 
 
+def empty_scene(regions: Regions, seed: int) -> Scene:
+    """A scene on which nothing is drawn, not even the chest, which takes time and no drawer looks at."""
+    brightness, hidden, rib_shift = np.zeros((3, SIDE, SIDE), np.float32)
+    rng = np.random.default_rng((8, seed))
+    return Scene(rng, regions, brightness, 0.4, hidden, rib_shift, np.ones_like(hidden))
+
+
 def union(masks: list[Mask]) -> Mask:
     return np.asarray(np.any(masks, axis=0))
+
+
+def test_every_finding_alone_finds_room_on_at_least_99_of_100_chests() -> None:
+    found: Counter[str] = Counter()
+    for seed in range(100):
+        regions = Regions(draw_anatomy(np.random.default_rng((7, seed)), hyperinflated=seed % 8 == 0), SIDE)
+        for label, draw in DRAWERS.items():
+            found[label] += any(mask.any() for mask in draw(empty_scene(regions, seed)))
+    assert all(found[label] >= 99 for label in DRAWERS), found
 
 
 @pytest.mark.parametrize("label", PAINTED)
@@ -76,6 +94,27 @@ def test_a_cyst_s_wall_is_thinner_than_a_cavity_s() -> None:
     cysts = [wall("Lung cyst", seed) for seed in range(12)]
     cavities = [wall("Lung cavity", seed) for seed in range(12)]
     assert max(cysts) < min(cavities)
+
+
+def test_each_lung_of_a_shifted_chest_has_its_own_box() -> None:
+    for seed in range(8):
+        scene = scene_of(seed, shifted=True)
+        a = scene.regions.anatomy
+        for mask in (*DRAWERS["ILD"](scene), *DRAWERS["Pleural effusion"](scene)):
+            x = scene.regions.x[mask]
+            assert x.min() > a.shift or x.max() < a.shift
+
+
+def test_emphysema_lies_in_an_upper_zone_and_is_darker_than_all_around_it() -> None:
+    for seed in range(12):
+        scene = scene_of(seed)
+        before = scene.brightness.copy()
+        (mask,) = DRAWERS["Emphysema"](scene)
+        assert scene.regions.height[mask].mean() < 0.5
+        change = scene.brightness - before
+        assert change[mask].mean() < -0.08
+        # Without a wall: what lies around gets a little denser, nowhere as bright as a cyst's ring
+        assert change.max() < 0.09
 
 
 @pytest.mark.parametrize("label", ["Edema", "ILD"])

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from typer.testing import CliRunner
 
 from tests.training.datasets.reading import read
 from tests.waiting import wait_until
+from training.cli import app
 from training.datasets.example import Example
+from training.errors import TrainingError
 from training.phantom.collection import Item, fresh_phantoms
 from training.phantom.dicom import in_form
 from training.phantom.vindr_folder import VindrFolder, splits
@@ -82,6 +85,22 @@ def test_a_folder_of_test_images_alone_has_no_train_files(tmp_path: Path) -> Non
     list(VindrFolder(tmp_path, 1).write(zip(fresh_phantoms(2, 1), splits(2, 1, 1), strict=True)))
     assert not (tmp_path / "train").exists() and not (tmp_path / "annotations_train.csv").exists()
     assert len(examples(tmp_path, "test")) == 2
+
+
+@pytest.mark.parametrize("layout", ["vindr", "flat"])
+def test_a_second_set_does_not_mix_with_a_first(layout: str, tmp_path: Path) -> None:
+    first = ["phantom", "--images", "3", "--seed", "1", "--layout", layout, "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, first).exit_code == 0
+    before = contents(tmp_path)
+    # Another share would put the same images into the other split
+    second = ["phantom", "--images", "2", "--seed", "1", "--test-share", "1", "--out", str(tmp_path)]
+    error = CliRunner().invoke(app, second).exception
+    assert isinstance(error, TrainingError) and f"{tmp_path} is not empty" in str(error)
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_ctrl_c_leaves_a_smaller_set_that_is_whole(tmp_path: Path) -> None:

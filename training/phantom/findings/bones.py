@@ -48,7 +48,7 @@ def draw_clavicle_fracture(scene: Scene) -> list[Mask]:
     step = rng.uniform(0.034, 0.042)
     along = np.sign(np.float32(sign)) * regions.x - np.float32(at)
     near = inside(half_width - np.abs(along), 0.012)
-    side = regions.left if sign > 0 else ~regions.left
+    side = regions.x * sign > 0  # clavicles stay where they are in a shifted chest
     # The outer fragment hangs, and rises back to its joint at the shoulder
     fallen = np.float32(step) * np.clip(1 - along / 0.16, 0, 1) * (along > 0) * side
     gap = np.exp(-((along / 0.008) ** 2))

@@ -40,15 +40,20 @@ def draw_lung_cyst(scene: Scene) -> list[Mask]:
 
 
 def draw_emphysema(scene: Scene) -> list[Mask]:
-    """Several black bubbles without a wall that run together; the lung between and around is pressed."""
+    """Two black bubbles without a wall that run together, in an upper zone; the lung around is denser."""
     rng, regions = scene.rng, scene.regions
-    half_width, half_height = rng.uniform(0.075, 0.10), rng.uniform(0.11, 0.15)
-    centre = scene.place(half_width, half_height, (0.2, 0.75), fit=0.8)
+    half_width, half_height = rng.uniform(0.085, 0.11), rng.uniform(0.13, 0.17)
+    centre = scene.place(half_width, half_height, (0.2, 0.42), fit=0.75)
     if centre is None:
         return []
-    radius = np.hypot((regions.x - centre[0]) / half_width, (regions.y - centre[1]) / half_height)
-    region = inside((1 - radius).astype(np.float32), 0.06) * regions.air
-    pressed = np.exp(-(((radius - 1.12) / 0.10) ** 2)) * regions.air
-    scene.brightness += np.float32(0.08) * pressed - np.float32(0.14) * region
+    # (side, side): 1 on the outline of the bubbles, less inside
+    radius = np.full_like(regions.x, np.inf)
+    for part, shift in ((-0.45, rng.uniform(-0.3, 0.3)), (0.45, rng.uniform(-0.3, 0.3))):
+        right = (regions.x - np.float32(centre[0] + shift * half_width)) / np.float32(0.75 * half_width)
+        down = (regions.y - np.float32(centre[1] + part * half_height)) / np.float32(0.6 * half_height)
+        np.minimum(radius, np.hypot(right, down), out=radius)
+    region = inside(1 - radius, 0.06) * regions.air
+    denser = np.exp(-np.clip(radius - 1, 0, None) / np.float32(0.5)) * regions.air - region
+    scene.brightness += np.float32(0.09) * denser - np.float32(0.16) * region
     scene.hidden += region
     return [region > 0.5]
