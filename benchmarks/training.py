@@ -4,7 +4,8 @@
     python benchmarks/training.py --help
 
 The limit is that of the arithmetic: FLOPs of learning from one image, forwards and backwards, as PyTorch
-counts them, against what the device attains. Tables go to standard error, JSON to standard output.
+counts them, against what the device attains. Gradient checkpointing, where the recipe has it, is not counted:
+what it computes twice need not be. Tables go to standard error, JSON to standard output.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ def training(
     """Measure where the time of a training step goes, three ways in turn; figures are medians over rounds.
 
     Example: python benchmarks/training.py --model phantom --rounds 5 --out benchmarks/results/training.json
+
+    Example: python benchmarks/training.py --model 7b --steps 10
+
+    Example: python benchmarks/training.py --model small --images 8 --steps 1 --rounds 2
     """
     import torch
 
@@ -104,7 +109,7 @@ def _measured(
 
     from benchmarks.machine import attainable
     from benchmarks.training_steps import TimedTraining, ways
-    from training.study.cost import flops_per_image, trained_parameters
+    from training.study.cost import flops_per_image, forget_peak_memory, peak_memory_bytes, trained_parameters
 
     with screen.status(f"setting up {model}") as status:
         loaded, recipe = _start(model, device)
@@ -117,10 +122,14 @@ def _measured(
             timed.measure(way, 1, rounds)
             for seconds in way.seconds.values():
                 seconds.clear()
+        forget_peak_memory()
         for number in range(rounds):
             for way in asked:
                 status.update(f"{model}: round {number + 1} of {rounds}, {way.name}")
                 timed.measure(way, steps, number)
+    # With a GPU the count is of the GPU's memory, which a model on the CPU does not use.
+    counted = device.startswith("cuda") or not torch.cuda.is_available()
+    peak_memory = peak_memory_bytes() if counted else None
     peak, source = attainable(device, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
     by_length, by_chance = timed.waste(asked[0].lessons)
     values = {
@@ -132,6 +141,7 @@ def _measured(
         "flops_per_image": flops,
         "limit_images_per_second": peak.flops / flops,
         "limit_from": source,
+        "peak_memory_bytes": peak_memory,
         "padding_by_length": by_length,
         "padding_by_chance": by_chance,
         "ways": [_way(way, recipe.batch_size) for way in asked],
@@ -168,6 +178,7 @@ def _way(way: Way, batch_size: int) -> dict[str, Any]:
         "way": way.name,
         "images_per_second": batch_size / way.step_seconds(),
         "step_seconds": way.step_seconds(),
+        "encoders_share": way.encoders_share(),
         "parts": {part: median(seconds) for part, seconds in way.seconds.items()},
         "rounds": way.seconds,
     }
@@ -178,14 +189,17 @@ def _show(values: dict[str, Any]) -> None:
     table = Table("way", "images/s", "ms a step", "data", "encode", "learn", "update", title=title)
     for way in values["ways"]:
         parts = [f"{1e3 * seconds:.1f}" for seconds in way["parts"].values()]
-        table.add_row(
-            way["way"], f"{way['images_per_second']:.1f}", f"{1e3 * way['step_seconds']:.1f}", *parts
-        )
+        speed = f"{way['images_per_second']:.1f}", f"{1e3 * way['step_seconds']:.1f}"
+        table.add_row(way["way"], *speed, *parts)
     screen.print(table)
+    shares = ", ".join(f"{way['encoders_share']:.1%}" for way in values["ways"])
+    screen.print(f"The encoders' share of a step: {shares}.")
     screen.print(
         f"{values['flops_per_image'] / 1e9:.2f} GFLOP an image: at most"
         f" {values['limit_images_per_second']:.1f} images/s ({values['limit_from']})."
     )
+    if (memory := values["peak_memory_bytes"]) is not None:
+        screen.print(f"Memory: {memory / 1e9:.2f} GB at most, in this process.")
     screen.print(
         f"Padding of answers: {values['padding_by_length']:.1%} with answers of like length together,"
         f" {values['padding_by_chance']:.1%} by chance."

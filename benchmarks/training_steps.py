@@ -22,6 +22,7 @@ from training.dataset_course import DatasetCourse, DatasetLessons, Truth
 from training.datasets.pictures import read_image
 from training.learner import Learner
 from training.lessons import Lesson, Lessons
+from training.loop import _checkpoint_gradients
 from training.optimisers import Optimisers, choose_trained
 from training.order import BatchOrder, padding_waste
 from training.recipe import Recipe
@@ -75,12 +76,19 @@ class Way:
         """The median over the rounds of a step's seconds."""
         return median(map(sum, zip(*self.seconds.values(), strict=True)))
 
+    def encoders_share(self) -> float:
+        """The part of a step that the encoders take, 0..1: the median over the rounds."""
+        steps = map(sum, zip(*self.seconds.values(), strict=True))
+        return median(encode / step for encode, step in zip(self.seconds["encode"], steps, strict=True))
+
 
 class TimedTraining:
     """A model that takes steps from several ways in turn."""
 
     def __init__(self, loaded: LiteGPT, recipe: Recipe, device: str) -> None:
         choose_trained(recipe, loaded.model)
+        if recipe.gradient_checkpointing:
+            _checkpoint_gradients(loaded)
         self._device = torch.device(device)
         self._recipe = recipe
         self._loaded = loaded

@@ -33,6 +33,8 @@ def test_it_measures_three_ways_in_parts_that_add_up(result: dict[str, list[dict
         assert set(way["parts"]) == {"data", "encode", "learn", "update"}
         sums = [sum(parts) for parts in zip(*way["rounds"].values(), strict=True)]
         assert way["step_seconds"] == pytest.approx(sum(sums) / 2)  # the median of two
+        shares = [parts[1] / sum(parts) for parts in zip(*way["rounds"].values(), strict=True)]
+        assert way["encoders_share"] == pytest.approx(sum(shares) / 2)
         assert way["images_per_second"] == pytest.approx(4 / way["step_seconds"])
 
 
