@@ -22,7 +22,7 @@ from training.dataset_course import DatasetCourse, DatasetLessons, Truth
 from training.datasets.pictures import read_image
 from training.learner import Learner
 from training.lessons import Lesson, Lessons
-from training.loop import _checkpoint_gradients
+from training.loop import checkpoint_gradients
 from training.optimisers import Optimisers, choose_trained
 from training.order import BatchOrder, padding_waste
 from training.recipe import Recipe
@@ -88,7 +88,7 @@ class TimedTraining:
     def __init__(self, loaded: LiteGPT, recipe: Recipe, device: str) -> None:
         choose_trained(recipe, loaded.model)
         if recipe.gradient_checkpointing:
-            _checkpoint_gradients(loaded)
+            checkpoint_gradients(loaded)
         self._device = torch.device(device)
         self._recipe = recipe
         self._loaded = loaded

@@ -88,7 +88,7 @@ class Run:
         if dense_head is not None and self._learner.head is not None:
             self._learner.head.load_state_dict(dense_head)
         if recipe.gradient_checkpointing:
-            _checkpoint_gradients(loaded)
+            checkpoint_gradients(loaded)
         self._learner.to(self._accelerator.device)
         self._optimisers = Optimisers(recipe, loaded.model, self._learner.head)
         self.steps = recipe.epochs * (recipe.steps_per_epoch or self._supply.steps_per_epoch)
@@ -260,7 +260,7 @@ class Run:
         return cast(torch.Tensor, self._accelerator.reduce(value, "mean"))
 
 
-def _checkpoint_gradients(loaded: LiteGPT) -> None:
+def checkpoint_gradients(loaded: LiteGPT) -> None:
     """Has the language model keep its layers' inputs alone and compute the rest once more."""
     language_model = cast(Any, loaded.model.language_model)
     # transformers gave it another name in 5.24; PEFT passes both on.
