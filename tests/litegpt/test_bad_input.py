@@ -306,15 +306,17 @@ class TestImages:
 
     def test_one_over_which_the_numbers_overflow_fails_and_the_others_go_on(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 4096, (300, 200), dtype=np.uint16)
-        images = {"ramp": make_radiograph(rows=300, columns=200), "noise": make_radiograph(noise)}
+        even = np.full((300, 200), 4000, dtype=np.uint16)
+        even[0, 0] = 0  # all the same would not be read
+        images = {"even": make_radiograph(even), "noise": make_radiograph(noise)}
         files = {name: tmp_path / f"{name}.dcm" for name in images}
         for name, dataset in images.items():
             dataset.save_as(files[name], enforce_file_format=True)
-        overflow_over_one(tmp_path / "model", files["noise"], files["ramp"])
+        overflow_over_one(tmp_path / "model", files["noise"], files["even"])
         ended = run("predict", *files.values(), "--model", tmp_path / "model", "--json", "--device", "cpu")
         assert ended.returncode == 1
         (line,) = map(json.loads, ended.stdout.splitlines())
-        assert line["file"] == str(files["ramp"]) and line["findings"]
+        assert line["file"] == str(files["even"]) and line["findings"]
         assert ended.stderr.splitlines()[1:] == [
             f"{files['noise']}: the model's numbers became NaN or infinite in its answer to "
             "[identify] and [vqa]"
@@ -333,15 +335,16 @@ def overflow_over_one(model: Path, too_large: Path, fitting: Path) -> None:
     tokens = loaded.model.visual_tokens(images)  # (2, 245, width)
     groups = F.layer_norm(tokens, tokens.shape[-1:]).reshape(2, 49, -1)  # (2, 49, 5 · width)
     large, small = groups.abs().amax(dim=1)  # each (5 · width,)
-    feature = int((large / small).argmax())
-    assert large[feature] > 1.05 * small[feature]
+    feature = int((large / small).where(large > 2, 0.0).argmax())
+    # Some processors' GELU doubles what it gets before it halves it.
+    assert large[feature] > 5 * small[feature]
 
     def change(tensors: dict[str, torch.Tensor]) -> None:
         for name, tensor in tensors.items():
             tensors[name] = tensor.float()
         limit = torch.finfo(torch.float32).max
         tensors["fc1.weight"][0] = 0.0
-        tensors["fc1.weight"][0, feature] = limit / float((large[feature] * small[feature]).sqrt())
+        tensors["fc1.weight"][0, feature] = 2 * (limit / float(large[feature]))
         tensors["fc1.bias"][0] = 0.0
         tensors["fc2.weight"][:, 0] = 0.0
 
