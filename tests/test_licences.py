@@ -36,6 +36,7 @@ PERMISSIVE: Final = frozenset(
 )
 
 SPELLED: Final = {
+    "3-clause bsd license": "BSD-3-Clause",
     "apache": "Apache-2.0",
     "apache 2": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
