@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from litegpt.errors import ModelError
 from litegpt.findings import Finding, Reading
@@ -60,7 +59,13 @@ class Calibration:
 
     def __call__(self, score: float) -> float:
         """The calibrated score."""
-        return float(np.interp(score, self.raw, self.calibrated))
+        place = bisect_right(self.raw, score)
+        if place in (0, len(self.raw)):
+            return self.calibrated[min(place, len(self.raw) - 1)]
+        low, high = self.raw[place - 1 : place + 1]
+        below, above = self.calibrated[place - 1 : place + 1]
+        # The share first: a slope between breakpoints that almost touch would be infinite.
+        return below + (score - low) / (high - low) * (above - below)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
