@@ -170,7 +170,7 @@ def test_fusion_misses_less_and_places_boxes_better_than_any_one_reader(
 
 
 def test_a_majority_errs_less_than_a_reader_at_random(by: dict[str, Recovery]) -> None:
-    """Than the most careful one it need not err less; but who knows which of them that is?"""
+    """And than the most careful one, too, but so few phantoms cannot tell it from chance."""
     readers = [by[reader.name] for reader in READERS]
     # (phantoms,): of the three readers on average
     assert fewer(by["majority"].errors, np.mean([one.errors for one in readers], axis=0))

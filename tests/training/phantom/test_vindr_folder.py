@@ -35,6 +35,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def unsplit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images, all of them in train."""
+    folder = tmp_path_factory.mktemp("unsplit")
+    list(VindrFolder(folder, SEED).write((item, "train") for item in fresh_phantoms(IMAGES, SEED)))
+    return folder
+
+
 def items(split: str) -> list[Item]:
     placed = zip(fresh_phantoms(IMAGES, SEED), splits(IMAGES, 0.5, SEED), strict=True)
     return [item for item, its in placed if its == split]
@@ -114,11 +122,21 @@ def test_a_seed_gives_the_same_folder_and_another_seed_another(written: Path, tm
     assert other.keys() & contents(written).keys() == {path.name for path in written.iterdir() if path.suffix}
 
 
-def test_readers_say_the_same_of_an_image_whatever_the_share_of_the_test_split(
-    written: Path, tmp_path: Path
-) -> None:
-    list(VindrFolder(tmp_path, SEED).write((item, "train") for item in fresh_phantoms(IMAGES, SEED)))
-    said = {example.image_id: (example.findings, example.labels) for example in examples(tmp_path, "train")}
+def test_a_reader_errs_anew_in_every_image(unsplit: Path) -> None:
+    """How far the first box is off, as parts of its size: the same in all, were chance the same in all."""
+    errors = []
+    for example, item in zip(examples(unsplit, "train"), fresh_phantoms(IMAGES, SEED), strict=True):
+        first = next((finding for finding in example.findings if finding.reader == "R1"), None)
+        if first is not None and item.phantom.findings:
+            box = in_form(item.phantom.findings[0].box, item.phantom, item.form)
+            across = (first.box.x_min - box.x_min) / (box.x_max - box.x_min)
+            down = (first.box.y_min - box.y_min) / (box.y_max - box.y_min)
+            errors.append((round(across, 2), round(down, 2)))
+    assert len(errors) > 5 and len(set(errors)) == len(errors)
+
+
+def test_readers_say_the_same_of_an_image_in_whatever_split_others_are(written: Path, unsplit: Path) -> None:
+    said = {example.image_id: (example.findings, example.labels) for example in examples(unsplit, "train")}
     for example in examples(written, "train"):
         assert said[example.image_id] == (example.findings, example.labels)
 
