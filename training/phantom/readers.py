@@ -40,7 +40,7 @@ LOOK_ALIKES: Final[dict[str, tuple[str, ...]]] = {
 """What each finding may be taken for; the others are never mistaken."""
 
 IMAGINED: Final = ("Atelectasis", "Calcification", "Infiltration", "Nodule/Mass", "Rib fracture")
-"""What readers see that is not there."""
+"""What readers see that is not there; nothing, where they know none of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,9 @@ def _read(
         if rng.random() >= missed:
             label = _called(finding.label, reader, known_labels, rng)
             seen.append(SeenFinding(label, _placed(finding.box, reader.box_error, rng), number))
-    if rng.random() < reader.imagines:
-        seen.append(_imagined(known_labels, rng))
+    imaginable = [label for label in IMAGINED if label in known_labels]
+    if rng.random() < reader.imagines and imaginable:
+        seen.append(_imagined(imaginable, rng))
     hyperinflated = "COPD" in phantom.diagnoses and rng.random() >= reader.misses_copd
     boxes = [(finding.label, finding.box) for finding in seen]
     return ReadingOfOne(reader.name, tuple(seen), diagnoses_of(boxes, hyperinflated=hyperinflated))
@@ -196,8 +197,7 @@ def _interval(low: float, high: float, error: float, rng: np.random.Generator) -
     return start, float(np.clip(centre + half, start + _SMALLEST_SIDE, SIDE))
 
 
-def _imagined(known_labels: Sequence[str], rng: np.random.Generator) -> SeenFinding:
-    labels = [label for label in IMAGINED if label in known_labels]
+def _imagined(labels: Sequence[str], rng: np.random.Generator) -> SeenFinding:
     width, height = rng.uniform(0.06, 0.16, 2) * SIDE
     x, y = rng.uniform((0.15, 0.2), (0.85, 0.75)) * SIDE
     box = Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)

@@ -127,6 +127,15 @@ def test_readers_know_only_the_labels_they_are_told() -> None:
     )
 
 
+def test_a_reader_who_knows_nothing_that_is_imagined_imagines_nothing() -> None:
+    heart = painted(60, 250, "Cardiomegaly")
+    careless = replace(PERFECT, imagines=1.0)
+    (reading,) = read_by_all(
+        heart, np.random.default_rng(1), readers=(careless,), known_labels=("Cardiomegaly",)
+    )
+    assert [finding.label for finding in reading.findings] == ["Cardiomegaly"]
+
+
 def test_three_readers_disagree_and_the_same_chance_gives_the_same_readings(many: list[Phantom]) -> None:
     agreement = ReaderAgreement()
     for number, one in enumerate(many):
