@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from training.inspect_command import DatasetName
+from training.interruption import INTERRUPTED
+from training.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from training.datasets.problems import Tally
@@ -63,7 +57,7 @@ def cache(
             squares = displays.fill(files, processes, report, verify=verify)
     except KeyboardInterrupt:
         typer.echo("broken off; what is done is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     squares.report(tally)
     failures = _print_failures(tally)
     seconds = time.monotonic() - began
@@ -97,14 +91,6 @@ def _bytes_in(folder: Path) -> int:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal, fed with how many of how many files are done."""
-    columns = (
-        TextColumn("images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress_bar(disable=not Console(stderr=True).is_terminal) as bar:
         task = bar.add_task("images", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from training.finding_set import FindingSet
 from training.inspect_command import DatasetName
+from training.interruption import INTERRUPTED
 from training.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _PHANTOMS: Final = 300
 _FAILURES_SHOWN: Final = 5
-_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 
 
 class SplitName(StrEnum):
@@ -192,7 +192,7 @@ def _examined(
                 raise
             words = f"stopped: {len(journal.known):,} images are kept in {out}; the same command goes on"
             typer.echo(words, err=True)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     _tell_failures(read)
     return sorted(read, key=lambda one: one.image_id)
 

@@ -6,6 +6,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
+
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""Exit code of a command that was asked to stop, as shells have it for Ctrl-C."""
 
 
 @contextmanager

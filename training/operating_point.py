@@ -17,6 +17,7 @@ from litegpt.model_config import ModelConfig
 from litegpt.operating_point import OperatingPoint, raw_score
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 from training.calibration import Examples, calibrate
+from training.complete_file import complete_file
 from training.evaluation.statements import Statement
 from training.thresholds import Tally, thresholds
 
@@ -84,9 +85,8 @@ def write_operating_point(folder: Path, point: OperatingPoint) -> None:
 
 def _write(folder: Path, values: dict[str, Any]) -> None:
     """All of it or nothing: a node that starts meanwhile finds the old configuration or the new one."""
-    unfinished = folder / f"{_CONFIG}.part"
-    unfinished.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(folder / _CONFIG)
+    with complete_file(folder / _CONFIG) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _finding_examples(results: Sequence[Result], *, boxed: bool) -> Examples:

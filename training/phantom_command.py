@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from training.finding_set import FindingSet
-from training.interruption import interruptible
+from training.interruption import INTERRUPTED, interruptible
 from training.progress_bar import progress_bar
 
 Out = Annotated[Path, typer.Option(help="Folder to write; made where it is missing.", file_okay=False)]
-
-_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 
 
 class Layout(StrEnum):
@@ -64,7 +62,7 @@ def phantom(
         typer.echo("\n".join(folder.agreement.lines(3)))
     if written < images:
         typer.echo(f"stopped: {written:,} of {images:,} images are in {out}", err=True)
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _counted(files: Iterator[Path], images: int) -> int:

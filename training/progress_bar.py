@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -17,14 +18,20 @@ from rich.progress import (
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """On standard error, since figures go to standard output."""
+def progress_bar(*more: ProgressColumn, disable: bool = False) -> Iterator[Progress]:
+    """On standard error, since figures go to standard output.
+
+    Args:
+        more: Columns after the count.
+        disable: Show nothing.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *more,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=disable) as bar:
         yield bar

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from litegpt.prompts import GROUNDING, IDENTIFY, VQA
 from training.errors import TrainingError
 
 RECIPES: Final = Path(__file__).parent / "recipes"
@@ -250,11 +249,3 @@ def recipe_of(values: Any, source: str) -> Recipe:
         place = ".".join(str(part) for part in first["loc"])
         words = first["msg"].removeprefix("Value error, ")
         raise TrainingError(f"{source}: {f'{place}: ' if place else ''}{words}") from None
-
-
-ANSWERED: Final[Mapping[Tag, str]] = {
-    IDENTIFY: "findings with boxes",
-    GROUNDING: "diagnoses, then findings with boxes",
-    VQA: "diagnoses",
-}
-"""What each tag is answered with."""

@@ -25,6 +25,7 @@ import torch
 import yaml
 
 from litegpt.model_folder import LiteGPT
+from training.complete_file import complete_file
 from training.errors import TrainingError
 from training.recipe import Recipe, recipe_of
 
@@ -164,10 +165,9 @@ class RunFolder:
         return self.path / BAD_BATCH
 
     def _save(self, name: str, values: Mapping[str, Any]) -> None:
-        partial = self.path / f"{name}.partial"
-        torch.save(dict(values), partial)
-        _make_safe(partial)
-        partial.replace(self.path / name)
+        with complete_file(self.path / name) as unfinished:
+            torch.save(dict(values), unfinished)
+            _make_safe(unfinished)
         _make_safe(self.path)
 
     def save_model(self, loaded: LiteGPT, name: str) -> None:
@@ -198,10 +198,9 @@ def dense_head_of(start: Path) -> Mapping[str, torch.Tensor] | None:
 
 
 def _write_whole(file: Path, content: bytes) -> None:
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_bytes(content)
-    _make_safe(partial)
-    partial.replace(file)
+    with complete_file(file) as unfinished:
+        unfinished.write_bytes(content)
+        _make_safe(unfinished)
 
 
 def _make_safe(path: Path) -> None:

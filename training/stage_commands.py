@@ -9,29 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID, TextColumn
 
 from training.errors import TrainingError
 from training.inspect_command import DatasetName
+from training.interruption import INTERRUPTED, interruptible
+from training.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
     from training.stage import Material
     from training.training_log import Progress as Told
 
-INTERRUPTED = 130
-"""Exit code of a run that was asked to stop, as shells have it for Ctrl-C."""
-
 Out = Annotated[Path, typer.Option(help="The run's folder; made where it is missing.", file_okay=False)]
+Start = Annotated[
+    Path, typer.Option("--from", help="Model folder or earlier run to start from.", exists=True)
+]
 From = Annotated[
     Path | None, typer.Option("--from", help="Model folder or earlier run to start from.", exists=True)
 ]
@@ -84,9 +77,7 @@ def pretrain(
 
 def grounding(
     out: Out,
-    start: Annotated[
-        Path, typer.Option("--from", help="Model folder or earlier run to start from.", exists=True)
-    ],
+    start: Start,
     config: Config = None,
     mixture: Mixture = False,
     set_: Set = None,
@@ -117,9 +108,7 @@ def grounding(
 
 def diagnosis(
     out: Out,
-    start: Annotated[
-        Path, typer.Option("--from", help="Model folder or earlier run to start from.", exists=True)
-    ],
+    start: Start,
     config: Config = None,
     mixture: Mixture = False,
     set_: Set = None,
@@ -155,7 +144,6 @@ def phantom_model(
 
     Example: litegpt-train phantom-model --out build/phantom-model
     """
-    from training.interruption import interruptible
     from training.phantom_model import train_phantom_model
 
     use_threads(threads)
@@ -213,7 +201,6 @@ def _train(
     device: str,
     threads: int | None,
 ) -> None:
-    from training.interruption import interruptible
     from training.stage import train_stage
 
     use_threads(threads)
@@ -249,19 +236,10 @@ def use_threads(threads: int | None) -> None:
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Callable[[Told], None]]:
     """A progress bar a stage, with loss, rate and time left; begun anew where the stage is."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(
-            "loss {task.fields[loss]:.3f}  rate {task.fields[rate]:.1e}  {task.fields[speed]:.1f} images/s"
-        ),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    how = "loss {task.fields[loss]:.3f}  rate {task.fields[rate]:.1e}  {task.fields[speed]:.1f} images/s"
     tasks: dict[str, TaskID] = {}
     last: dict[str, int] = {}
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+    with progress_bar(TextColumn(how), disable=quiet) as bar:
 
         def report(told: Told) -> None:
             if told.step <= last.get(told.stage, told.step):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from training.stage_commands import INTERRUPTED, Device, Threads, progress, use_threads
+from training.interruption import INTERRUPTED, interruptible
+from training.stage_commands import Device, Threads, progress, use_threads
 
 
 def study(
@@ -32,7 +33,6 @@ def study(
 
     Example: litegpt-train study study/phantom --out build/study --document docs/experiments.md
     """
-    from training.interruption import interruptible
     from training.study.pace import Pace
     from training.study.plan import read_plan
     from training.study.runner import StoppedError, Study

@@ -12,6 +12,7 @@ from typing import Final
 
 from scipy.stats import t as student
 
+from training.complete_file import complete_file
 from training.errors import TrainingError
 
 RESULT: Final = "result.json"
@@ -61,9 +62,8 @@ class Outcome:
 
     def write(self, folder: Path) -> None:
         """Into its folder, whole or not at all."""
-        partial = folder / f"{RESULT}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        partial.replace(folder / RESULT)
+        with complete_file(folder / RESULT) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Outcome | None:
