@@ -90,7 +90,7 @@ def _rates(comparison: Comparison) -> Table:
             _with_range(entry.images_per_second),
             f"{median(entry.tokens_per_second):.0f}",
             f"{1 - tokens.stepped / tokens.said:.0%}",
-            f"{_memory(entry) / 1e9:.2f} GB",
+            "–" if (memory := _memory(entry)) is None else f"{memory / 1e9:.2f} GB",
             _with_range(entry.ratios) if entry.ratios else "",
             *(_reached(entry, limits[kind]) if kind in limits else "" for kind in kinds),
         )
@@ -156,8 +156,9 @@ def _milliseconds(entry: Entry) -> dict[str, float]:
     return {column: 1000 * each / entry.images for column, each in seconds.items()}
 
 
-def _memory(entry: Entry) -> int:
-    return max(sample.memory_bytes for sample in entry.samples)
+def _memory(entry: Entry) -> int | None:
+    told = (sample.memory_bytes for sample in entry.samples)
+    return max((value for value in told if value is not None), default=None)
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contenders import Answers, Contender, Tokens
 from benchmarks.machine import load_average
-from benchmarks.peak_memory import PeakMemory
 from litegpt.radiograph import Radiograph, read_radiograph
+from training.peak_memory import PeakMemory
 
 BATCHES: Final = 16
 """So many batches make a measurement, or as many as there are images."""
@@ -41,13 +41,13 @@ class Sample:
     Attributes:
         seconds: From radiographs in memory to answers.
         stages: Seconds of these by stage.
-        memory_bytes: The most that was used meanwhile.
+        memory_bytes: The most that was used meanwhile; None where nobody tells.
         tokens: Of the answers.
     """
 
     seconds: float
     stages: dict[str, float]
-    memory_bytes: int
+    memory_bytes: int | None
     tokens: Tokens
 
 

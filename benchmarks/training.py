@@ -109,7 +109,8 @@ def _measured(
 
     from benchmarks.machine import attainable
     from benchmarks.training_steps import TimedTraining, ways
-    from training.study.cost import flops_per_image, forget_peak_memory, peak_memory_bytes, trained_parameters
+    from training.peak_memory import PeakMemory
+    from training.study.cost import flops_per_image, trained_parameters
 
     with screen.status(f"setting up {model}") as status:
         loaded, recipe = _start(model, device)
@@ -122,14 +123,12 @@ def _measured(
             timed.measure(way, 1, rounds)
             for seconds in way.seconds.values():
                 seconds.clear()
-        forget_peak_memory()
+        memory = PeakMemory(device)
+        memory.reset()
         for number in range(rounds):
             for way in asked:
                 status.update(f"{model}: round {number + 1} of {rounds}, {way.name}")
                 timed.measure(way, steps, number)
-    # With a GPU the count is of the GPU's memory, which a model on the CPU does not use.
-    counted = device.startswith("cuda") or not torch.cuda.is_available()
-    peak_memory = peak_memory_bytes() if counted else None
     peak, source = attainable(device, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
     by_length, by_chance = timed.waste(asked[0].lessons)
     values = {
@@ -141,7 +140,7 @@ def _measured(
         "flops_per_image": flops,
         "limit_images_per_second": peak.flops / flops,
         "limit_from": source,
-        "peak_memory_bytes": peak_memory,
+        "peak_memory_bytes": memory.bytes(),
         "padding_by_length": by_length,
         "padding_by_chance": by_chance,
         "ways": [_way(way, recipe.batch_size) for way in asked],

@@ -41,12 +41,12 @@ def phantom(
 ) -> None:
     """Write phantoms as DICOM files, with what is drawn in them in truth.json.
 
-    By default they have the shape of VinDr-CXR: litegpt-train inspect vindr-cxr reads them, and the folder
+    By default they have the shape of VinDr-CXR, and litegpt-train inspect vindr-cxr reads them. The folder
     has to be empty. Ctrl-C finishes the image in hand and writes the tables of all that are there.
 
     Example: litegpt-train phantom --images 500 --seed 7 --out build/phantoms
     """
-    from training.phantom.collection import fresh_phantoms, write_collection
+    from training.phantom.collection import fresh_phantoms, refuse_another_set, write_collection
     from training.phantom.vindr_folder import VindrFolder, splits
 
     items = fresh_phantoms(images, seed, drawn_labels=labels.labels)
@@ -54,6 +54,7 @@ def phantom(
     with interruptible() as stop:
         going_on = takewhile(lambda _: not stop(), items)
         if layout is Layout.FLAT:
+            refuse_another_set(out)
             written = _counted(write_collection(going_on, out), images)
         else:
             placed = zip(going_on, splits(images, test_share, seed), strict=False)

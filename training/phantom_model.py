@@ -11,10 +11,15 @@ from typing import Final
 
 from training.loop import Report, never
 from training.recipe import Recipe, read_recipe
+from training.run_folder import RunFolder
 from training.stage import train_stage
+from training.training_log import join_logs
 
 STAGES: Final = ("encoders", "pretraining", "grounding", "diagnosis")
 """Recipes of ``training/recipes/phantom``, in order."""
+
+LOG: Final = "training_log.csv"
+"""The logs of all stages, one after the other."""
 
 
 def train_phantom_model(
@@ -30,7 +35,7 @@ def train_phantom_model(
     """Trains all stages, or goes on with them.
 
     Args:
-        out: Gets a run's folder for each stage.
+        out: Gets a run's folder for each stage, and their logs as one.
         seed: Added to the recipes' own.
         factor: How many steps, against the recipes.
         stages: Which, in this order; the first starts from random weights.
@@ -50,6 +55,7 @@ def train_phantom_model(
         ):
             return None
         start = folder
+    join_logs([RunFolder(out / stage) for stage in stages], out / LOG)
     return start
 
 

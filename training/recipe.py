@@ -173,10 +173,6 @@ class Recipe(_Section):
         values = self.model_dump(mode="json", exclude={"description"})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
-    def to_yaml(self) -> str:
-        """The recipe written out, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
     def with_values(self, values: Mapping[str, Any]) -> Recipe:
         """The same recipe with other values; ``{"optimiser.peak": 1e-4}`` reaches into sections.
 

@@ -76,7 +76,7 @@ class RunFolder:
         """TensorBoard's folder."""
         return self.path / TENSORBOARD
 
-    def begin(self, recipe: Recipe, start: str, data: str, *, resume: bool) -> RunState | None:
+    def begin(self, recipe: Recipe, start: str, data: str, *, resume: bool) -> None:
         """Prepares the folder for a run, new or to be gone on with.
 
         Args:
@@ -84,9 +84,6 @@ class RunFolder:
             start: The model that the run starts from.
             data: What it learns from.
             resume: Go on where the folder's run stopped; a folder without one is begun.
-
-        Returns:
-            Where to go on; None at the beginning.
 
         Raises:
             TrainingError: If there is a run and ``resume`` is not asked for, or it is a different one.
@@ -104,7 +101,6 @@ class RunFolder:
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             _write_whole(stored, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True).encode())
-        return self.state()
 
     def recipe(self) -> Recipe:
         """The recipe of the run.

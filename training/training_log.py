@@ -11,6 +11,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from training.complete_file import complete_file
 from training.run_folder import RunFolder
 
 LOG_STEPS = 20
@@ -98,6 +99,19 @@ class TrainingLog:
         """Closes both."""
         self._file.close()
         self._board.close()
+
+
+def join_logs(runs: Sequence[RunFolder], file: Path) -> None:
+    """Writes the logs of runs that followed each other as one; ``stage`` tells their folders' names."""
+    rows = []
+    for run in runs:
+        with run.log.open(newline="", encoding="utf-8") as log:
+            rows += [{"stage": run.path.name, **row} for row in csv.DictReader(log)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with complete_file(file) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as joined:
+        writer = csv.DictWriter(joined, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _rows_until(log: Path, step: int) -> list[dict[str, str]]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from benchmarks.contenders import Answers, Tokens
-from benchmarks.peak_memory import PeakMemory
 from benchmarks.random_comparison import largest_that_fits
 from benchmarks.rounds import Entry, Rounds, Sample, measured_images
 from litegpt.phantoms import phantom_files
@@ -87,18 +86,6 @@ def test_answers_are_compared_image_by_image() -> None:
 )
 def test_a_measurement_has_whole_batches(batch: int, available: int, images: int) -> None:
     assert measured_images(batch, available) == images
-
-
-def test_the_peak_of_memory_is_what_was_held_at_once() -> None:
-    memory = PeakMemory("cpu")
-    memory.reset()
-    before = memory.bytes()
-    held = np.ones(25_000_000)  # 200 MB
-    assert 190e6 < memory.bytes() - before < 260e6
-    del held
-    assert memory.bytes() - before > 190e6
-    memory.reset()
-    assert memory.bytes() - before < 100e6
 
 
 @pytest.mark.parametrize(("planned", "found"), [(100, 248), (400, 251), (300, 300), (1024, 256)])

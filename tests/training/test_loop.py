@@ -21,6 +21,7 @@ from training.lessons import Lesson
 from training.phantom_course import phantom_course
 from training.phantom_model import train_phantom_model
 from training.recipe import Recipe
+from training.report.training_log import read_training_log
 from training.run_folder import RunFolder
 from training.stage import train_stage
 from training.training_log import Progress
@@ -222,3 +223,6 @@ def test_the_whole_chain_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert folder == tmp_path / "diagnosis"
     loaded = LiteGPT.from_pretrained(folder / "last")
     assert loaded.config.has_adapter and loaded.config.identity.demonstration
+    log = read_training_log(tmp_path / "training_log.csv")
+    assert [stage for stage, _ in log.stages] == ["encoders", "pretraining", "grounding", "diagnosis"]
+    assert log.progress[-1] == 4 and "vqa" in log.losses

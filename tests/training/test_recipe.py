@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import TrainingError
-from training.recipe import Optimiser, Recipe, read_recipe, recipe_of, shipped_recipes
+from training.recipe import Optimiser, read_recipe, recipe_of, shipped_recipes
 from training.schedule import learning_rate
 
 
@@ -19,7 +19,8 @@ from training.schedule import learning_rate
 def test_shipped_recipes_are_read_and_written(name: str) -> None:
     recipe = read_recipe(name)
     assert recipe.stage == Path(name).name
-    assert recipe_of(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+    written = yaml.safe_dump(recipe.model_dump(mode="json"))  # as a run's folder keeps it
+    assert recipe_of(yaml.safe_load(written), "again") == recipe
 
 
 def test_the_paper_s_stages_say_what_was_published() -> None:
@@ -98,7 +99,3 @@ def test_the_rate_by_hand() -> None:
     assert [learning_rate(optimiser, step, 12) for step in (0, 2, 4, 6, 12)] == pytest.approx(
         [0.2, 0.6, 0.75, 0.5, 0.0]
     )
-
-
-def test_every_key_of_a_recipe_is_known() -> None:
-    assert set(yaml.safe_load(read_recipe("paper/grounding").to_yaml())) == set(Recipe.model_fields)

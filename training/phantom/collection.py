@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from training.complete_file import complete_file
+from training.errors import TrainingError
 from training.phantom.choice import DRAWN_LABELS
 from training.phantom.dicom import FORMS, DicomForm, Label, in_form, write_phantom
 from training.phantom.radiograph import Phantom, phantom, phantoms
@@ -82,6 +83,16 @@ def write_collection(items: Iterable[Item], folder: Path) -> Iterator[Path]:
         truth.append(truth_of(item))
         yield path
     write_truth(truth, folder)
+
+
+def refuse_another_set(folder: Path) -> None:
+    """Two sets in one folder would read as one, and the truth of the second would replace that of the first.
+
+    Raises:
+        TrainingError: If there is something in the folder.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise TrainingError(f"{folder} is not empty: choose another --out, or empty it")
 
 
 def write_truth(truth: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -16,9 +16,8 @@ import numpy as np
 from litegpt.boxes import Box
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 from training.complete_file import complete_file
-from training.errors import TrainingError
 from training.phantom.choice import DRAWN_LABELS
-from training.phantom.collection import Item, truth_of, write_truth
+from training.phantom.collection import Item, refuse_another_set, truth_of, write_truth
 from training.phantom.dicom import in_form, write_phantom
 from training.phantom.reader_agreement import ReaderAgreement
 from training.phantom.readers import read_by_all
@@ -68,7 +67,7 @@ class VindrFolder:
         Raises:
             TrainingError: For a folder that holds something already.
         """
-        self._refuse_another_set()
+        refuse_another_set(self.folder)
         for number, (item, split) in enumerate(items):
             path = self.folder / split / f"{Path(item.file_name).stem}.dicom"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,11 +80,6 @@ class VindrFolder:
                 self._add(path.stem, split, (), found, item.phantom.diagnoses, item)
             yield path
         self._write_tables()
-
-    def _refuse_another_set(self) -> None:
-        """Two sets in one folder would read as one, with the same image in train and in test."""
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise TrainingError(f"{self.folder} is not empty: choose another --out, or empty it")
 
     def _add_readings(self, image_id: str, item: Item, number: int) -> None:
         rng = np.random.default_rng((self._seed, _READERS_SEED, number))

@@ -72,14 +72,15 @@ def read_training_log(file: Path) -> TrainingLog:
         raise TrainingError(f"{file} has no row of numbers to draw")
     unit = next((name for name in PROGRESS if name in columns), "row")
     counted = columns.get(unit, np.arange(len(rows), dtype=np.float64))
-    progress = _without_falls(counted)
+    stages = [row.get("stage") or "" for row in rows]
+    progress = _going_on(counted, stages)
     return TrainingLog(
         file=file,
         unit=unit,
         progress=progress,
         losses={name: column for name, column in curves.items() if not _has_own_scale(name)},
         others={name: column for name, column in curves.items() if _has_own_scale(name)},
-        stages=_stages([row.get("stage") or "" for row in rows], progress),
+        stages=_stages(stages, progress),
     )
 
 
@@ -94,11 +95,13 @@ def _has_own_scale(name: str) -> bool:
     return any(part in name for part in _OWN_SCALE)
 
 
-def _without_falls(counted: Numbers) -> Numbers:
+def _going_on(counted: Numbers, stages: Sequence[str]) -> Numbers:
     """Where a count begins anew, it goes on from where it was."""
     filled = np.where(np.isfinite(counted), counted, 0.0)
     steps = np.diff(filled, prepend=0.0)  # (rows,)
-    return np.cumsum(np.where(steps < 0, filled, steps))
+    names = np.array(stages)
+    anew = np.append(False, names[1:] != names[:-1])  # (rows,)
+    return np.cumsum(np.where(anew | (steps < 0), filled, steps))
 
 
 def _stages(names: Sequence[str], progress: Numbers) -> list[tuple[str, float]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from litegpt.model_folder import LiteGPT
@@ -15,11 +13,6 @@ from training.learner import Learner
 from training.lessons import Lessons
 from training.optimisers import choose_trained
 from training.recipe import Recipe
-
-_CLEAR: Final = Path("/proc/self/clear_refs")
-_STATUS: Final = Path("/proc/self/status")
-_FORGET_THE_PEAK: Final = "5"
-"""See proc_pid_clear_refs(5)."""
 
 
 def trained_parameters(loaded: LiteGPT, recipe: Recipe) -> int:
@@ -47,24 +40,6 @@ def flops_per_image(loaded: LiteGPT, recipe: Recipe, lessons: Lessons, images: i
         learner.weighted(learner(batch, 0)).backward()  # type: ignore[no-untyped-call]
     learner.zero_grad(set_to_none=True)
     return float(counter.get_total_flops()) / images
-
-
-def forget_peak_memory() -> None:
-    """Begins to look for the highest anew."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    elif _CLEAR.exists():
-        _CLEAR.write_text(_FORGET_THE_PEAK, encoding="ascii")
-
-
-def peak_memory_bytes() -> int | None:
-    """The most memory used since: PyTorch's of the GPU, or all of the process; None where nobody tells."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    if not _STATUS.exists():
-        return None
-    lines = _STATUS.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 def highest_ever(file: Path, now: int | None) -> int | None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from training.agreement import BoxRule, LabelRule
+from training.datasets.catalogue import DATASETS
 from training.errors import TrainingError
+from training.evaluation.dataset_subjects import SplitChoice
 from training.recipe import RECIPES
+
+_PHANTOMS: Final = 300
 
 
 class _Section(BaseModel):
@@ -70,12 +75,51 @@ class Row(_Section):
         return self
 
 
-class Examination(_Section):
-    """What the models are measured on: phantoms that no training has seen."""
+class TestImages(_Section):
+    """What the models are measured on: phantoms that no training has seen, or a dataset.
 
-    images: Annotated[int, Field(ge=1)] = 300
+    Attributes:
+        images: How many phantoms, 300 if it is not said; of a dataset at most so many, chosen by a hash.
+        seed: Of phantoms.
+        labels: The findings that phantoms can have; by default all.
+        dataset, data: A kind of dataset and where it lies, instead of phantoms.
+        split: Which of its images.
+        boxes, labels_by: How several readers become one truth (``training.agreement``).
+    """
+
+    __test__ = False  # for pytest
+
+    images: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 999
     labels: tuple[str, ...] | None = None
+    dataset: str | None = None
+    data: Path | None = None
+    split: SplitChoice = "test"
+    boxes: BoxRule = "wbf"
+    labels_by: LabelRule = "union"
+
+    @property
+    def phantoms(self) -> int:
+        """How many phantoms."""
+        return self.images or _PHANTOMS
+
+    @property
+    def title(self) -> str:
+        """For the table."""
+        if self.dataset is not None:
+            most = f", at most {self.images:,} images" if self.images else ""
+            return f"{DATASETS[self.dataset].title}, {self.split}{most}"
+        return f"{self.phantoms:,} phantoms of seed {self.seed}"
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.dataset is None) != (self.data is None):
+            raise ValueError("dataset and data: give both")
+        if self.dataset is not None and self.dataset not in DATASETS:
+            raise ValueError(f"dataset: {self.dataset} is none of {', '.join(DATASETS)}")
+        if self.dataset is not None and self.labels is not None:
+            raise ValueError("labels: for phantoms; a dataset has its own")
+        return self
 
 
 class Plan(_Section):
@@ -94,7 +138,7 @@ class Plan(_Section):
     start: Path | None = None
     pretraining: tuple[Step, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
-    examination: Examination = Examination()
+    examination: TestImages = TestImages()
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -10,32 +10,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from litegpt.errors import LiteGPTError
 from training.architecture import PAIR
 from training.cache_folder import default_cache_folder
 from training.dataset_course import DatasetCourse
 from training.errors import TrainingError
-from training.evaluation.phantoms import evaluation, read_phantoms
 from training.loop import Report, never
-from training.phantom.choice import DRAWN_LABELS
+from training.peak_memory import PeakMemory
 from training.phantom_model import scaled
 from training.recipe import Recipe, read_recipe
 from training.run_folder import RunFolder, model_of
 from training.stage import PHANTOMS, Material, starting_model, train_stage
-from training.study.cost import (
-    flops_per_image,
-    forget_peak_memory,
-    highest_ever,
-    peak_memory_bytes,
-    trained_parameters,
-)
-from training.study.outcome import FIGURES, RESULT, Outcome
+from training.study.cost import flops_per_image, highest_ever, trained_parameters
+from training.study.figures import figures_of, require_there
+from training.study.outcome import RESULT, Outcome
 from training.study.plan import Plan, Row, Step
 from training.study.zeroed import engine_without
 
 logger = logging.getLogger(__name__)
 
 START: Final = "start"
+READINGS: Final = "readings"
+"""Folder of a run with what its model said of each image, an evaluation that ``report`` can show."""
+
 PEAK: Final = "peak_bytes"
 """File of a run with the most memory that any of its sittings used."""
 
@@ -80,13 +79,16 @@ class Study:
         """
         self._plan, self._out, self._factor = plan, out, factor
         self._device, self._report, self._stop = device, report, stop
+        self._computes_on = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
 
     def run(self, rows: Sequence[Row]) -> Iterator[Outcome]:
         """Each row with each seed, one after the other; one that fails does not keep the others up.
 
         Raises:
             StoppedError: If somebody asked to stop.
+            TrainingError: If what the models are measured on is not there.
         """
+        require_there(self._plan.examination)
         for row in rows:
             for seed in self._plan.seeds:
                 try:
@@ -142,12 +144,12 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         if row.of is not None:
             model = self._last_model(self._plan.row(row.of), seed)
-            outcome = Outcome(row.name, seed, self._figures(model, row.zeroed))
+            outcome = Outcome(row.name, seed, self._figures(model, row.zeroed, folder))
         else:
             material = _material(row)
             stages = self._stages(row, seed)
             memory = self._learn(stages, material, folder)
-            figures = self._figures(self._last_model(row, seed), ())
+            figures = self._figures(self._last_model(row, seed), (), folder)
             outcome = replace(
                 self._costs(row, seed, stages, material), figures=figures, peak_memory_bytes=memory
             )
@@ -157,12 +159,13 @@ class Study:
 
     def _learn(self, stages: Sequence[Stage], material: Material, folder: Path) -> int | None:
         """Trains the stages; returns the peak of memory over all sittings, as far as they told it."""
-        forget_peak_memory()
+        peak = PeakMemory(self._computes_on)
+        peak.reset()
         try:
             for stage in stages:
                 self._train(stage, material)
         finally:
-            memory = highest_ever(folder / PEAK, peak_memory_bytes())
+            memory = highest_ever(folder / PEAK, peak.bytes())
         return memory
 
     def _train(self, stage: Stage, material: Material = PHANTOMS, encoders: Sequence[str] = PAIR) -> None:
@@ -244,21 +247,12 @@ class Study:
             flops_per_image=mean,
         )
 
-    def _figures(self, model: Path, zeroed: Sequence[int]) -> dict[str, float | None]:
-        """What the model reaches on the study's phantoms."""
-        examination = self._plan.examination
-        drawn = examination.labels or DRAWN_LABELS
-        engine = engine_without(model, zeroed, device=self._device)
-        stream = read_phantoms(
-            engine, examination.images, examination.seed, drawn_labels=drawn, candidates=True
-        )
-        results = []
-        for result in stream:
-            if self._stop():
-                raise StoppedError
-            results.append(result)
-        measured = evaluation(results, drawn_labels=drawn)
-        return {name: measured.value(*path) for name, path in FIGURES.items()}
+    def _figures(self, model: Path, zeroed: Sequence[int], folder: Path) -> dict[str, float | None]:
+        engine = engine_without(model, zeroed, device=self._computes_on)
+        figures = figures_of(engine, model, self._plan.examination, folder / READINGS, self._stop)
+        if figures is None:
+            raise StoppedError
+        return figures
 
 
 def _one_line(error: Exception) -> str:

@@ -29,7 +29,8 @@ def to_markdown(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         for one in outcomes
         if one.failure
     )
-    return f"{plan.title}\n\n{questions}\n\n{measured}\n\n{costs}\n{failures}"
+    measured_on = f"{plan.title}. Measured on {plan.examination.title}."
+    return f"{measured_on}\n\n{questions}\n\n{measured}\n\n{costs}\n{failures}"
 
 
 def _reached(row: Row, runs: Sequence[Outcome]) -> list[str]:

@@ -14,20 +14,18 @@ from litegpt.model_folder import LiteGPT
 from training.errors import TrainingError
 
 
-def engine_without(model: Path, zeroed: Sequence[int], *, device: str = "auto") -> Engine:
+def engine_without(model: Path, zeroed: Sequence[int], *, device: str) -> Engine:
     """Loads a model folder, uncalibrated, with some encoders silent.
 
     Args:
         model: Its folder.
         zeroed: Encoders by their place from 0; none: the model as it is.
-        device: ``cpu``, or ``auto`` for a GPU where there is one.
+        device: As PyTorch names it.
 
     Raises:
         ModelError: If the model cannot be loaded.
         TrainingError: If it has no such encoder.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if not zeroed:
         return Engine.load(model, device=device, calibrated=False)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16

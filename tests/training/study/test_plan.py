@@ -57,6 +57,15 @@ ROW = "{name: a, question: q, stages: [{recipe: phantom/grounding}]}"
         ),
         ("title: t\nstart: m\nrows: [{name: z, question: q, start: b, encoders: [a]}]", "start or encoders"),
         ("title: t\nstart: m\nrows: []", "rows: "),
+        (f"title: t\nstart: m\nexamination: {{dataset: nih}}\nrows: [{ROW}]", "dataset and data: give both"),
+        (
+            f"title: t\nstart: m\nexamination: {{dataset: x, data: y}}\nrows: [{ROW}]",
+            "x is none of vindr-",
+        ),
+        (
+            f"title: t\nstart: m\nexamination: {{dataset: nih, data: y, labels: [Edema]}}\nrows: [{ROW}]",
+            "a dataset has its own",
+        ),
         (f"title: t\nstart: m\nspeed: 1\nrows: [{ROW}]", "speed: Extra inputs"),
         ("a: [", "is no YAML"),
     ],
@@ -79,7 +88,7 @@ def test_only_brings_along_the_row_whose_models_are_measured() -> None:
 
 
 def test_a_factor_shortens_every_stage() -> None:
-    recipe = scaled(read_recipe("phantom/pretraining"), 0.01, 3)
+    recipe = scaled(read_recipe("phantom/pretraining").with_values({"steps_per_epoch": 5000}), 0.01, 3)
     assert (recipe.steps_per_epoch, recipe.validate_every_steps, recipe.seed) == (50, 5, 3)
     assert recipe.optimiser.warm_up_steps == 1
 

@@ -12,9 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.litegpt.tiny_models import save_tiny_model
+from tests.training.evaluation.datasets import write_phantoms
 from tests.waiting import wait_until
 from training.cli import app
 from training.errors import TrainingError
+from training.evaluation.journal import read_readings
 
 FEW = "batch_size: 4, validation_images: 2, checkpoint_every_steps: 1"
 PLAN = f"""
@@ -94,6 +96,25 @@ def test_results_of_another_factor_or_plan_are_not_mixed_in(plan: Path, tmp_path
     assert isinstance(refused.exception, TrainingError)
     assert "is of another plan or --factor" in str(refused.exception)
     assert (out / "study.json").read_bytes() == before
+
+
+def test_models_can_be_measured_on_a_dataset_as_evaluate_does(plan: Path, tmp_path: Path) -> None:
+    out, images = tmp_path / "out", tmp_path / "images"
+    place = f"examination: {{dataset: phantom, data: {images}, split: all}}"
+    plan.write_text(plan.read_text().replace("examination: {images: 2, seed: 3}", place))
+    refused = study(plan, "--out", out, "--only", "one")
+    assert str(refused.exception) == f"examination: {images} is not there"
+    assert not (out / "one").exists()  # nothing was learnt for nothing
+
+    write_phantoms(images, 3)
+    assert study(plan, "--out", out, "--only", "start").exit_code == 0
+    words = ["evaluate", str(tmp_path / "model"), "phantom", str(images), "--split", "all", "--json"]
+    evaluated = CliRunner().invoke(app, [*words, "--resamples", "0"])
+    scores = json.loads(evaluated.stdout)["scores"]
+    (one, _) = json.loads((out / "study.json").read_text())["outcomes"]
+    assert one["figures"]["local F1"] == scores["classification"]["exact"]["local"]["macro"]["f1"]["value"]
+    assert one["figures"]["Finding"] == scores["recall"]["Finding"]["value"]
+    assert len(read_readings(out / "start" / "seed-0" / "readings")) == 3
 
 
 def test_the_factor_scales_a_row_s_own_values_too(plan: Path, tmp_path: Path) -> None:
