@@ -211,5 +211,9 @@ class _Once(Sampler[list[Sequence[int]]]):
 
 
 def _leave_interrupts_alone(worker: int) -> None:
-    """A Ctrl-C is for the process that trains: it ends its step, saves, and ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A Ctrl-C is for the process that trains: it ends its step, saves, and ends its workers.
+
+    Terminals send it to all, as schedulers of jobs do with SIGTERM.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

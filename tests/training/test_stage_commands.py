@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -46,12 +47,15 @@ def test_a_stop_saves_and_the_same_command_goes_on(tmp_path: Path, signal_number
         *few,
     )
     process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments), "--set", "steps_per_epoch=5000"], stderr=subprocess.PIPE, text=True
+        [*COMMAND, *map(str, arguments), "--set", "steps_per_epoch=5000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         log = run / "log.csv"
         wait_until(lambda: log.is_file() and "\n20," in log.read_text(), 120, "the log's first row")
-        process.send_signal(signal_number)
+        os.killpg(process.pid, signal_number)  # to its workers too, as a terminal or a scheduler does
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
