@@ -30,11 +30,18 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _BLACK: Final = (0, 0, 0)
 _WHITE: Final = (255, 255, 255)
 _WARNING: Final = (255, 191, 0)
+_NOTE: Final = (208, 208, 208)
 _PANEL: Final = (0, 0, 0, 176)
 _SMALLEST_FONT: Final = 8
 
 
-def draw_overlay(radiograph: Radiograph, findings: Sequence[Finding], *, demonstration: bool) -> Image.Image:
+def draw_overlay(
+    radiograph: Radiograph,
+    findings: Sequence[Finding],
+    *,
+    demonstration: bool,
+    notes: Sequence[str] = (),
+) -> Image.Image:
     """Draws findings over the image they were found in.
 
     Args:
@@ -42,6 +49,7 @@ def draw_overlay(radiograph: Radiograph, findings: Sequence[Finding], *, demonst
         findings: Findings of this image; those without a box are listed in a corner, those that are not
             reported are left out.
         demonstration: Whether to mark the picture as one that means nothing for a patient.
+        notes: What to write along the lower edge; of these the first that fits.
 
     Returns:
         RGB, exactly the size of the radiograph.
@@ -51,7 +59,9 @@ def draw_overlay(radiograph: Radiograph, findings: Sequence[Finding], *, demonst
     for finding, box in boxed:
         canvas.draw_box(box, label_colour(finding.label))
     if demonstration:
-        canvas.draw_banner()
+        canvas.draw_banner(DEMONSTRATION_BANNERS, _WARNING)
+    if notes:
+        canvas.draw_banner(notes, _NOTE)
     if listed:
         canvas.draw_panel(listed, [box for _, box in boxed])
     for finding, box in sorted(boxed, key=lambda drawn: drawn[1].area):
@@ -141,21 +151,22 @@ class _Canvas:
         self._outline(outer, self._line, self._hem, (0, 0, 0, 150))
         self._outline(outer, 0, self._line, (*colour, 255))
 
-    def draw_banner(self) -> None:
-        """The demonstration warning over the whole width of the lower edge."""
-        for banner in DEMONSTRATION_BANNERS:
+    def draw_banner(self, texts: Sequence[str], colour: _Colour) -> None:
+        """The first text that fits, over the whole width of the lower edge or above what is there already."""
+        floor = min((taken.top for taken in self._taken), default=self.image.height)
+        for banner in texts:
             font = self._font
             while self._text_size(banner, font)[0] > self.image.width * 0.96 and font.size > _SMALLEST_FONT:
                 font = _font(font.size - 1)
             width, height = self._text_size(banner, font)
             height += 2 * self._gap
-            if width <= self.image.width and height <= self.image.height // 3:
+            if width <= self.image.width and height <= min(floor, self.image.height // 3):
                 break
         else:
             height = max(1, self.image.height // 20)
             banner = ""
-        strip = _Rectangle(0, self.image.height - height, self.image.width, self.image.height)
-        self._fill(strip, (*_WARNING, 235))
+        strip = _Rectangle(0, floor - height, self.image.width, floor)
+        self._fill(strip, (*colour, 235))
         if banner:
             self._write(banner, (self.image.width - width) // 2, strip.top + self._gap, _BLACK, font)
         self._taken.append(strip)

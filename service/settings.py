@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -40,30 +41,56 @@ _AE_TITLE = re.compile(r"[^\\\x00-\x1f\x7f-\U0010ffff]{1,16}")
 """PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
 
 
+_DESTINATION = re.compile(r"(?P<aet>[^@]+)@\[?(?P<host>[^@\]]+?)\]?:(?P<port>\d{1,5})(?:=(?P<kinds>.*))?")
+
+
+class ResultKind(StrEnum):
+    """What a destination may be sent of an analysis."""
+
+    STRUCTURED_REPORT = "sr"
+    SECONDARY_CAPTURE = "sc"
+
+
+DEFAULT_RESULTS: Final = (ResultKind.STRUCTURED_REPORT,)
+
+
 class Destination(BaseModel):
-    """A remote node that takes our results, written ``AET@HOST:PORT``."""
+    """A remote node that takes our results, written ``AET@HOST:PORT`` or ``AET@HOST:PORT=sr+sc``.
+
+    Attributes:
+        ae_title, host, port: Its address, which is all that names it in the records.
+        results: What it gets.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     ae_title: str
     host: str
     port: int
+    results: tuple[ResultKind, ...] = DEFAULT_RESULTS
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads ``AET@HOST:PORT`` (an IPv6 host in brackets).
+        """Reads ``AET@HOST:PORT`` (an IPv6 host in brackets), with the kinds of results after ``=``.
 
         Raises:
             ValueError: If the text has another form.
         """
-        match = re.fullmatch(r"(?P<aet>[^@]+)@\[?(?P<host>[^@\]]+?)\]?:(?P<port>\d{1,5})", text.strip())
+        match = _DESTINATION.fullmatch(text.strip())
         if not match or not 0 < int(match["port"]) < 65536:
             raise ValueError(f"a destination is written AET@HOST:PORT, not {text.strip()!r}")
-        return cls(ae_title=ae_title(match["aet"]), host=match["host"], port=int(match["port"]))
+        place = {"ae_title": ae_title(match["aet"]), "host": match["host"], "port": int(match["port"])}
+        kinds = match["kinds"]
+        return cls(**place) if kinds is None else cls(**place, results=_result_kinds(kinds))
 
-    def __str__(self) -> str:
+    @property
+    def address(self) -> str:
+        """``AET@HOST:PORT``, by which the records know it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.address if self.results == DEFAULT_RESULTS else f"{self.address}={'+'.join(self.results)}"
 
 
 def ae_title(text: str) -> str:
@@ -76,6 +103,14 @@ def ae_title(text: str) -> str:
     if not title or not _AE_TITLE.fullmatch(title):
         raise ValueError(f"an AE title has 1 to 16 plain characters, not {text!r}")
     return title
+
+
+def _result_kinds(text: str) -> tuple[ResultKind, ...]:
+    try:
+        return tuple(dict.fromkeys(ResultKind(kind) for kind in text.split("+")))
+    except ValueError:
+        known = ", ".join(ResultKind)
+        raise ValueError(f"after = come kinds of results ({known}) joined by +, not {text!r}") from None
 
 
 def _is_redis_url(text: str) -> bool:
@@ -110,7 +145,7 @@ class Settings(BaseSettings):
         (), description="AE titles that may call us; empty: anyone"
     )
     destinations: Annotated[tuple[Destination, ...], NoDecode] = Field(
-        (), description="Where results go, `AET@HOST:PORT`, comma-separated"
+        (), description="Where results go, `AET@HOST:PORT`, comma-separated; `…=sr+sc` says which results"
     )
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
@@ -179,7 +214,12 @@ class Settings(BaseSettings):
     @field_validator("destinations", mode="after")
     @classmethod
     def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
-        return tuple(dict.fromkeys(value))
+        once = tuple(dict.fromkeys(value))
+        addresses = [destination.address for destination in once]
+        for address in addresses:
+            if addresses.count(address) > 1:
+                raise ValueError(f"{address} is there twice: join its results with +")
+        return once
 
     @field_validator("time_zone", mode="after")
     @classmethod
@@ -204,6 +244,12 @@ class Settings(BaseSettings):
         if self.delivery_lease_seconds <= self.dimse_timeout_seconds:
             raise ValueError("delivery_lease_seconds must exceed dimse_timeout_seconds")
         return self
+
+    @property
+    def result_kinds(self) -> tuple[ResultKind, ...]:
+        """The kinds that some destination wants; without one, the default ones are made and kept."""
+        wanted = {kind for destination in self.destinations for kind in destination.results}
+        return tuple(kind for kind in ResultKind if kind in wanted) or DEFAULT_RESULTS
 
     @property
     def zone(self) -> ZoneInfo:

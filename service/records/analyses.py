@@ -30,7 +30,7 @@ from service.records.tables import (
     Result,
     Study,
 )
-from service.settings import Destination
+from service.settings import Destination, ResultKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def finish(
     results: Sequence[WrittenResult],
     destinations: Sequence[Destination],
 ) -> None:
-    """Writes an analysis's findings and results, and a delivery of each result to each destination.
+    """Writes an analysis's findings and results, and a delivery of each to each destination that wants it.
 
     Raises:
         LeaseLost: If the claim is not ours any more; nothing is written.
@@ -191,7 +191,11 @@ def finish(
                     path=result.path,
                     digest=result.digest,
                     created_at=now,
-                    deliveries=[Delivery(destination=str(to), not_before=now) for to in destinations],
+                    deliveries=[
+                        Delivery(destination=to.address, not_before=now)
+                        for to in destinations
+                        if result.kind in to.results
+                    ],
                 )
             )
 
@@ -284,7 +288,7 @@ def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -
 
 
 def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
-    """The newest result of the same model for the same study that some destination holds (decision 3)."""
+    """The newest report of the same model for the same study that some destination holds (decision 3)."""
     newest = session.scalars(
         select(Result)
         .join(Analysis)
@@ -294,6 +298,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
             Study.id == row.study_id,
             Analysis.id != row.id,
             Analysis.model_id == row.model_id,
+            Result.kind == ResultKind.STRUCTURED_REPORT,
             Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
         )
         .order_by(Result.id.desc())

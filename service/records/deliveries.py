@@ -49,7 +49,7 @@ def claim(records: Records, destination: Destination, *, limit: int, lease: time
     with records.writing() as session:
         rows = session.scalars(
             select(Delivery)
-            .where(_is_due(), Delivery.destination == str(destination))
+            .where(_is_due(), Delivery.destination == destination.address)
             .order_by(Delivery.not_before, Delivery.id)
             .limit(limit)
             .with_for_update(skip_locked=True)

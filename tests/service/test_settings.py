@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import SettingsError
-from service.settings import Destination, load_settings
+from service.settings import Destination, ResultKind, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,8 @@ def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         ({"destinations": ["PACS"]}, "destinations: a destination is written AET@HOST:PORT, not 'PACS'"),
         ({"destinations": ["PACS@host:70000"]}, "not 'PACS@host:70000'"),
+        ({"destinations": ["PACS@host:104=sr+pdf"]}, "(sr, sc) joined by +, not 'sr+pdf'"),
+        ({"destinations": ["PACS@host:104=sr", "PACS@host:104=sc"]}, "PACS@host:104 is there twice"),
         ({"destinations": ["A" * 17 + "@host:104"]}, "an AE title has 1 to 16 plain characters"),
         ({"ae_title": "a\\b"}, r"ae_title: an AE title has 1 to 16 plain characters, not 'a\\b'"),
         ({"time_zone": "Mars/Olympus"}, "time_zone: no such IANA time zone: 'Mars/Olympus'"),
@@ -125,7 +127,12 @@ _NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 _IPV6 = st.from_regex(r"[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}", fullmatch=True)
 
 
-@given(_TITLES, _NAMES | _IPV6, st.integers(1, 65535))
-def test_a_destination_reads_back_as_it_was_written(title: str, host: str, port: int) -> None:
-    destination = Destination(ae_title=title, host=host, port=port)
+_KINDS = st.lists(st.sampled_from(ResultKind), min_size=1, unique=True).map(tuple)
+
+
+@given(_TITLES, _NAMES | _IPV6, st.integers(1, 65535), _KINDS)
+def test_a_destination_reads_back_as_it_was_written(
+    title: str, host: str, port: int, kinds: tuple[ResultKind, ...]
+) -> None:
+    destination = Destination(ae_title=title, host=host, port=port, results=kinds)
     assert Destination.parse(str(destination)) == destination

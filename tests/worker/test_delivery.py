@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
 
 from service.errors import TryAgain
-from tests.images import CR, make_radiograph
+from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
 from tests.service.test_sender import _peer as peer
@@ -20,6 +21,7 @@ from worker.delivery import Courier
 LONG_WAITS = {"retry_first_seconds": 3600, "retry_maximum_seconds": 3600}
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+SC = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def _analysed(
@@ -51,6 +53,33 @@ def test_every_result_arrives_once_and_byte_for_byte(tmp_path: Path) -> None:
         assert (view.outcome, view.deliveries[0].attempt) == ("delivered", 1)
         kept = pydicom.dcmread(node.archive.absolute(view.deliveries[0].path))
         assert kept == received[study]
+    node.records.close()
+
+
+def test_each_destination_gets_the_kinds_that_it_wants(tmp_path: Path) -> None:
+    with (
+        storescp(tmp_path / "pacs", ae_title="PACS") as pacs,
+        storescp(tmp_path / "viewer", ae_title="VIEWER") as viewer,
+    ):
+        wanted = (f"{pacs.destination}=sr+sc", f"{viewer.destination}=sc")
+        node = small_node(tmp_path / "node", destinations=list(wanted))
+        study = str(generate_uid())
+        node.take(*(make_radiograph(study_uid=study) for _ in range(2)))
+        analyst = Analyst(node.settings, node.records, node.archive, node.bell)
+        analyst.__dict__["_engine"] = _Explosive(rows=0)
+        analyst.drain()
+        _courier(node).drain()
+        received = pacs.datasets()
+        captures = [dataset for dataset in received if dataset.SOPClassUID == SECONDARY_CAPTURE]
+        assert sorted(str(dataset.SOPClassUID) for dataset in received) == [SC, SC, SR]
+        assert sorted(str(dataset.SOPInstanceUID) for dataset in viewer.datasets()) == sorted(
+            str(dataset.SOPInstanceUID) for dataset in captures
+        )
+        assert len({dataset.SeriesInstanceUID for dataset in captures}) == 1
+        assert sorted(dataset.InstanceNumber for dataset in captures) == [1, 2]
+        assert node.show(study).outcome == "delivered"
+        node.take(*captures)  # a PACS may send back what it got: nothing is read or drawn again
+        assert node.show(study).outcome == "delivered"
     node.records.close()
 
 

@@ -36,6 +36,7 @@ PROCEDURE_REPORTED: Final = Code("121058", "DCM", "Procedure reported")
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
 """The container of TID 1500 for statements that belong to no measurement."""
+SOURCE_IMAGE: Final = Code("121322", "DCM", "Source Image for Image Processing Operation")
 SOURCE: Final = Code("260753009", "SCT", "Source")
 
 _HEART: Final = Code("80891009", "SCT", "Heart")

@@ -11,12 +11,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from litegpt.identity import ModelIdentity
+from service.settings import ResultKind
 from worker.results.patient_study import patient_header_digest
 
 _NAMESPACE: Final = UUID("6f0c5e54-3c0f-5e0a-9a55-0c1b7b6f3d21")
 """Ours; changing it would rename every result there is."""
 
-SERIES_NUMBERS: Final = {"sr": 9701}
+SERIES_NUMBERS: Final = {ResultKind.STRUCTURED_REPORT: 9701, ResultKind.SECONDARY_CAPTURE: 9702}
 """Series Number by kind of result: behind the images in a viewer's list, and ours side by side."""
 
 
@@ -31,7 +32,7 @@ class ResultIdentity:
         model_version: Version of its weights.
         settings_digest: Digest of the node's eligibility rules; thresholds and preprocessing belong to the
             model's version.
-        kind: ``sr``.
+        kind: What it is.
         sop_class_uid: Storage SOP class of the result.
         template_version: Version of the form in which the result is told.
         patient_header_digest: Digest of the patient and study attributes written into it.
@@ -42,7 +43,7 @@ class ResultIdentity:
     model_id: str
     model_version: str
     settings_digest: str
-    kind: str
+    kind: ResultKind
     sop_class_uid: str
     template_version: str
     patient_header_digest: str
@@ -55,7 +56,7 @@ class ResultIdentity:
         input_digest: str,
         model: ModelIdentity,
         settings_digest: str,
-        kind: str,
+        kind: ResultKind,
         sop_class_uid: str,
         template_version: str,
         patient_header: Dataset,
@@ -67,7 +68,7 @@ class ResultIdentity:
             input_digest: Digest of the images read.
             model: The model that reads.
             settings_digest: Digest of the settings it reads with.
-            kind: Kind of result, such as ``sr``.
+            kind: Kind of result.
             sop_class_uid: Storage SOP class of the result.
             template_version: ``TEMPLATE_VERSION`` of the module that writes the result.
             patient_header: The image header whose patient and study attributes the result carries.
@@ -98,6 +99,10 @@ class ResultIdentity:
     def series_number(self) -> int:
         """Series Number of the result."""
         return SERIES_NUMBERS[self.kind]
+
+    def instance_uid(self, image: str) -> UID:
+        """SOP Instance UID of the object for one image, where a result has one for each."""
+        return self.uid("instance", image)
 
     def uid(self, *names: str) -> UID:
         """A UID for something within this result, such as one finding; the same names give the same UID."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from io import BytesIO
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from highdicom import ContributingEquipment, sr
+from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
 from litegpt.identity import ModelIdentity
 from worker.results import codes
-from worker.results.evaluations import DEMONSTRATION, evaluations, outcome
+from worker.results.evaluations import DEMONSTRATION, evaluations
 from worker.results.identity import ResultIdentity
 from worker.results.measurement_groups import measurement_groups
 from worker.results.patient_study import CHARACTER_SET, patient_and_study, referenced_requests
+from worker.results.provenance import contribution, series_description, write_times
 from worker.results.reading import MANUFACTURER, ImageReading, ReportingDevice
 from worker.results.source_image import source_image
 
@@ -33,7 +33,6 @@ __all__ = [
     "TEMPLATE_VERSION",
     "ImageReading",
     "ReportingDevice",
-    "encode",
     "structured_report",
 ]
 
@@ -70,7 +69,7 @@ def structured_report(
         predecessors: Reports already delivered that this one replaces (PS3.3 C.17.2, Predecessor Documents).
 
     Returns:
-        The report, Explicit VR Little Endian; ``encode`` gives its bytes.
+        The report, Explicit VR Little Endian; ``part10.encode`` gives its bytes.
 
     Raises:
         ValueError: If there is nothing to report on, an image is of another study or lacks its UIDs, or a box
@@ -87,7 +86,7 @@ def structured_report(
         content=_content(readings, sources, other_images, identity, algorithm, device),
         series_instance_uid=identity.series_instance_uid,
         series_number=identity.series_number,
-        series_description=_series_description(readings, algorithm),
+        series_description=series_description(readings, algorithm),
         sop_instance_uid=identity.sop_instance_uid,
         instance_number=1,
         manufacturer=device.manufacturer,
@@ -114,16 +113,9 @@ def structured_report(
     )
     report.StationName = device.ae_title
     report.update(patient_and_study(readings[-1].header if patient_header is None else patient_header))
-    _write_times(report, local)
-    report.ContributingEquipmentSequence = [_contribution(algorithm, device, local)]
+    write_times(report, local)
+    report.ContributingEquipmentSequence = [contribution(algorithm, device, local)]
     return report
-
-
-def encode(report: Dataset) -> bytes:
-    """The report as a DICOM file (PS3.10), the same bytes for the same report."""
-    buffer = BytesIO()
-    report.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def _content(
@@ -178,33 +170,3 @@ def _observer(device: ReportingDevice) -> sr.ObserverContext:
             model_name=device.model_name,
         ),
     )
-
-
-def _series_description(readings: Sequence[ImageReading], algorithm: ModelIdentity) -> str:
-    """What a viewer's series list shows: the outcome, since some show nothing else of a report."""
-    prefix = "DEMONSTRATION " if algorithm.demonstration else ""
-    return f"{prefix}AI: {outcome(readings)}"[:64]
-
-
-def _write_times(report: Dataset, local: datetime) -> None:
-    """Dates and times in the hospital's zone, with its offset; highdicom writes the process's own clock."""
-    date, time = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
-    report.InstanceCreationDate = report.SeriesDate = report.ContentDate = date
-    report.InstanceCreationTime = report.SeriesTime = report.ContentTime = time
-    report.TimezoneOffsetFromUTC = local.strftime("%z")[:5]
-
-
-def _contribution(
-    algorithm: ModelIdentity, device: ReportingDevice, local: datetime
-) -> ContributingEquipment:
-    """The algorithm as contributing equipment; must agree with TID 4019 in the groups (IHE AIR 6.5.3.1)."""
-    item = ContributingEquipment(
-        manufacturer=MANUFACTURER,
-        purpose_of_reference=codes.PROCESSING_EQUIPMENT,
-        manufacturer_model_name=algorithm.id,
-        software_versions=algorithm.version,
-        contribution_datetime=local.strftime("%Y%m%d%H%M%S%z")[:19],
-        contribution_description="Reading of chest radiographs by an algorithm",
-    )
-    item.DeviceUID = device.algorithm_uid(algorithm)
-    return item

@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 from pydicom.uid import UID
 
+from service.settings import ResultKind
 from tests.images import make_radiograph
 from worker.results.identity import ResultIdentity, derived_uid
 from worker.results.patient_study import patient_header_digest
 
-IDENTITY = ResultIdentity("1.2.3", "images", "model", "1", "settings", "sr", "1.2.840", "1", "header")
+REPORT = ResultKind.STRUCTURED_REPORT
+IDENTITY = ResultIdentity("1.2.3", "images", "model", "1", "settings", REPORT, "1.2.840", "1", "header")
 
 
 def test_derived_uids_are_version_5_uuids() -> None:

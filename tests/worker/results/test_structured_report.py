@@ -22,18 +22,19 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS, NO_FINDING
+from service.settings import ResultKind
 from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import run_program
 from tests.presence import real_radiographs
 from tests.worker.results.reports import Report
 from worker.results.codes import LABEL_CODES
 from worker.results.identity import ResultIdentity
+from worker.results.part10 import encode
 from worker.results.reading import ImageReading, ReportingDevice
 from worker.results.structured_report import (
     DEMONSTRATION,
     SOP_CLASS_UID,
     TEMPLATE_VERSION,
-    encode,
     structured_report,
 )
 
@@ -68,7 +69,7 @@ def report(readings: Sequence[ImageReading], *, model: ModelIdentity = MODEL, **
         input_digest="images",
         model=model,
         settings_digest="settings",
-        kind="sr",
+        kind=ResultKind.STRUCTURED_REPORT,
         sop_class_uid=SOP_CLASS_UID,
         template_version=TEMPLATE_VERSION,
         patient_header=newest,
