@@ -72,28 +72,69 @@ class StoredValues:
         return StoredValues(self.values, counts) if counts.any() else self
 
 
-def display_table(dataset: Dataset, stored: StoredValues) -> NDArray[np.uint8]:
-    """The display value of every code: modality LUT, VOI LUT, then the presentation's polarity.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window over the modality LUT's output (PS3.3 C.11.2.1.2).
 
-    Args:
-        dataset: The image's attributes.
-        stored: The image's stored values.
-
-    Returns:
-        Shape (codes,), 255 = brightest as displayed.
-
-    Raises:
-        RadiographError: If all pixels have one value, or the modality LUT cannot be used.
+    Attributes:
+        center, width: As the function takes them.
+        function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
     """
-    stored = stored.without_padding(dataset)
-    if np.count_nonzero(stored.counts) < 2:
-        raise RadiographError("all pixels of the image have the same value: there is nothing to read")
-    modality = _modality_values(dataset, stored.values)  # (codes,)
-    shown: _Table = next(_voi_transforms(dataset, modality, stored.counts))  # (codes,), 0..1
-    if _is_inverse(dataset):
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grayscale:
+    """How an image's stored values are displayed: what was used of its header, or chosen in its place.
+
+    Attributes:
+        slope, intercept: Of the modality LUT, where ``window`` tells the rest.
+        window: None where a LUT took part, which ``shown`` alone tells.
+        values: Stored value of each code, shape (codes,).
+        shown: 0..1 of each code, shape (codes,), before the polarity.
+        inverse: Whether 0 is shown brightest.
+    """
+
+    slope: float
+    intercept: float
+    window: Window | None
+    values: NDArray[np.int64]
+    shown: NDArray[np.float64]
+    inverse: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset, stored: StoredValues) -> Grayscale:
+        """Modality LUT, VOI LUT, then the presentation's polarity.
+
+        Args:
+            dataset: The image's attributes.
+            stored: The image's stored values.
+
+        Raises:
+            RadiographError: If all pixels have one value, or the modality LUT cannot be used.
+        """
+        stored = stored.without_padding(dataset)
+        if np.count_nonzero(stored.counts) < 2:
+            raise RadiographError("all pixels of the image have the same value: there is nothing to read")
+        modality = _modality_values(dataset, stored.values)  # (codes,)
+        shown, window = next(_voi_transforms(dataset, modality, stored.counts))
+        if sequence_item(dataset, "ModalityLUTSequence") is not None:
+            window = None  # it is meant for what that gives
+        slope, intercept = _rescale(dataset)
+        return cls(slope, intercept, window, stored.values, shown, _is_inverse(dataset))
+
+    def table(self) -> NDArray[np.uint8]:
+        """The display value of every code, shape (codes,), 255 = brightest."""
         # After the VOI transform, never before: the window is meant for the values as stored (C.7.6.3.1.2)
-        shown = 1.0 - shown
-    return np.rint(shown * 255.0).astype(np.uint8)
+        shown = 1.0 - self.shown if self.inverse else self.shown  # (codes,)
+        return np.rint(shown * 255.0).astype(np.uint8)
+
+
+_Shown = tuple[_Table, Window | None]
+"""0..1 of each code, and the window that gives it, if one does."""
 
 
 def _modality_values(dataset: Dataset, values: NDArray[np.int64]) -> _Table:
@@ -105,12 +146,16 @@ def _modality_values(dataset: Dataset, values: NDArray[np.int64]) -> _Table:
         except ValueError as error:
             raise RadiographError(f"the modality LUT cannot be used: {error}") from error
         return output
-    slope = (numbers(dataset, "RescaleSlope") or [1.0])[0] or 1.0
-    intercept = (numbers(dataset, "RescaleIntercept") or [0.0])[0]
+    slope, intercept = _rescale(dataset)
     return values.astype(np.float64) * slope + intercept
 
 
-def _voi_transforms(dataset: Dataset, modality: _Table, counts: NDArray[np.int64]) -> Iterator[_Table]:
+def _rescale(dataset: Dataset) -> tuple[float, float]:
+    slope = (numbers(dataset, "RescaleSlope") or [1.0])[0] or 1.0
+    return slope, (numbers(dataset, "RescaleIntercept") or [0.0])[0]
+
+
+def _voi_transforms(dataset: Dataset, modality: _Table, counts: NDArray[np.int64]) -> Iterator[_Shown]:
     """The VOI transforms that can be used, best first: first LUT, first window, percentile window.
 
     A LUT or window that the standard forbids, or that shows all pixels alike, would hide the whole image.
@@ -124,23 +169,23 @@ def _voi_transforms(dataset: Dataset, modality: _Table, counts: NDArray[np.int64
             continue
         if shown is None:
             continue
-        if np.ptp(shown[occurring]) > 0:
+        if np.ptp(shown[0][occurring]) > 0:
             yield shown
         else:
             logger.warning("the image's %s is not used: it shows all pixels alike", name)
     yield _percentile_window(modality, counts)
 
 
-def _voi_lut(dataset: Dataset, modality: _Table) -> _Table | None:
+def _voi_lut(dataset: Dataset, modality: _Table) -> _Shown | None:
     """The first item of the VOI LUT Sequence (PS3.3 C.11.2.1.1), scaled to 0..1; None where there is none."""
     item = sequence_item(dataset, "VOILUTSequence")
     if item is None:
         return None
     output, highest = _look_up(modality, item, dataset)
-    return output / highest
+    return output / highest, None
 
 
-def _window(dataset: Dataset, modality: _Table) -> _Table | None:
+def _window(dataset: Dataset, modality: _Table) -> _Shown | None:
     """The first window (PS3.3 C.11.2.1.2 and C.11.2.1.3), scaled to 0..1; None where there is none.
 
     Raises:
@@ -151,22 +196,25 @@ def _window(dataset: Dataset, modality: _Table) -> _Table | None:
         return None
     center, width = centers[0], widths[0]
     function = text(dataset, "VOILUTFunction").upper()
-    if function not in ("LINEAR_EXACT", "SIGMOID"):  # LINEAR is the default
+    if function not in ("LINEAR_EXACT", "SIGMOID"):
+        function = "LINEAR"  # is the default
+    window = Window(center, width, function)
+    if function == "LINEAR":
         if width < 1:
             raise ValueError(f"its width is {width:g}, less than 1")
         center, width = center - 0.5, width - 1.0
         if width == 0:
-            return np.where(modality > center, 1.0, 0.0)
+            return np.where(modality > center, 1.0, 0.0), window
     elif width <= 0:
         raise ValueError(f"its width is {width:g}, not above 0")
     position = (modality - center) / width  # -0.5 .. 0.5 within the window
     if function == "SIGMOID":
         exponent = np.clip(-4.0 * position, -700.0, 700.0)  # beyond, exp overflows
-        return np.asarray(1.0 / (1.0 + np.exp(exponent)), dtype=np.float64)
-    return np.clip(position + 0.5, 0.0, 1.0)
+        return np.asarray(1.0 / (1.0 + np.exp(exponent)), dtype=np.float64), window
+    return np.clip(position + 0.5, 0.0, 1.0), window
 
 
-def _percentile_window(modality: _Table, counts: NDArray[np.int64]) -> _Table:
+def _percentile_window(modality: _Table, counts: NDArray[np.int64]) -> _Shown:
     """A linear window over all but the darkest and brightest few of the pixels, scaled to 0..1."""
     order = np.argsort(modality, kind="stable")
     cumulative = np.cumsum(counts[order])  # (codes,)
@@ -176,8 +224,8 @@ def _percentile_window(modality: _Table, counts: NDArray[np.int64]) -> _Table:
         low, high = modality[counts > 0].min(), modality[counts > 0].max()
     if low == high:
         raise RadiographError("the modality LUT gives all pixels the same value: there is nothing to read")
-    shown: _Table = np.clip((modality - low) / (high - low), 0.0, 1.0)
-    return shown
+    window = Window(float(low + high) / 2, float(high - low), "LINEAR_EXACT")
+    return np.clip((modality - low) / (high - low), 0.0, 1.0), window
 
 
 def _is_inverse(dataset: Dataset) -> bool:

@@ -24,7 +24,7 @@ from pydicom.uid import UID
 from litegpt.attributes import MALFORMED, integer, required_integer, text
 from litegpt.codestream import check_codestream
 from litegpt.errors import RadiographError
-from litegpt.grayscale import StoredValues, display_table
+from litegpt.grayscale import Grayscale, StoredValues
 
 MAXIMUM_PIXELS: Final = 100_000_000
 """Rows × Columns of the largest image read by default; the largest detectors have about 20 million."""
@@ -49,9 +49,11 @@ class Radiograph:
     Attributes:
         pixels: uint8, shape (rows, columns), 255 = brightest as displayed (MONOCHROME2 sense). Row 0 is the
             top, column 0 the left of the stored matrix; nothing is turned, flipped or resized.
+        grayscale: How the stored values became these; None for colour, and where there are no stored values.
     """
 
     pixels: NDArray[np.uint8]
+    grayscale: Grayscale | None = None
 
     @property
     def rows(self) -> int:
@@ -85,8 +87,8 @@ def read_radiograph(source: Path | Dataset, *, maximum_pixels: int = MAXIMUM_PIX
     if layout.is_colour:
         return Radiograph(_luminance(dataset, pixels, layout))
     codes = layout.codes(pixels)  # (rows, columns)
-    table = display_table(dataset, StoredValues.of(codes, layout.bits_stored, layout.signed))
-    return Radiograph(table[codes])
+    grayscale = Grayscale.of(dataset, StoredValues.of(codes, layout.bits_stored, layout.signed))
+    return Radiograph(grayscale.table()[codes], grayscale)
 
 
 @dataclass(frozen=True, slots=True)

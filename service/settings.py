@@ -48,6 +48,7 @@ class ResultKind(StrEnum):
     """What a destination may be sent of an analysis."""
 
     STRUCTURED_REPORT = "sr"
+    PRESENTATION_STATE = "gsps"
     SECONDARY_CAPTURE = "sc"
 
 
@@ -79,9 +80,12 @@ class Destination(BaseModel):
         match = _DESTINATION.fullmatch(text.strip())
         if not match or not 0 < int(match["port"]) < 65536:
             raise ValueError(f"a destination is written AET@HOST:PORT, not {text.strip()!r}")
-        place = {"ae_title": ae_title(match["aet"]), "host": match["host"], "port": int(match["port"])}
-        kinds = match["kinds"]
-        return cls(**place) if kinds is None else cls(**place, results=_result_kinds(kinds))
+        return cls(
+            ae_title=ae_title(match["aet"]),
+            host=match["host"],
+            port=int(match["port"]),
+            results=DEFAULT_RESULTS if match["kinds"] is None else _result_kinds(match["kinds"]),
+        )
 
     @property
     def address(self) -> str:

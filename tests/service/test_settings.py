@@ -52,7 +52,7 @@ def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         ({"destinations": ["PACS"]}, "destinations: a destination is written AET@HOST:PORT, not 'PACS'"),
         ({"destinations": ["PACS@host:70000"]}, "not 'PACS@host:70000'"),
-        ({"destinations": ["PACS@host:104=sr+pdf"]}, "(sr, sc) joined by +, not 'sr+pdf'"),
+        ({"destinations": ["PACS@host:104=sr+pdf"]}, "(sr, gsps, sc) joined by +, not 'sr+pdf'"),
         ({"destinations": ["PACS@host:104=sr", "PACS@host:104=sc"]}, "PACS@host:104 is there twice"),
         ({"destinations": ["A" * 17 + "@host:104"]}, "an AE title has 1 to 16 plain characters"),
         ({"ae_title": "a\\b"}, r"ae_title: an AE title has 1 to 16 plain characters, not 'a\\b'"),

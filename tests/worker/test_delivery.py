@@ -21,6 +21,7 @@ from worker.delivery import Courier
 LONG_WAITS = {"retry_first_seconds": 3600, "retry_maximum_seconds": 3600}
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+GSPS = "1.2.840.10008.5.1.4.1.1.11.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -61,7 +62,7 @@ def test_each_destination_gets_the_kinds_that_it_wants(tmp_path: Path) -> None:
         storescp(tmp_path / "pacs", ae_title="PACS") as pacs,
         storescp(tmp_path / "viewer", ae_title="VIEWER") as viewer,
     ):
-        wanted = (f"{pacs.destination}=sr+sc", f"{viewer.destination}=sc")
+        wanted = (f"{pacs.destination}=sr+gsps+sc", f"{viewer.destination}=sc")
         node = small_node(tmp_path / "node", destinations=list(wanted))
         study = str(generate_uid())
         node.take(*(make_radiograph(study_uid=study) for _ in range(2)))
@@ -71,7 +72,7 @@ def test_each_destination_gets_the_kinds_that_it_wants(tmp_path: Path) -> None:
         _courier(node).drain()
         received = pacs.datasets()
         captures = [dataset for dataset in received if dataset.SOPClassUID == SECONDARY_CAPTURE]
-        assert sorted(str(dataset.SOPClassUID) for dataset in received) == [SC, SC, SR]
+        assert sorted(str(dataset.SOPClassUID) for dataset in received) == sorted([SC, SC, GSPS, GSPS, SR])
         assert sorted(str(dataset.SOPInstanceUID) for dataset in viewer.datasets()) == sorted(
             str(dataset.SOPInstanceUID) for dataset in captures
         )

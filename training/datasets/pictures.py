@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.dataset import Dataset
 
 from litegpt.errors import RadiographError
-from litegpt.grayscale import StoredValues, display_table
+from litegpt.grayscale import Grayscale, StoredValues
 from litegpt.radiograph import MAXIMUM_PIXELS, Radiograph, read_radiograph
 
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg")
@@ -51,7 +51,7 @@ def read_image(file: Path, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Radiograp
         return Radiograph(pixels)
     dataset = Dataset()
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    return Radiograph(display_table(dataset, StoredValues.of(pixels, 16, signed=False))[pixels])
+    return Radiograph(Grayscale.of(dataset, StoredValues.of(pixels, 16, signed=False)).table()[pixels])
 
 
 def _decoded(file: Path, maximum_pixels: int) -> NDArray[Any]:

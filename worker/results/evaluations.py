@@ -23,6 +23,7 @@ DEMONSTRATION: Final = (
     "DEMONSTRATION - not for clinical use. This model was trained on synthetic images; what it says about a "
     "patient has no meaning."
 )
+NO_DIAGNOSIS: Final = "AI, not for diagnosis by itself"
 _UNVERIFIED: Final = "Preliminary result of an algorithm, not verified by a person."
 
 _CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS

@@ -17,7 +17,11 @@ from worker.results.patient_study import patient_header_digest
 _NAMESPACE: Final = UUID("6f0c5e54-3c0f-5e0a-9a55-0c1b7b6f3d21")
 """Ours; changing it would rename every result there is."""
 
-SERIES_NUMBERS: Final = {ResultKind.STRUCTURED_REPORT: 9701, ResultKind.SECONDARY_CAPTURE: 9702}
+SERIES_NUMBERS: Final = {
+    ResultKind.STRUCTURED_REPORT: 9701,
+    ResultKind.SECONDARY_CAPTURE: 9702,
+    ResultKind.PRESENTATION_STATE: 9703,
+}
 """Series Number by kind of result: behind the images in a viewer's list, and ours side by side."""
 
 

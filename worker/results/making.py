@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from typing import Final, NamedTuple, Protocol
 
 from pydicom import Dataset, dcmread
 
 from litegpt.identity import ModelIdentity
-from litegpt.radiograph import read_radiograph
+from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
 from service.records.analyses import Claim, ImageOutcome, WrittenResult
 from service.records.database import utc_now
 from service.settings import ResultKind, Settings
-from worker.results import secondary_capture, structured_report
+from worker.results import presentation_state, secondary_capture, structured_report
 from worker.results.identity import ResultIdentity
 from worker.results.part10 import encode
+from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading, ReportingDevice
 
 
@@ -42,11 +44,43 @@ def make_results(
         ValueError: If the images cannot be reported on.
     """
     maker = _Maker(claim, outcomes, model, settings, archive)
-    makers = {
-        ResultKind.STRUCTURED_REPORT: maker.structured_report,
-        ResultKind.SECONDARY_CAPTURE: maker.secondary_captures,
-    }
-    return [result for kind in settings.result_kinds for result in makers[kind]()]
+    wanted = settings.result_kinds
+    results = [maker.structured_report()] if ResultKind.STRUCTURED_REPORT in wanted else []
+    return [*results, *maker.of_each_image([kind for kind in wanted if kind in _OF_IMAGES])]
+
+
+class _MakeOfImage(Protocol):
+    def __call__(
+        self,
+        reading: ImageReading,
+        radiograph: Radiograph,
+        *,
+        instance_number: int,
+        identity: ResultIdentity,
+        provenance: Provenance,
+    ) -> Dataset: ...
+
+
+class _OfImage(NamedTuple):
+    """A kind of result of which each image has its own."""
+
+    make: _MakeOfImage
+    sop_class_uid: str
+    template_version: str
+
+
+_OF_IMAGES: Final = {
+    ResultKind.PRESENTATION_STATE: _OfImage(
+        presentation_state.presentation_state,
+        presentation_state.SOP_CLASS_UID,
+        presentation_state.TEMPLATE_VERSION,
+    ),
+    ResultKind.SECONDARY_CAPTURE: _OfImage(
+        secondary_capture.secondary_capture,
+        secondary_capture.SOP_CLASS_UID,
+        secondary_capture.TEMPLATE_VERSION,
+    ),
+}
 
 
 class _Maker:
@@ -60,73 +94,66 @@ class _Maker:
         settings: Settings,
         archive: Archive,
     ) -> None:
-        self._claim, self._model, self._settings, self._archive = claim, model, settings, archive
-        self._patient_header = self._header(claim.patient_header_path)
+        self._claim, self._settings, self._archive = claim, settings, archive
         self._readings = [
             ImageReading(self._header(image.header_path), outcome.findings, outcome.not_read or None)
             for image, outcome in zip(claim.images, outcomes, strict=True)
         ]
-        self._device = ReportingDevice(
-            ae_title=settings.ae_title,
-            station_uid=archive.station_uid(),
-            software_version=version("litegpt-node"),
-        )
-        self._created_at = utc_now()
-
-    def structured_report(self) -> Iterator[WrittenResult]:
-        """The report of the study."""
-        kind = ResultKind.STRUCTURED_REPORT
-        yield self._write(
-            kind,
-            structured_report.TEMPLATE_VERSION,
-            structured_report.structured_report(
-                self._readings,
-                identity=self._identity(
-                    kind, structured_report.SOP_CLASS_UID, structured_report.TEMPLATE_VERSION
-                ),
-                algorithm=self._model,
-                device=self._device,
-                created_at=self._created_at,
-                time_zone=self._settings.zone,
-                patient_header=self._patient_header,
-                predecessors=[self._header(before.path) for before in self._claim.predecessors],
+        self._provenance = Provenance(
+            algorithm=model,
+            device=ReportingDevice(
+                ae_title=settings.ae_title,
+                station_uid=archive.station_uid(),
+                software_version=version("litegpt-node"),
             ),
+            created_at=utc_now(),
+            time_zone=settings.zone,
+            patient_header=self._header(claim.patient_header_path),
         )
 
-    def secondary_captures(self) -> Iterator[WrittenResult]:
-        """A picture of each image that was read."""
-        kind = ResultKind.SECONDARY_CAPTURE
-        identity = self._identity(kind, secondary_capture.SOP_CLASS_UID, secondary_capture.TEMPLATE_VERSION)
-        number = 0
-        for image, reading in zip(self._claim.images, self._readings, strict=True):
-            if reading.not_read is not None:
-                continue
-            number += 1
-            capture = secondary_capture.secondary_capture(
-                reading,
-                read_radiograph(
-                    self._archive.absolute(image.path), maximum_pixels=self._settings.maximum_pixels
-                ),
-                instance_number=number,
-                identity=identity,
-                algorithm=self._model,
-                device=self._device,
-                created_at=self._created_at,
-                time_zone=self._settings.zone,
-                patient_header=self._patient_header,
-            )
-            yield self._write(kind, secondary_capture.TEMPLATE_VERSION, capture)
+    def structured_report(self) -> WrittenResult:
+        """The report of the study."""
+        kind, template = ResultKind.STRUCTURED_REPORT, structured_report.TEMPLATE_VERSION
+        report = structured_report.structured_report(
+            self._readings,
+            identity=self._identity(kind, structured_report.SOP_CLASS_UID, template),
+            provenance=self._provenance,
+            predecessors=[self._header(before.path) for before in self._claim.predecessors],
+        )
+        return self._write(kind, template, report)
+
+    def of_each_image(self, kinds: Sequence[ResultKind]) -> Iterator[WrittenResult]:
+        """What is wanted of each image that was read; a colour image has no presentation state."""
+        if not kinds:
+            return
+        pairs = zip(self._claim.images, self._readings, strict=True)
+        read = [(image, reading) for image, reading in pairs if reading.not_read is None]
+        for number, (image, reading) in enumerate(read, start=1):
+            path, most = self._archive.absolute(image.path), self._settings.maximum_pixels
+            radiograph = read_radiograph(path, maximum_pixels=most)
+            for kind in kinds:
+                if kind is ResultKind.PRESENTATION_STATE and radiograph.grayscale is None:
+                    continue
+                make, sop_class_uid, template = _OF_IMAGES[kind]
+                made = make(
+                    reading,
+                    radiograph,
+                    instance_number=number,
+                    identity=self._identity(kind, sop_class_uid, template),
+                    provenance=self._provenance,
+                )
+                yield self._write(kind, template, made)
 
     def _identity(self, kind: ResultKind, sop_class_uid: str, template_version: str) -> ResultIdentity:
         return ResultIdentity.of(
             study_instance_uid=self._claim.study_instance_uid,
             input_digest=self._claim.input_digest,
-            model=self._model,
+            model=self._provenance.algorithm,
             settings_digest=self._claim.settings_digest,
             kind=kind,
             sop_class_uid=sop_class_uid,
             template_version=template_version,
-            patient_header=self._patient_header,
+            patient_header=self._provenance.patient_header,
         )
 
     def _write(self, kind: ResultKind, template_version: str, result: Dataset) -> WrittenResult:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from highdicom import sr
 from pydicom.dataset import Dataset
 
@@ -88,22 +89,16 @@ def _certainty(
 
 
 def _image_region(box: Box, source: Dataset) -> sr.ImageRegion:
-    """The box as a closed polyline: top left, top right, bottom right, bottom left, top left.
-
-    Our boxes and SCOORD share their coordinates: pixel edges, (column, row) (PS3.3 C.18.6.1.2).
-    """
+    """Our boxes and SCOORD share their coordinates: pixel edges, (column, row) (PS3.3 C.18.6.1.2)."""
     box = box.clipped(int(source.Columns), int(source.Rows))
-    corners = np.array(  # (points, 2)
-        [
-            (box.x_min, box.y_min),
-            (box.x_max, box.y_min),
-            (box.x_max, box.y_max),
-            (box.x_min, box.y_max),
-            (box.x_min, box.y_min),
-        ]
-    )
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
-        graphic_data=corners,
+        graphic_data=outline(box),
         source_image=sr.SourceImageForRegion.from_source_image(source),
     )
+
+
+def outline(box: Box) -> npt.NDArray[np.float64]:
+    """A box as a closed polyline, (5, 2): top left, top right, bottom right, bottom left, top left."""
+    left, top, right, bottom = box.x_min, box.y_min, box.x_max, box.y_max
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], np.float64)

@@ -6,9 +6,7 @@ in the image. Its lower edge says which algorithm spoke, what it found, and that
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +20,10 @@ from litegpt.identity import ModelIdentity
 from litegpt.overlay import draw_overlay
 from litegpt.radiograph import Radiograph
 from worker.results import codes
-from worker.results.evaluations import outcome
+from worker.results.evaluations import NO_DIAGNOSIS, outcome
 from worker.results.identity import ResultIdentity
-from worker.results.patient_study import CHARACTER_SET, patient_and_study
-from worker.results.provenance import contribution, series_description, write_times
-from worker.results.reading import ImageReading, ReportingDevice
+from worker.results.provenance import Provenance
+from worker.results.reading import ImageReading
 from worker.results.source_image import source_image
 
 TEMPLATE_VERSION: Final = "1"
@@ -44,11 +41,7 @@ def secondary_capture(
     *,
     instance_number: int,
     identity: ResultIdentity,
-    algorithm: ModelIdentity,
-    device: ReportingDevice,
-    created_at: datetime,
-    time_zone: ZoneInfo,
-    patient_header: Dataset,
+    provenance: Provenance,
 ) -> Dataset:
     """Draws what was found in an image.
 
@@ -57,11 +50,7 @@ def secondary_capture(
         radiograph: Its pixels as displayed.
         instance_number: Its place among the study's captures, from 1.
         identity: Names the captures of the study.
-        algorithm: The model that read.
-        device: The node.
-        created_at: When the reading was done; with a UTC offset.
-        time_zone: The hospital's, in which dates and times are written.
-        patient_header: The newest header of the study, for the patient and study attributes.
+        provenance: Who read, when, and of whom the study is.
 
     Returns:
         An RGB image, Explicit VR Little Endian, not compressed.
@@ -70,7 +59,7 @@ def secondary_capture(
         ValueError: If the image lacks its UIDs or is of another study.
     """
     source = source_image(reading.header, identity.study_instance_uid)
-    local = created_at.astimezone(time_zone)
+    algorithm = provenance.algorithm
     capture = SCImage(
         pixel_array=_picture(reading, radiograph, algorithm),
         photometric_interpretation="RGB",
@@ -80,26 +69,19 @@ def secondary_capture(
         study_instance_uid=identity.study_instance_uid,
         series_instance_uid=identity.series_instance_uid,
         series_number=identity.series_number,
-        series_description=series_description([reading], algorithm),
+        series_description=provenance.series_description([reading]),
         sop_instance_uid=identity.instance_uid(source.SOPInstanceUID),
         instance_number=instance_number,
-        manufacturer=device.manufacturer,
-        manufacturer_model_name=device.model_name,
-        device_serial_number=device.station_uid,
-        software_versions=device.software_version,
-        specific_character_set=CHARACTER_SET,
         transfer_syntax_uid=ExplicitVRLittleEndian,
+        **provenance.equipment,
     )
+    provenance.write_into(capture)
     capture.PatientOrientation = source.get("PatientOrientation")
-    capture.Laterality = None  # of a paired part of the body, which a chest is not
+    capture.Laterality = ""  # of a paired part of the body, which a chest is not
     capture.ConversionType = "WSD"
     capture.BurnedInAnnotation = "YES"
     capture.DerivationDescription = f"Findings of {algorithm.id} {algorithm.version} drawn over the image"
     capture.SourceImageSequence = [_reference(source)]
-    capture.StationName = device.ae_title
-    capture.update(patient_and_study(patient_header))
-    write_times(capture, local)
-    capture.ContributingEquipmentSequence = [contribution(algorithm, device, local)]
     capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture = capture.ContentDate, capture.ContentTime
     return capture
 
@@ -108,7 +90,7 @@ def _picture(
     reading: ImageReading, radiograph: Radiograph, algorithm: ModelIdentity
 ) -> npt.NDArray[np.uint8]:
     said = f"{algorithm.id} {algorithm.version}: {outcome([reading])}"
-    notes = (f"{said} - AI, not for diagnosis by itself", "AI, not for diagnosis by itself", "AI")
+    notes = (f"{said} - {NO_DIAGNOSIS}", NO_DIAGNOSIS, "AI")
     picture = draw_overlay(radiograph, reading.positive, demonstration=algorithm.demonstration, notes=notes)
     return np.asarray(picture)  # (rows, columns, 3)
 

@@ -8,33 +8,21 @@ gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
-from litegpt.identity import ModelIdentity
 from worker.results import codes
-from worker.results.evaluations import DEMONSTRATION, evaluations
+from worker.results.evaluations import evaluations
 from worker.results.identity import ResultIdentity
 from worker.results.measurement_groups import measurement_groups
-from worker.results.patient_study import CHARACTER_SET, patient_and_study, referenced_requests
-from worker.results.provenance import contribution, series_description, write_times
+from worker.results.patient_study import referenced_requests
+from worker.results.provenance import Provenance
 from worker.results.reading import MANUFACTURER, ImageReading, ReportingDevice
 from worker.results.source_image import source_image
-
-__all__ = [
-    "DEMONSTRATION",
-    "SOP_CLASS_UID",
-    "TEMPLATE_VERSION",
-    "ImageReading",
-    "ReportingDevice",
-    "structured_report",
-]
 
 TEMPLATE_VERSION: Final = "1"
 """Part of a result's identity: counted up whenever the same reading is told in another form."""
@@ -46,11 +34,7 @@ def structured_report(
     readings: Sequence[ImageReading],
     *,
     identity: ResultIdentity,
-    algorithm: ModelIdentity,
-    device: ReportingDevice,
-    created_at: datetime,
-    time_zone: ZoneInfo,
-    patient_header: Dataset | None = None,
+    provenance: Provenance,
     other_images: Sequence[ImageReading] = (),
     predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
@@ -59,12 +43,7 @@ def structured_report(
     Args:
         readings: The images that were to be read, of one study, in the order in which the report tells them.
         identity: Names the report.
-        algorithm: The model that read.
-        device: The node.
-        created_at: When the reading was done; with a UTC offset.
-        time_zone: The hospital's, in which dates and times are written.
-        patient_header: The newest header of the study, from which the patient and study attributes are taken;
-            the last reading's where left out.
+        provenance: Who read, when, and of whom the study is.
         other_images: Images of the study that were not meant to be read, each with its reason.
         predecessors: Reports already delivered that this one replaces (PS3.3 C.17.2, Predecessor Documents).
 
@@ -77,29 +56,20 @@ def structured_report(
     """
     if not readings:
         raise ValueError("a report needs at least one image")
-    if created_at.tzinfo is None:
-        raise ValueError("the time of creation needs its UTC offset")
     sources = [source_image(reading.header, identity.study_instance_uid) for reading in readings]
-    local = created_at.astimezone(time_zone)
+    requests = referenced_requests([reading.header for reading in readings], identity.study_instance_uid)
     report = sr.Comprehensive3DSR(
         evidence=sources,
-        content=_content(readings, sources, other_images, identity, algorithm, device),
+        content=_content(readings, sources, other_images, identity, provenance),
         series_instance_uid=identity.series_instance_uid,
         series_number=identity.series_number,
-        series_description=series_description(readings, algorithm),
+        series_description=provenance.series_description(readings),
         sop_instance_uid=identity.sop_instance_uid,
         instance_number=1,
-        manufacturer=device.manufacturer,
-        manufacturer_model_name=device.model_name,
-        device_serial_number=device.station_uid,
-        software_versions=device.software_version,
         is_complete=True,
         is_final=False,
         is_verified=False,
-        requested_procedures=referenced_requests(
-            [reading.header for reading in readings], identity.study_instance_uid
-        )
-        or None,
+        requested_procedures=requests or None,
         coding_schemes=[
             CodingSchemeIdentificationItem(
                 designator=codes.PRIVATE_SCHEME,
@@ -108,13 +78,10 @@ def structured_report(
             )
         ],
         previous_versions=list(predecessors) or None,
-        specific_character_set=CHARACTER_SET,
         transfer_syntax_uid=ExplicitVRLittleEndian,
+        **provenance.equipment,
     )
-    report.StationName = device.ae_title
-    report.update(patient_and_study(readings[-1].header if patient_header is None else patient_header))
-    write_times(report, local)
-    report.ContributingEquipmentSequence = [contribution(algorithm, device, local)]
+    provenance.write_into(report)
     return report
 
 
@@ -123,8 +90,7 @@ def _content(
     sources: Sequence[Dataset],
     other_images: Sequence[ImageReading],
     identity: ResultIdentity,
-    algorithm: ModelIdentity,
-    device: ReportingDevice,
+    provenance: Provenance,
 ) -> Dataset:
     """The content tree: TID 1500's root container.
 
@@ -134,7 +100,7 @@ def _content(
     """
     content = sr.ContentSequence()
     content.extend(sr.LanguageOfContentItemAndDescendants(sr.CodedConcept.from_code(codes.ENGLISH)))
-    content.extend(sr.ObservationContext(observer_device_context=_observer(device)))
+    content.extend(sr.ObservationContext(observer_device_context=_observer(provenance.device)))
     content.append(
         sr.CodeContentItem(
             name=codes.PROCEDURE_REPORTED,
@@ -146,14 +112,14 @@ def _content(
     read = [(reading, source) for reading, source in pairs if reading.not_read is None]
     if read:
         content.extend(sr.ImageLibrary([source for _, source in read]))
-    groups = list(measurement_groups(read, identity, algorithm))
+    groups = list(measurement_groups(read, identity, provenance.algorithm))
     if groups:
         measurements = sr.ContainerContentItem(
             name=codes.IMAGING_MEASUREMENTS, relationship_type=sr.RelationshipTypeValues.CONTAINS
         )
         measurements.ContentSequence = sr.ContentSequence([item for group in groups for item in group])
         content.append(measurements)
-    content.append(evaluations(readings, sources, other_images, algorithm))
+    content.append(evaluations(readings, sources, other_images, provenance.algorithm))
     title = codes.IMAGING_MEASUREMENT_REPORT if groups else codes.DIAGNOSTIC_IMAGING_REPORT
     root = sr.ContainerContentItem(name=title, template_id="1500")
     root.ContentSequence = content

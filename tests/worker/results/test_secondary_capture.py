@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -14,57 +12,17 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
 
 from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.overlay import label_colour
-from litegpt.radiograph import read_radiograph
 from litegpt.vocabulary import NO_FINDING
-from service.settings import ResultKind
 from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import run_program
 from tests.peers.dicom3tools import dciodvfy
 from tests.presence import real_radiographs
-from worker.results.identity import ResultIdentity
-from worker.results.part10 import encode
-from worker.results.reading import ImageReading, ReportingDevice
-from worker.results.secondary_capture import SOP_CLASS_UID, TEMPLATE_VERSION, secondary_capture
-
-MODEL = ModelIdentity("litegpt-test", "1.2", demonstration=False)
-PHANTOM = ModelIdentity("litegpt-phantom", "1", demonstration=True)
-DEVICE = ReportingDevice(ae_title="LITEGPT", station_uid="2.25.77", software_version="0.1.0")
-ONE = (Finding("Nodule/Mass", 0.91, Box(100, 150, 220, 300)),)
-
-
-def capture(
-    image: Dataset, findings: Sequence[Finding] = ONE, *, model: ModelIdentity = MODEL, number: int = 1
-) -> bytes:
-    header = pydicom.Dataset({tag: image[tag] for tag in image.keys() if tag != 0x7FE00010})  # noqa: SIM118
-    identity = ResultIdentity.of(
-        study_instance_uid=image.StudyInstanceUID,
-        input_digest="images",
-        model=model,
-        settings_digest="settings",
-        kind=ResultKind.SECONDARY_CAPTURE,
-        sop_class_uid=SOP_CLASS_UID,
-        template_version=TEMPLATE_VERSION,
-        patient_header=header,
-    )
-    return encode(
-        secondary_capture(
-            ImageReading(header, tuple(findings)),
-            read_radiograph(image),
-            instance_number=number,
-            identity=identity,
-            algorithm=model,
-            device=DEVICE,
-            created_at=datetime(2025, 7, 1, 22, 30, 15, tzinfo=UTC),
-            time_zone=ZoneInfo("Europe/Berlin"),
-            patient_header=header,
-        )
-    )
+from tests.worker.results.images_read import MODEL, ONE, PHANTOM, capture_of
 
 
 def picture(content: bytes) -> npt.NDArray[np.uint8]:
@@ -101,13 +59,13 @@ def test_it_is_valid(
     sop_class: str, findings: Sequence[Finding], model: ModelIdentity, tmp_path: Path
 ) -> None:
     image = make_radiograph(sop_class=sop_class, rows=400, columns=300)
-    (tmp_path / "capture.dcm").write_bytes(capture(image, findings, model=model))
+    (tmp_path / "capture.dcm").write_bytes(capture_of(image, findings, model=model))
     assert not dciodvfy(tmp_path / "capture.dcm")
 
 
 def test_it_says_what_it_is() -> None:
     image = make_radiograph(rows=400, columns=300, PatientName="Doe^Jane", PatientOrientation=["L", "F"])
-    found = pydicom.dcmread(BytesIO(capture(image, model=PHANTOM, number=2)))
+    found = pydicom.dcmread(BytesIO(capture_of(image, model=PHANTOM, number=2)))
     assert found.ImageType[:2] == ["DERIVED", "SECONDARY"] and found.BurnedInAnnotation == "YES"
     assert found.StudyInstanceUID == image.StudyInstanceUID
     assert found.SeriesInstanceUID != image.SeriesInstanceUID
@@ -124,9 +82,9 @@ def test_it_says_what_it_is() -> None:
 
 def test_the_same_reading_gives_the_same_bytes_and_images_have_their_own() -> None:
     image = make_radiograph(rows=400, columns=300)
-    assert capture(image) == capture(image)
+    assert capture_of(image) == capture_of(image)
     other = make_radiograph(rows=400, columns=300, study_uid=image.StudyInstanceUID)
-    one, two = (pydicom.dcmread(BytesIO(capture(each))) for each in (image, other))
+    one, two = (pydicom.dcmread(BytesIO(capture_of(each))) for each in (image, other))
     assert one.SeriesInstanceUID != two.SeriesInstanceUID or one.SOPInstanceUID != two.SOPInstanceUID
     assert one.SOPInstanceUID != two.SOPInstanceUID
 
@@ -134,8 +92,8 @@ def test_the_same_reading_gives_the_same_bytes_and_images_have_their_own() -> No
 def test_no_finding_is_written_on_the_picture() -> None:
     """The strip at the lower edge is there with and without findings, with other words."""
     image = make_radiograph(rows=400, columns=300)
-    empty, full = picture(capture(image, ())), picture(capture(image))
-    said = picture(capture(image, (Finding(NO_FINDING, 0.9),)))
+    empty, full = picture(capture_of(image, ())), picture(capture_of(image))
+    said = picture(capture_of(image, (Finding(NO_FINDING, 0.9),)))
     strip = slice(-20, None)
     assert (empty[strip] != full[strip]).any()
     assert (empty == said).all()
@@ -150,7 +108,7 @@ def test_a_box_is_drawn_on_its_own_pixels(data: st.DataObject) -> None:
     left, top = data.draw(st.floats(0, columns - 60)), data.draw(st.floats(0, rows - 120))
     box = Box(left, top, left + data.draw(st.floats(30, 60)), top + data.draw(st.floats(30, 60)))
     image = make_radiograph(rows=rows, columns=columns, photometric=photometric)
-    drawn = outline(picture(capture(image, (Finding("ILD", 0.5, box),))), label_colour("ILD"))
+    drawn = outline(picture(capture_of(image, (Finding("ILD", 0.5, box),))), label_colour("ILD"))
     for side in ("x_min", "y_min", "x_max", "y_max"):
         assert abs(getattr(drawn, side) - getattr(box, side)) < 1  # it covers the pixels that the box touches
 
@@ -164,7 +122,7 @@ def test_the_image_under_it_is_the_one_that_is_displayed(tmp_path: Path) -> None
         window = ("+Wi", "1") if "WindowCenter" in image else ("+Wm",)
         assert run_program("dcm2pnm", *window, "+op", file, shown, package="dcmtk").succeeded
         theirs = np.frombuffer(shown.read_bytes()[-120000:], np.uint8).reshape(400, 300).astype(int)
-        ours = seen_by_dcmtk(capture(image, ()), tmp_path)[:300, :, 0].astype(int)
+        ours = seen_by_dcmtk(capture_of(image, ()), tmp_path)[:300, :, 0].astype(int)
         assert np.abs(ours - theirs[:300]).max() <= 2
 
 
@@ -173,7 +131,7 @@ def test_real_radiographs(tmp_path: Path) -> None:
         image = pydicom.dcmread(file)
         rows, columns = int(image.Rows), int(image.Columns)
         box = Box(columns * 0.2, rows * 0.3, columns * 0.5, rows * 0.6)
-        content = capture(image, (Finding("Consolidation", 0.77, box), Finding("Pneumonia", 0.6)))
+        content = capture_of(image, (Finding("Consolidation", 0.77, box), Finding("Pneumonia", 0.6)))
         place = tmp_path / f"{number}.dcm"
         place.write_bytes(content)
         assert not dciodvfy(place), file

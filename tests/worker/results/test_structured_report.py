@@ -28,11 +28,12 @@ from tests.peers.dcmtk import run_program
 from tests.presence import real_radiographs
 from tests.worker.results.reports import Report
 from worker.results.codes import LABEL_CODES
+from worker.results.evaluations import DEMONSTRATION
 from worker.results.identity import ResultIdentity
 from worker.results.part10 import encode
+from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading, ReportingDevice
 from worker.results.structured_report import (
-    DEMONSTRATION,
     SOP_CLASS_UID,
     TEMPLATE_VERSION,
     structured_report,
@@ -74,13 +75,14 @@ def report(readings: Sequence[ImageReading], *, model: ModelIdentity = MODEL, **
         template_version=TEMPLATE_VERSION,
         patient_header=newest,
     )
-    arguments: dict[str, Any] = {
-        "created_at": datetime(2025, 7, 1, 22, 30, 15, tzinfo=UTC),
-        "time_zone": ZoneInfo("Europe/Berlin"),
-        **options,
-    }
-    dataset = structured_report(readings, identity=identity, algorithm=model, device=DEVICE, **arguments)
-    return encode(dataset)
+    provenance = Provenance(
+        model,
+        DEVICE,
+        options.pop("created_at", datetime(2025, 7, 1, 22, 30, 15, tzinfo=UTC)),
+        ZoneInfo("Europe/Berlin"),
+        options.pop("patient_header", readings[-1].header),
+    )
+    return encode(structured_report(readings, identity=identity, provenance=provenance, **options))
 
 
 @pytest.fixture
