@@ -28,6 +28,7 @@ DIAGNOSTIC_IMAGING_REPORT: Final = Code("18748-4", "LN", "Diagnostic Imaging Rep
 ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 FINDING: Final = Code("121071", "DCM", "Finding")
 FINDINGS_SUMMARY: Final = Code("111017", "DCM", "CAD Processing and Findings Summary")
+LEFT: Final = Code("7771000", "SCT", "Left")
 IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 IMAGING_MEASUREMENTS: Final = Code("126010", "DCM", "Imaging Measurements")
 PERCENT: Final = Code("%", "UCUM", "Percent")
@@ -36,14 +37,18 @@ PROCEDURE_REPORTED: Final = Code("121058", "DCM", "Procedure reported")
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
 """The container of TID 1500 for statements that belong to no measurement."""
+RIGHT: Final = Code("24028007", "SCT", "Right")
 SOURCE_IMAGE: Final = Code("121322", "DCM", "Source Image for Image Processing Operation")
 SOURCE: Final = Code("260753009", "SCT", "Source")
 
+_CLAVICLE: Final = Code("51299004", "SCT", "Clavicle")
 _HEART: Final = Code("80891009", "SCT", "Heart")
 _LUNG: Final = Code("39607008", "SCT", "Lung")
 _MEDIASTINUM: Final = Code("72410000", "SCT", "Mediastinum")
 _PLEURA: Final = Code("3120008", "SCT", "Pleura")
+_RIB: Final = Code("113197003", "SCT", "Rib")
 _THORAX: Final = Code("51185008", "SCT", "Thoracic structure")
+_PAIRED: Final = (_CLAVICLE, _LUNG, _PLEURA, _RIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,11 @@ class LabelCodes:
     finding: Code | None
     site: Code
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether the patient has two such structures, a left and a right one."""
+        return self.site in _PAIRED
+
 
 def _private(value: str, meaning: str) -> Code:
     return Code(value, PRIVATE_SCHEME, meaning)
@@ -71,9 +81,7 @@ LABEL_CODES: Final = MappingProxyType(
         "Atelectasis": LabelCodes(Code("46621007", "SCT", "Atelectasis"), _LUNG),
         "Calcification": LabelCodes(Code("112063", "DCM", "Abnormal calcifications"), _LUNG),
         "Cardiomegaly": LabelCodes(Code("8186001", "SCT", "Cardiomegaly"), _HEART),
-        "Clavicle fracture": LabelCodes(
-            Code("58150001", "SCT", "Fracture of clavicle"), Code("51299004", "SCT", "Clavicle")
-        ),
+        "Clavicle fracture": LabelCodes(Code("58150001", "SCT", "Fracture of clavicle"), _CLAVICLE),
         "Consolidation": LabelCodes(Code("95436008", "SCT", "Lung consolidation"), _LUNG),
         "Edema": LabelCodes(Code("19242006", "SCT", "Pulmonary edema"), _LUNG),
         "Emphysema": LabelCodes(Code("87433001", "SCT", "Pulmonary emphysema"), _LUNG),
@@ -91,9 +99,7 @@ LABEL_CODES: Final = MappingProxyType(
         "Pleural thickening": LabelCodes(_private("PLEURAL-THICK", "Pleural thickening"), _PLEURA),
         "Pneumothorax": LabelCodes(Code("36118008", "SCT", "Pneumothorax"), _PLEURA),
         "Pulmonary fibrosis": LabelCodes(Code("51615001", "SCT", "Fibrosis of lung"), _LUNG),
-        "Rib fracture": LabelCodes(
-            Code("33737001", "SCT", "Fracture of rib"), Code("113197003", "SCT", "Rib")
-        ),
+        "Rib fracture": LabelCodes(Code("33737001", "SCT", "Fracture of rib"), _RIB),
         "Other lesion": LabelCodes(Code("52988006", "SCT", "Lesion"), _LUNG),
         "COPD": LabelCodes(Code("13645005", "SCT", "Chronic obstructive lung disease"), _LUNG),
         "Lung tumor": LabelCodes(Code("126713003", "SCT", "Neoplasm of lung"), _LUNG),

@@ -23,7 +23,9 @@ from litegpt.identity import ModelIdentity
 from worker.results import codes
 from worker.results.evaluations import algorithm_identification, caption, comment, percent
 from worker.results.identity import ResultIdentity
+from worker.results.laterality import laterality
 from worker.results.reading import ImageReading
+from worker.results.source_image import patient_orientation
 
 _RECTANGLE: Final = "Cornerstone3DTools@^0.1.0:RectangleROI"
 """The tool by which OHIF, of every version tried, knows a polyline for a rectangle."""
@@ -53,12 +55,20 @@ def measurement_groups(
             uid = identity.uid("finding", source.SOPInstanceUID, str(number), finding.label)
             name = f"{finding.label} {number}"
             region = _image_region(finding.box, source)
-            yield _region(finding, region, sr.TrackingIdentifier(uid, f"{_RECTANGLE}:{name}"), algorithm)
-            yield _certainty(finding, source, sr.TrackingIdentifier(uid, name), algorithm)
+            side = laterality(finding.box, source.Columns, source.Rows, patient_orientation(reading.header))
+            known = codes.label_codes(finding.label)
+            site = sr.FindingSite(known.site, laterality=side if known.is_paired else None)
+            tracking = sr.TrackingIdentifier(uid, f"{_RECTANGLE}:{name}")
+            yield _region(finding, site, region, tracking, algorithm)
+            yield _certainty(finding, site, source, sr.TrackingIdentifier(uid, name), algorithm)
 
 
 def _region(
-    finding: Finding, region: sr.ImageRegion, tracking: sr.TrackingIdentifier, algorithm: ModelIdentity
+    finding: Finding,
+    site: sr.FindingSite,
+    region: sr.ImageRegion,
+    tracking: sr.TrackingIdentifier,
+    algorithm: ModelIdentity,
 ) -> Group:
     label = codes.label_codes(finding.label)
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -66,7 +76,7 @@ def _region(
         referenced_region=region,
         finding_type=label.finding,
         finding_category=codes.ABNORMAL_STRUCTURE,
-        finding_sites=[sr.FindingSite(label.site)],
+        finding_sites=[site],
         geometric_purpose=codes.BOUNDED_BY,
         algorithm_id=algorithm_identification(algorithm),
     )
@@ -75,13 +85,17 @@ def _region(
 
 
 def _certainty(
-    finding: Finding, source: Dataset, tracking: sr.TrackingIdentifier, algorithm: ModelIdentity
+    finding: Finding,
+    site: sr.FindingSite,
+    source: Dataset,
+    tracking: sr.TrackingIdentifier,
+    algorithm: ModelIdentity,
 ) -> Group:
     label = codes.label_codes(finding.label)
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking,
         finding_type=label.finding,
-        finding_sites=[sr.FindingSite(label.site)],
+        finding_sites=[site],
         measurements=[sr.Measurement(codes.CERTAINTY, percent(finding.score), codes.PERCENT)],
         algorithm_id=algorithm_identification(algorithm),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source)],

@@ -24,7 +24,7 @@ from worker.results.evaluations import NO_DIAGNOSIS, outcome
 from worker.results.identity import ResultIdentity
 from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading
-from worker.results.source_image import source_image
+from worker.results.source_image import patient_orientation, source_image
 
 TEMPLATE_VERSION: Final = "1"
 """Part of a result's identity: counted up whenever the same reading is drawn in another way."""
@@ -76,7 +76,7 @@ def secondary_capture(
         **provenance.equipment,
     )
     provenance.write_into(capture)
-    capture.PatientOrientation = source.get("PatientOrientation")
+    capture.PatientOrientation = patient_orientation(reading.header) or None
     capture.Laterality = ""  # of a paired part of the body, which a chest is not
     capture.ConversionType = "WSD"
     capture.BurnedInAnnotation = "YES"

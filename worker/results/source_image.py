@@ -38,15 +38,15 @@ def source_image(header: Dataset, study_instance_uid: str) -> Dataset:
         setattr(source, keyword, "")  # the report's own come from the newest header
     source.StudyID = source.StudyDate = source.StudyTime = ""
     source.Modality = "OT"
-    orientation, spacing = _orientation(header), numbers(header, "ImagerPixelSpacing")
+    orientation, spacing = patient_orientation(header), numbers(header, "ImagerPixelSpacing")
     if orientation and len(spacing) == 2 and min(spacing) > 0:
         source.Modality = "DX"
         source.PatientOrientation, source.ImagerPixelSpacing = orientation, spacing
     return source
 
 
-def _orientation(header: Dataset) -> list[str]:
-    """Patient Orientation's two values, such as L and F; empty where not both are valid."""
+def patient_orientation(header: Dataset) -> list[str]:
+    """Where an image's rows and columns lead, such as L and F; empty where not both values are valid."""
     try:
         values = [str(value) for value in header.get("PatientOrientation") or []]
     except MALFORMED:

@@ -22,6 +22,7 @@ class Group:
         tracking_identifier: Tracking Identifier.
         finding: (code value, scheme) of the finding, if there is one.
         site: (code value, scheme) of the site.
+        laterality: (code value, scheme) of its side, if it says so.
         algorithm: Name and version of the algorithm.
         points: Corners of the region, (column, row).
         images: SOP Instance UIDs that the group or its region refers to.
@@ -33,6 +34,7 @@ class Group:
     tracking_identifier: str = ""
     finding: tuple[str, str] | None = None
     site: tuple[str, str] | None = None
+    laterality: tuple[str, str] | None = None
     algorithm: tuple[str, str] = ("", "")
     points: list[tuple[float, float]] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
@@ -157,6 +159,8 @@ def _group(container: Item) -> Group:
                 group.finding = code(item)
             case "363698007":
                 group.site = code(item)
+                sides = [code(child) for child in children(item) if name(child) == "272741003"]
+                group.laterality = sides[0] if sides else None
             case "111030":
                 data = item["00700022"]["Value"]
                 assert item["00700023"]["Value"] == ["POLYLINE"]

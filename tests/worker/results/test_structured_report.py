@@ -176,6 +176,37 @@ def code_value(item: Any) -> str:
     return value
 
 
+LEFT, RIGHT = ("7771000", "SCT"), ("24028007", "SCT")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "box", "side"),
+    [
+        # The usual view: the patient faces us, so the image's right is the patient's left
+        (["L", "F"], Box(30, 5, 40, 20), LEFT),
+        (["L", "F"], Box(3, 5, 24, 20), RIGHT),
+        (["L", "F"], Box(20, 5, 30, 20), None),
+        (["R", "F"], Box(30, 5, 40, 20), RIGHT),
+        (["LH", "FA"], Box(30, 5, 40, 20), LEFT),
+        # Turned by a quarter: the columns lead from side to side
+        (["F", "L"], Box(3, 40, 24, 60), LEFT),
+        (["F", "R"], Box(30, 3, 40, 30), LEFT),
+        (["A", "F"], Box(30, 5, 40, 20), None),  # from the side
+        (["L"], Box(30, 5, 40, 20), None),
+        (None, Box(30, 5, 40, 20), None),
+    ],
+)
+def test_a_paired_site_has_its_side(
+    orientation: list[str] | None, box: Box, side: tuple[str, str] | None, written: Any
+) -> None:
+    """The image is 48 wide and 64 high."""
+    findings = (Finding("Pleural effusion", 0.9, box), Finding("Cardiomegaly", 0.9, box))
+    image = header(sop_class=CR, PatientOrientation=orientation)
+    effusion, effusion_again, heart, _ = written([ImageReading(image, findings)]).groups
+    assert effusion.laterality == effusion_again.laterality == side
+    assert heart.site == ("80891009", "SCT") and heart.laterality is None
+
+
 @pytest.mark.parametrize("label", LABELS)
 def test_every_label_is_coded(written: Any, label: str) -> None:
     box = Box(1, 2, 30, 40) if label in LOCAL_LABELS else None
