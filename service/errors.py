@@ -9,6 +9,7 @@ NodeError
     ├── DatasetMismatch      the dataset is not what its association said
     ├── CannotUnderstand     the dataset cannot be read
     ├── PeerRefused          a remote node refused for good
+    │   └── KindRefused      it takes no objects of this SOP class
     └── LeaseLost            another worker holds this piece of work now
 """
 
@@ -47,6 +48,10 @@ class CannotUnderstand(NeverAgain):
 
 class PeerRefused(NeverAgain):
     """A remote node refused the object for good."""
+
+
+class KindRefused(PeerRefused):
+    """A remote node takes no objects of this SOP class; another kind of result may go."""
 
 
 class LeaseLost(NeverAgain):

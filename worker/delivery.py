@@ -11,6 +11,7 @@ from math import inf
 
 from service.archive import Archive
 from service.errors import (
+    KindRefused,
     LeaseLost,
     NeverAgain,
     OutOfResources,
@@ -24,6 +25,7 @@ from service.records.deliveries import DeliveryClaim
 from service.records.retry import Retry
 from service.settings import Destination, Settings
 from service.wire.sender import Connection, Sender, result_contexts
+from worker.substitution import replace
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,9 @@ class Courier:
             with self._sender.associate(destination, contexts) as connection:
                 for claim in claims:
                     self._send(connection, claim)
+        except KindRefused as error:
+            for claim in claims:
+                self._replace(claim, error)
         except PeerRefused as error:
             self._refuse(claims, error)
         except PeerUnavailable as error:
@@ -79,12 +84,27 @@ class Courier:
             connection.store(self._archive.absolute(claim.path))
         except LeaseLost as error:
             log.info("study %s: not sent: %s", claim.study_instance_uid, error)
+        except KindRefused as error:
+            self._replace(claim, error)
         except NeverAgain as error:
             self._refuse([claim], error)
         except (PeerUnavailable, OutOfResources) as error:
             self._postpone([claim], error)
         else:
             self._write(claim, deliveries.sent, "sent")
+
+    def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:
+        """Has something else delivered in the place of what the destination does not take, if it can be."""
+        try:
+            words = replace(claim, refusal, self._settings, self._records, self._archive)
+        except LeaseLost as error:
+            log.info("study %s: not replaced: %s", claim.study_instance_uid, error)
+        except TryAgain as error:
+            self._postpone([claim], error)
+        except NeverAgain as error:
+            self._refuse([claim], error)
+        else:
+            log.info("study %s: %s", claim.study_instance_uid, words)
 
     def _refuse(self, claims: Sequence[DeliveryClaim], error: NeverAgain) -> None:
         for claim in claims:

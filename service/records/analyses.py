@@ -14,8 +14,10 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, and_, func, select, update
 from sqlalchemy.orm import Session
 
+from litegpt.boxes import Box
 from litegpt.findings import Finding as ModelFinding
-from service.errors import LeaseLost
+from litegpt.identity import ModelIdentity
+from service.errors import LeaseLost, NeverAgain
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
 from service.records.tables import (
@@ -80,6 +82,23 @@ class ImageOutcome:
     instance_id: int
     findings: tuple[ModelFinding, ...] = ()
     not_read: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """An analysis that is done, as its results are made of it.
+
+    Attributes:
+        claim: Its images, and what they replace.
+        outcomes: What became of each image, in their order.
+        model: Who read them.
+        finished_at: When.
+    """
+
+    claim: Claim
+    outcomes: tuple[ImageOutcome, ...]
+    model: ModelIdentity
+    finished_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,23 +200,59 @@ def finish(
             )
             session.add_all(_finding_rows(claim, outcome))
         for result in results:
-            session.add(
-                Result(
-                    analysis_id=claim.analysis_id,
-                    kind=result.kind,
-                    sop_class_uid=result.sop_class_uid,
-                    sop_instance_uid=result.sop_instance_uid,
-                    template_version=result.template_version,
-                    path=result.path,
-                    digest=result.digest,
-                    created_at=now,
-                    deliveries=[
-                        Delivery(destination=to.address, not_before=now)
-                        for to in destinations
-                        if result.kind in to.results
-                    ],
-                )
-            )
+            row = result_row(claim.analysis_id, result)
+            row.deliveries = [
+                Delivery(destination=to.address, not_before=now)
+                for to in destinations
+                if result.kind in to.results
+            ]
+            session.add(row)
+
+
+def result_row(analysis_id: int, written: WrittenResult) -> Result:
+    """A result as the records keep it."""
+    return Result(
+        analysis_id=analysis_id,
+        kind=written.kind,
+        sop_class_uid=written.sop_class_uid,
+        sop_instance_uid=written.sop_instance_uid,
+        template_version=written.template_version,
+        path=written.path,
+        digest=written.digest,
+        created_at=utc_now(),
+    )
+
+
+def concluded(records: Records, analysis_id: int) -> Concluded:
+    """An analysis that is done, with all that its results are made of.
+
+    Raises:
+        NeverAgain: If it is not done.
+    """
+    with records.reading() as session:
+        row = session.get_one(Analysis, analysis_id)
+        if row.finished_at is None:
+            raise NeverAgain(f"analysis {analysis_id} is not done")
+        return Concluded(
+            claim=_claim_of(session, row),
+            outcomes=tuple(_image_outcome(image) for image in row.images),
+            model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
+            finished_at=row.finished_at,
+        )
+
+
+def _image_outcome(image: AnalysisImage) -> ImageOutcome:
+    findings = (
+        ModelFinding(found.label, found.score, _box_of(found), found.box_score, found.reported)
+        for found in image.findings
+    )
+    return ImageOutcome(image.instance_id, tuple(findings), image.not_read)
+
+
+def _box_of(row: Finding) -> Box | None:
+    if row.x_min is None or row.y_min is None or row.x_max is None or row.y_max is None:
+        return None
+    return Box(row.x_min, row.y_min, row.x_max, row.y_max)
 
 
 def postpone(records: Records, claim: Claim, error: str, retry: Retry) -> None:
@@ -288,8 +343,9 @@ def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -
 
 
 def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
-    """The newest report of the same model for the same study that some destination holds (decision 3)."""
-    newest = session.scalars(
+    """The newest report of each SOP class by the same model for the same study that some destination holds
+    (decision 3)."""
+    delivered = session.scalars(
         select(Result)
         .join(Analysis)
         .join(Study)
@@ -301,10 +357,10 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
             Result.kind == ResultKind.STRUCTURED_REPORT,
             Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
         )
-        .order_by(Result.id.desc())
-        .limit(1)
-    ).first()
-    return (Delivered(newest.sop_class_uid, newest.sop_instance_uid, newest.path),) if newest else ()
+        .order_by(Result.id)
+    )
+    newest = {result.sop_class_uid: result for result in delivered}
+    return tuple(Delivered(one.sop_class_uid, one.sop_instance_uid, one.path) for one in newest.values())
 
 
 def _finding_rows(claim: Claim, outcome: ImageOutcome) -> list[Finding]:

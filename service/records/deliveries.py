@@ -7,6 +7,7 @@ withdrawn meanwhile; failures are not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -15,9 +16,10 @@ from sqlalchemy import CursorResult, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import LeaseLost
+from service.records.analyses import WrittenResult, result_row
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
-from service.records.tables import Delivery, DeliveryState
+from service.records.tables import Delivery, DeliveryState, Result
 from service.settings import Destination
 
 _STILL_DUE = Delivery.state == DeliveryState.DUE
@@ -106,6 +108,26 @@ def refused(records: Records, claim: DeliveryClaim, error: str) -> None:
     """
     with records.writing() as session:
         _write(session, claim, _STILL_DUE, state=DeliveryState.REFUSED, error=error)
+
+
+def replace(records: Records, claim: DeliveryClaim, results: Sequence[WrittenResult], why: str) -> None:
+    """Writes that other results go to the destination instead; those that it gets anyhow are not sent twice.
+
+    Raises:
+        LeaseLost: If the delivery was withdrawn, or taken up by another worker.
+    """
+    with records.writing() as session:
+        _write(session, claim, _STILL_DUE, state=DeliveryState.REPLACED, error=why)
+        to = session.get_one(Delivery, claim.delivery_id).destination
+        for written in results:
+            result = session.scalars(
+                select(Result).where(Result.sop_instance_uid == written.sop_instance_uid)
+            ).one_or_none()
+            if result is None:
+                result = result_row(claim.analysis_id, written)
+                session.add(result)
+            if to not in {delivery.destination for delivery in result.deliveries}:
+                result.deliveries.append(Delivery(destination=to, not_before=utc_now()))
 
 
 def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -> None:

@@ -158,7 +158,8 @@ def _outcome(study: Study, analysis: Analysis | None, deliveries: tuple[Delivery
         return StudyState.RECEIVING
     if analysis.state != AnalysisState.DONE or not deliveries:
         return analysis.state
-    states = {delivery.state for delivery in deliveries}
+    # What went in the place of a replaced one has a delivery of its own.
+    states = {delivery.state for delivery in deliveries} - {DeliveryState.REPLACED}
     if states <= DELIVERED:
         return "delivered"
     return "refused" if DeliveryState.REFUSED in states else "delivering"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import CursorResult, func, select, update
 
 from service.records.database import Records, utc_now
 from service.records.tables import Analysis, Delivery, DeliveryState, Result, Study
 
+_REFUSED: Final = (DeliveryState.REFUSED, DeliveryState.REPLACED)
+
 
 def resend_refused(records: Records, study_instance_uid: str) -> int:
-    """Makes the refused results of a study's newest analysis due; the sweeper rings for them.
+    """Makes the refused results of a study's newest analysis due, and those that others went in place of.
+
+    The sweeper rings for them.
 
     Why they were refused stays written until the next attempt says something else.
 
@@ -33,7 +37,7 @@ def resend_refused(records: Records, study_instance_uid: str) -> int:
             "CursorResult[Any]",
             session.execute(
                 update(Delivery)
-                .where(Delivery.state == DeliveryState.REFUSED, Delivery.result_id.in_(results))
+                .where(Delivery.state.in_(_REFUSED), Delivery.result_id.in_(results))
                 .values(state=DeliveryState.DUE, not_before=utc_now())
                 .execution_options(synchronize_session=False)
             ),

@@ -56,13 +56,15 @@ class AnalysisState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """``due`` again after a transient failure; ``withdrawn``: superseded before it was sent."""
+    """``due`` again after a transient failure; ``withdrawn``: superseded before it was sent; ``replaced``:
+    the destination takes no such objects, and another result goes there instead."""
 
     DUE = "due"
     SENT = "sent"
     COMMITTED = "committed"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
+    REPLACED = "replaced"
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -15,7 +15,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from service.errors import CannotUnderstand, OutOfResources, PeerRefused, PeerUnavailable
+from service.errors import CannotUnderstand, KindRefused, OutOfResources, PeerRefused, PeerUnavailable
 from service.settings import Destination, Settings
 from service.wire import statuses
 from service.wire.listener import send_at_once
@@ -40,6 +40,7 @@ class Sender:
 
         Raises:
             PeerUnavailable: If the destination does not answer, or rejects for now.
+            KindRefused: If it takes none of these SOP classes.
             PeerRefused: If it rejects us for good (A-ASSOCIATE-RJ, rejected-permanent).
         """
         entity = AE(ae_title=self._settings.ae_title)
@@ -93,7 +94,8 @@ class Connection:
             OutOfResources: If the file cannot be read just now.
             CannotUnderstand: If it is no DICOM file.
             PeerUnavailable: If the peer is gone, or refuses for now: the same object may be sent again.
-            PeerRefused: If the peer will not take this object, or takes no object of this kind.
+            KindRefused: If the peer takes no object of this SOP class.
+            PeerRefused: If the peer will not take this object.
         """
         if not self._association.is_established:
             raise PeerUnavailable(f"{self._destination}: the association is gone")
@@ -102,7 +104,7 @@ class Connection:
             reply = self._association.send_c_store(dataset)
         except ValueError as error:
             # pynetdicom: no accepted presentation context fits the object.
-            raise PeerRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
+            raise KindRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
         self._raise_for(_status(reply))
@@ -124,6 +126,8 @@ class Connection:
             return
         if statuses.is_transient(status):
             raise PeerUnavailable(f"{self._destination} answered {status:04X}: not now")
+        if status == statuses.SOP_CLASS_NOT_SUPPORTED:
+            raise KindRefused(f"{self._destination} answered {status:04X}: refused, as all of its kind")
         raise PeerRefused(f"{self._destination} answered {status:04X}: refused")
 
 
@@ -148,7 +152,7 @@ def _status(reply: Any) -> int | None:
 def _why_not(association: Association, destination: Destination) -> PeerUnavailable | PeerRefused:
     if not association.is_rejected:
         if association.acceptor.primitive is not None and not association.accepted_contexts:
-            return PeerRefused(f"{destination} takes none of the objects offered")
+            return KindRefused(f"{destination} takes none of the objects offered")
         return PeerUnavailable(f"{destination} does not answer")
     primitive: Any = association.acceptor.primitive
     reason = f"{primitive.source_str}, {primitive.reason_str}".lower()

@@ -36,6 +36,10 @@ def is_accepted(status: int) -> bool:
     return status == SUCCESS or status >> 12 == 0xB
 
 
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
+"""Refused: the SOP class is not supported (PS3.7 C.5.6)."""
+
+
 def is_transient(status: int) -> bool:
     """Whether a peer's refusal is worth another try.
 

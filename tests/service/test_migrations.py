@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from service.errors import SettingsError
 from service.records.database import Records, durability_complaint
@@ -27,6 +28,10 @@ OLD_ROWS = (
     "INSERT INTO finding VALUES (1, 1, 1, 0, 'Edema', 0.25, 0.5, 1.5, 3.5, 4.5)",
 )
 """One finding as version 0001 of the schema kept it."""
+OLD_DELIVERY = (
+    f"INSERT INTO result VALUES (1, 1, 'sr', '1.2', '1.2.4', '1', 'path', 'digest', {NOW})",
+    f"INSERT INTO delivery VALUES (1, 1, 'A@b:1', 'refused', 1, {NOW}, '', NULL)",
+)
 
 
 @pytest.fixture
@@ -65,10 +70,10 @@ def test_the_migrations_make_the_models_checks(empty: Engine) -> None:
 
 def test_up_down_and_up_again(empty: Engine) -> None:
     assert _tables(empty) == set()
-    assert migrate(empty) == (None, "0002")
+    assert migrate(empty) == (None, "0003")
     assert not pending(empty)
-    assert migrate(empty) == ("0002", "0002")
-    assert migrate(empty, "base") == ("0002", None)
+    assert migrate(empty) == ("0003", "0003")
+    assert migrate(empty, "base") == ("0003", None)
     assert _tables(empty) == set()
     assert pending(empty)
     migrate(empty)
@@ -87,6 +92,25 @@ def test_findings_from_before_there_were_thresholds_were_all_reported(empty: Eng
     with empty.connect() as connection:
         kept = connection.execute(text("SELECT label, score, x_max FROM finding")).all()
     assert kept == [("Edema", 0.25, 3.5)]
+    migrate(empty, "base")
+
+
+def test_replaced_deliveries_were_refused_before_that_was_known(empty: Engine) -> None:
+    migrate(empty, "0002")
+    with empty.begin() as connection:
+        for statement in (*OLD_ROWS[:-1], *OLD_DELIVERY):
+            connection.execute(text(statement))
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            connection.execute(text("UPDATE delivery SET state = 'replaced'"))
+    migrate(empty)
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE delivery SET state = 'replaced'"))
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            connection.execute(text("UPDATE delivery SET state = 'lost'"))
+    migrate(empty, "0002")
+    with empty.connect() as connection:
+        kept = connection.execute(text("SELECT state, destination FROM delivery")).all()
+    assert kept == [("refused", "A@b:1")]
     migrate(empty, "base")
 
 

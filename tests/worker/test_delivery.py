@@ -9,6 +9,9 @@ import pytest
 from pydicom.uid import generate_uid
 
 from service.errors import TryAgain
+from service.records import analyses
+from service.records.resend import resend_refused
+from service.settings import ResultKind
 from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
@@ -17,12 +20,15 @@ from tests.worker.conftest import SmallNode, small_node
 from tests.worker.test_analysis import _Explosive
 from worker.analysis import Analyst
 from worker.delivery import Courier
+from worker.reports.document import read_report
+from worker.results.making import make_again
 
 LONG_WAITS = {"retry_first_seconds": 3600, "retry_maximum_seconds": 3600}
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 GSPS = "1.2.840.10008.5.1.4.1.1.11.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
+SR_2D = "1.2.840.10008.5.1.4.1.1.88.33"
 
 
 def _analysed(
@@ -117,13 +123,67 @@ def test_a_refusal_is_final_and_the_other_destination_is_served(tmp_path: Path) 
     node.records.close()
 
 
-def test_a_destination_that_takes_no_reports_has_refused(tmp_path: Path) -> None:
-    with peer(sop_class=CR) as images_only:
-        node, (study,) = _analysed(tmp_path / "node", str(images_only))
+@pytest.mark.parametrize(
+    ("takes", "states"),
+    [
+        (SR, ["sent"]),
+        (SR_2D, ["replaced", "sent"]),
+        (SC, ["replaced", "replaced", "sent"]),
+        (CR, ["replaced", "replaced", "refused"]),
+    ],
+    ids=["3d", "2d", "pictures", "images-only"],
+)
+def test_a_destination_gets_what_it_takes(takes: str, states: list[str], tmp_path: Path) -> None:
+    with peer(*[0] * 9, sop_class=takes) as destination:
+        node, (study,) = _analysed(tmp_path / "node", str(destination))
         _courier(node).drain()
-    (delivery,) = node.show(study).deliveries
-    assert (delivery.state, delivery.attempt) == ("refused", 1)
-    assert "takes none of the objects" in delivery.error
+    view = node.show(study)
+    assert [delivery.state for delivery in view.deliveries] == states
+    assert view.outcome == ("refused" if takes == CR else "delivered")
+    for delivery in view.deliveries:
+        if delivery.state == "sent":
+            assert pydicom.dcmread(node.archive.absolute(delivery.path)).SOPClassUID == takes
+    for delivery in view.deliveries[:-1]:
+        assert "takes none of the objects offered; " in delivery.error
+        assert delivery.error.endswith(" Storage goes in its place")
+    node.records.close()
+
+
+def test_the_simpler_report_says_the_same(tmp_path: Path) -> None:
+    """And is the same each time that it is made."""
+    with peer(0, 0, sop_class=SR_2D) as destination:
+        node, (study,) = _analysed(tmp_path / "node", str(destination))
+        _courier(node).drain()
+    one, two = (read_report(node.archive.absolute(each.path)) for each in node.show(study).deliveries)
+    assert (one.sop_class, two.sop_class) == ("Comprehensive 3D SR Storage", "Comprehensive SR Storage")
+    assert one.sop_instance_uid != two.sop_instance_uid
+    assert [(group.name, group.certainty) for group in one.groups] == [
+        (group.name, group.certainty) for group in two.groups
+    ]
+    assert one.statements == two.statements
+    concluded = analyses.concluded(node.records, 1)
+    kind = ResultKind.STRUCTURED_REPORT
+    (again,) = make_again(concluded, kind, SR_2D, node.settings, node.archive)
+    assert again.path == node.show(study).deliveries[1].path
+    node.records.close()
+
+
+def test_what_it_gets_anyhow_is_not_sent_twice(tmp_path: Path) -> None:
+    with peer(0, 0, 0, sop_class=SC) as destination:
+        node, (study,) = _analysed(tmp_path / "node", f"{destination}=sr+sc")
+        _courier(node).drain()
+    states = sorted(delivery.state for delivery in node.show(study).deliveries)
+    assert states == ["replaced", "replaced", "sent"]
+    node.records.close()
+
+
+def test_once_it_takes_reports_they_can_be_sent_after_all(tmp_path: Path) -> None:
+    with peer(0, 0, sop_class=SC) as destination:
+        node, (study,) = _analysed(tmp_path / "node", str(destination))
+        _courier(node).drain()
+    assert resend_refused(node.records, study) == 2
+    states = [delivery.state for delivery in node.show(study).deliveries]
+    assert states == ["due", "due", "sent"]
     node.records.close()
 
 

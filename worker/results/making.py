@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from importlib.metadata import version
 from typing import Final, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from pydicom import Dataset, dcmread
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
-from service.records.analyses import Claim, ImageOutcome, WrittenResult
+from service.records.analyses import Claim, Concluded, ImageOutcome, WrittenResult
 from service.records.database import utc_now
 from service.settings import ResultKind, Settings
 from worker.results import presentation_state, secondary_capture, structured_report
@@ -43,10 +44,36 @@ def make_results(
         RadiographError: If an image cannot be drawn any more.
         ValueError: If the images cannot be reported on.
     """
-    maker = _Maker(claim, outcomes, model, settings, archive)
+    maker = _Maker(claim, outcomes, model, utc_now(), settings, archive)
     wanted = settings.result_kinds
-    results = [maker.structured_report()] if ResultKind.STRUCTURED_REPORT in wanted else []
-    return [*results, *maker.of_each_image([kind for kind in wanted if kind in _OF_IMAGES])]
+    results = list(maker.of_each_image([kind for kind in wanted if kind in _OF_IMAGES]))
+    if ResultKind.STRUCTURED_REPORT in wanted:
+        results.insert(0, maker.structured_report(structured_report.SOP_CLASS_UID))
+    return results
+
+
+def make_again(
+    concluded: Concluded, kind: ResultKind, sop_class_uid: str, settings: Settings, archive: Archive
+) -> list[WrittenResult]:
+    """Makes results of another kind or SOP class of an analysis that is done.
+
+    Args:
+        concluded: The analysis; the results' time is that of its end, so that they are the same each time.
+        kind: Which.
+        sop_class_uid: Of a report.
+        settings: The node's, for its name and time zone.
+        archive: Where the images are, and the results go.
+
+    Raises:
+        OutOfResources: If the archive would not take a result.
+        RadiographError: If an image cannot be drawn any more.
+        ValueError: If the images cannot be reported on.
+    """
+    finished, model = concluded.finished_at, concluded.model
+    maker = _Maker(concluded.claim, concluded.outcomes, model, finished, settings, archive)
+    if kind is ResultKind.STRUCTURED_REPORT:
+        return [maker.structured_report(sop_class_uid)]
+    return list(maker.of_each_image([kind]))
 
 
 class _MakeOfImage(Protocol):
@@ -91,6 +118,7 @@ class _Maker:
         claim: Claim,
         outcomes: Sequence[ImageOutcome],
         model: ModelIdentity,
+        created_at: datetime,
         settings: Settings,
         archive: Archive,
     ) -> None:
@@ -106,19 +134,23 @@ class _Maker:
                 station_uid=archive.station_uid(),
                 software_version=version("litegpt-node"),
             ),
-            created_at=utc_now(),
+            created_at=created_at,
             time_zone=settings.zone,
             patient_header=self._header(claim.patient_header_path),
         )
 
-    def structured_report(self) -> WrittenResult:
-        """The report of the study."""
+    def structured_report(self, sop_class_uid: str) -> WrittenResult:
+        """The report of the study; those that it replaces are of the same SOP class (PS3.3 C.17.2)."""
         kind, template = ResultKind.STRUCTURED_REPORT, structured_report.TEMPLATE_VERSION
         report = structured_report.structured_report(
             self._readings,
-            identity=self._identity(kind, structured_report.SOP_CLASS_UID, template),
+            identity=self._identity(kind, sop_class_uid, template),
             provenance=self._provenance,
-            predecessors=[self._header(before.path) for before in self._claim.predecessors],
+            predecessors=[
+                self._header(before.path)
+                for before in self._claim.predecessors
+                if before.sop_class_uid == sop_class_uid
+            ],
         )
         return self._write(kind, template, report)
 

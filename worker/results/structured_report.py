@@ -1,4 +1,6 @@
-"""The Structured Report of an analysis: Comprehensive 3D SR, TID 1500, after IHE AIR (Rev 1.3).
+"""The Structured Report of an analysis: TID 1500, after IHE AIR (Rev 1.3).
+
+Comprehensive 3D SR, or Comprehensive SR with the same content for destinations that take only that.
 
 What it says: the images read, a region per finding, diagnoses of whole images, "No finding" where nothing was
 found, which images were not read and why, which model spoke, and that nobody has verified it. The same input
@@ -13,7 +15,7 @@ from typing import Final
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from worker.results import codes
 from worker.results.evaluations import evaluations
@@ -28,6 +30,12 @@ TEMPLATE_VERSION: Final = "2"
 """Part of a result's identity: counted up whenever the same reading is told in another form."""
 
 SOP_CLASS_UID: Final = Comprehensive3DSRStorage
+"""Of the report that is tried first."""
+
+_CLASSES: Final = {
+    Comprehensive3DSRStorage: sr.Comprehensive3DSR,
+    ComprehensiveSRStorage: sr.ComprehensiveSR,
+}
 
 
 def structured_report(
@@ -42,7 +50,7 @@ def structured_report(
 
     Args:
         readings: The images that were to be read, of one study, in the order in which the report tells them.
-        identity: Names the report.
+        identity: Names the report; its SOP class is Comprehensive 3D SR or Comprehensive SR.
         provenance: Who read, when, and of whom the study is.
         other_images: Images of the study that were not meant to be read, each with its reason.
         predecessors: Reports already delivered that this one replaces (PS3.3 C.17.2, Predecessor Documents).
@@ -58,7 +66,7 @@ def structured_report(
         raise ValueError("a report needs at least one image")
     sources = [source_image(reading.header, identity.study_instance_uid) for reading in readings]
     requests = referenced_requests([reading.header for reading in readings], identity.study_instance_uid)
-    report = sr.Comprehensive3DSR(
+    report = _CLASSES[identity.sop_class_uid](
         evidence=sources,
         content=_content(readings, sources, other_images, identity, provenance),
         series_instance_uid=identity.series_instance_uid,
