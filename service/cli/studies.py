@@ -133,7 +133,8 @@ def _lines(view: StudyView) -> Iterator[Text]:
             yield Text(f"          {line}")
     for delivery in view.deliveries:
         when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
-        yield Text(f"delivery  {delivery.destination}  {delivery.state}  {when}  {delivery.error}")
+        what = f"{delivery.sop_class} to {delivery.destination}"
+        yield Text(f"delivery  {what}  {delivery.state}  {when}  {delivery.error}".rstrip())
         yield Text(f"          {delivery.path}")
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pydicom.uid import UID
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
@@ -59,9 +60,10 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """One result at one destination."""
+    """One result at one destination; ``sop_class`` says what it is, as DICOM names it."""
 
     destination: str
+    sop_class: str
     state: str
     attempt: int
     error: str
@@ -198,6 +200,7 @@ def _deliveries(analysis: Analysis) -> list[DeliveryView]:
     return [
         DeliveryView(
             delivery.destination,
+            UID(result.sop_class_uid).name.removesuffix(" Storage"),
             delivery.state,
             delivery.attempt,
             delivery.error,
