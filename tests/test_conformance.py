@@ -1,0 +1,203 @@
+"""The conformance statement lists what the node says and understands on the network, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+
+from service.eligibility import Eligibility
+from service.settings import Destination, Settings, settings_without_sources
+from service.wire import statuses
+from service.wire.listener import _application_entity
+from service.wire.sender import Sender, result_contexts
+from tests.conformance import TEXT, table, tables
+from tests.images import CR, DX_FOR_PROCESSING, SECONDARY_CAPTURE, make_radiograph
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+@cache
+def supported() -> dict[str, list[str]]:
+    """What the listener offers: transfer syntaxes, in order, by SOP class."""
+    contexts = _application_entity(settings_without_sources()).supported_contexts
+    return {str(one.abstract_syntax): [str(uid) for uid in one.transfer_syntax] for one in contexts}
+
+
+def test_the_classes_received_are_those_of_the_listener() -> None:
+    rows = table("SOP classes received")
+    assert sorted(uid for _, uid, _ in rows) == sorted(supported())
+
+
+def test_the_transfer_syntaxes_received_are_those_of_the_listener_in_its_order() -> None:
+    storage, verification = tables("Transfer syntaxes received")
+    for sop_class, syntaxes in supported().items():
+        documented = verification if sop_class == VERIFICATION else storage
+        assert [uid for _, uid in documented] == syntaxes
+
+
+def test_the_transfer_syntaxes_sent_are_those_of_the_sender() -> None:
+    documented = [uid for _, uid in tables("SOP classes sent")[1]]
+    classes = [row[3] for row in tables("SOP classes sent")[0]]
+    assert result_contexts(classes) == [(sop_class, documented) for sop_class in classes]
+
+
+def test_the_echo_and_the_pdu_size_we_send_are_as_stated() -> None:
+    heard: list[Any] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event.assoc.requestor)
+
+    peer = AE(ae_title="PEER")
+    peer.add_supported_context(VERIFICATION)
+    server = peer.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_REQUESTED, listen)])
+    assert server is not None
+    try:
+        port = server.server_address[1]
+        Sender(settings_without_sources()).echo(Destination(ae_title="PEER", host="127.0.0.1", port=port))
+    finally:
+        server.shutdown()
+        server.server_close()
+    (requestor,) = heard
+    (context,) = requestor.primitive.presentation_context_definition_list
+    assert (context.abstract_syntax, context.transfer_syntax) == (VERIFICATION, ["1.2.840.10008.1.2"])
+    assert f"{VERIFICATION} in Implicit VR Little Endian alone" in re.sub(r"\s+", " ", TEXT)
+    policies = {row[0]: row[1] for row in table("Application entity: association policies")}
+    assert policies["Largest PDU, as initiator"].startswith(f"{requestor.maximum_length} bytes")
+
+
+def test_associations_are_rejected_as_stated() -> None:
+    """The one of a full disk is tried in ``test_listener.py``, where it is the code's own."""
+    full = settings_without_sources(maximum_associations=1)
+    choosy = settings_without_sources(calling_ae_titles=["GOOD"])
+    with _accepting(full) as port, _associated(port, "FIRST"):
+        rejected = [_rejection(port, "SECOND")]
+    with _accepting(choosy) as port, _associated(port, "GOOD"):
+        rejected.append(_rejection(port, "EVIL"))
+    rows = [tuple(int(cell.split()[0]) for cell in row[:3]) for row in table("Associations that we reject")]
+    assert rows == [(2, 3, 2), *rejected]
+
+
+@contextmanager
+def _accepting(settings: Settings) -> Iterator[int]:
+    """The listener's application entity on a free port."""
+    server = _application_entity(settings).start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def _associated(port: int, calling: str) -> Iterator[None]:
+    association = _associate(port, calling)
+    assert association.is_established
+    yield
+    association.release()
+
+
+def _rejection(port: int, calling: str) -> tuple[int, int, int]:
+    association = _associate(port, calling)
+    assert association.is_rejected
+    answer: Any = association.acceptor.primitive
+    return answer.result, answer.result_source, answer.diagnostic
+
+
+def _associate(port: int, calling: str) -> Association:
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(VERIFICATION)
+    return entity.associate("127.0.0.1", port, ae_title="ANYTHING")
+
+
+def test_the_statuses_answered_are_those_of_the_code() -> None:
+    documented = [int(row[0].strip("`"), 16) for row in table("Statuses we answer")]
+    assert documented == [
+        statuses.SUCCESS,
+        statuses.OUT_OF_RESOURCES,
+        statuses.UNEXPECTED,
+        statuses.DATASET_MISMATCH,
+        statuses.CANNOT_UNDERSTAND,
+    ]
+    constants = [value for name, value in vars(statuses).items() if name.isupper() and isinstance(value, int)]
+    assert sorted(constants) == sorted(documented)
+
+
+def test_every_status_of_a_destination_does_what_is_stated() -> None:
+    rows = table("What a destination's answer makes us do")
+    patterns = [
+        (re.compile(".*" if status == "any other" else status.strip("`").replace("x", ".")), becomes)
+        for status, becomes in rows
+    ]
+    for status in range(0x10000):
+        stated = next(becomes for pattern, becomes in patterns if pattern.fullmatch(f"{status:04X}"))
+        if statuses.is_accepted(status):
+            assert stated == "sent", f"{status:04X}"
+        else:
+            assert stated == ("retried" if statuses.is_transient(status) else "refused"), f"{status:04X}"
+
+
+def test_settings_and_their_defaults_are_those_of_the_node() -> None:
+    for name, default, _ in table("Settings and their defaults"):
+        value = Settings.model_fields[name.strip("`")].default
+        assert default == ("none" if value == () else f"`{_as_written(value)}`"), name
+
+
+def _as_written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", TEXT))
+    assert named - set(Settings.model_fields) == set()
+
+
+AGAINST: list[Dataset] = [
+    make_radiograph(sop_class=DX_FOR_PROCESSING),
+    make_radiograph(sop_class=CR, SOPClassUID="1.2.840.10008.5.1.4.1.1.2"),
+    make_radiograph(Modality="OT"),
+    make_radiograph(Modality=None),
+    make_radiograph(ImageType=["DERIVED", "SECONDARY"]),
+    make_radiograph(BodyPartExamined="HAND"),
+    *(
+        make_radiograph(ViewPosition=view)
+        for view in ("LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LLO", "RLO", "OBL")
+    ),
+    make_radiograph(Rows=0),
+    make_radiograph(Rows=65535, Columns=65535),
+    make_radiograph(NumberOfFrames=2),
+    make_radiograph(PatientBirthDate="20200101"),
+]
+OF_THE_INTAKE = {
+    "no pixel data",
+    "corrected header of an image that is already stored",
+    "other pixels under a UID that is already stored",
+}
+
+
+def test_the_reasons_not_to_read_are_those_of_the_code() -> None:
+    rules = Eligibility.of(settings_without_sources())
+    documented = [row[0].strip("`") for row in table("Which images are read")]
+    met = set()
+    for dataset in AGAINST:
+        reason = rules.reason_against(dataset)
+        met.add(next((text for text in documented if re.fullmatch(_pattern(text), reason)), reason))
+    intake = Path(__file__).resolve().parents[1] / "service" / "records" / "intake.py"
+    for reason in OF_THE_INTAKE:
+        assert f'"{reason}"' in intake.read_text()
+    assert met | OF_THE_INTAKE == set(documented)
+    assert rules.reason_against(make_radiograph()) == ""
+    assert rules.reason_against(make_radiograph(sop_class=SECONDARY_CAPTURE)) == "modality OT"
+
+
+def _pattern(documented: str) -> str:
+    return re.escape(documented).replace("…", r".+")
