@@ -20,7 +20,7 @@ from service.records.deliveries import DeliveryClaim
 from service.settings import ResultKind, Settings
 from worker.results.making import make_again
 
-_IN_PLACE_OF: Final = {
+IN_PLACE_OF: Final = {
     Comprehensive3DSRStorage: (ResultKind.STRUCTURED_REPORT, ComprehensiveSRStorage),
     ComprehensiveSRStorage: (ResultKind.SECONDARY_CAPTURE, SecondaryCaptureImageStorage),
     GrayscaleSoftcopyPresentationStateStorage: (
@@ -51,7 +51,7 @@ def replace(
         LeaseLost: If another worker has taken the delivery up since.
         OutOfResources: If the archive or the records would not take it just now.
     """
-    known = _IN_PLACE_OF.get(UID(claim.sop_class_uid))
+    known = IN_PLACE_OF.get(UID(claim.sop_class_uid))
     if known is None:
         raise refusal
     kind, sop_class_uid = known

@@ -48,7 +48,6 @@ class Sender:
         entity.dimse_timeout = self._settings.dimse_timeout_seconds
         entity.network_timeout = self._settings.network_timeout_seconds
         entity.connection_timeout = self._settings.connect_timeout_seconds
-        entity.maximum_pdu_size = self._settings.maximum_pdu_bytes
         for sop_class, syntaxes in contexts:
             entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
         try:

@@ -22,6 +22,7 @@ from litegpt.radiograph import Radiograph
 from worker.results import codes
 from worker.results.evaluations import NO_DIAGNOSIS, outcome
 from worker.results.identity import ResultIdentity
+from worker.results.patient_study import valid_value
 from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading
 from worker.results.source_image import patient_orientation, source_image
@@ -80,6 +81,8 @@ def secondary_capture(
     capture.Laterality = ""  # of a paired part of the body, which a chest is not
     capture.ConversionType = "WSD"
     capture.BurnedInAnnotation = "YES"
+    if valid_value(reading.header, "LossyImageCompression") == "01":
+        capture.LossyImageCompression = "01"  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
     capture.DerivationDescription = f"Findings of {algorithm.id} {algorithm.version} drawn over the image"
     capture.SourceImageSequence = [_reference(source)]
     capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture = capture.ContentDate, capture.ContentTime

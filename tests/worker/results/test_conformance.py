@@ -23,6 +23,7 @@ from worker.results import presentation_state, secondary_capture, structured_rep
 from worker.results.codes import LABEL_CODES, LEFT, findings_summary
 from worker.results.identity import SERIES_NUMBERS
 from worker.results.reading import ImageReading
+from worker.substitution import IN_PLACE_OF
 
 Node = tuple[int, str, str, str]
 
@@ -46,6 +47,7 @@ EVERYTHING: dict[str, Any] = {
     "PatientIdentityRemoved": "YES",
     "DeidentificationMethod": "by hand",
     "RequestedProcedureID": "P1",
+    "LossyImageCompression": "01",
 }
 """All that a result takes over from an image where it has it."""
 
@@ -65,6 +67,14 @@ def results() -> dict[ResultKind, Dataset]:
 
 def _read(content: bytes) -> Dataset:
     return dcmread(BytesIO(content))
+
+
+def test_what_goes_instead_is_what_the_code_says() -> None:
+    rows = table("What goes in the place of what is not taken")
+    documented = {taken: (instead.partition(",")[0], uid) for taken, instead, uid in rows}
+    assert documented == {
+        taken.name: (instead.name, str(instead)) for taken, (_, instead) in IN_PLACE_OF.items()
+    }
 
 
 def test_the_results_sent_are_those_that_are_made() -> None:
