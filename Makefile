@@ -49,8 +49,9 @@ lowest: ## all tests again with the oldest versions that pyproject.toml allows, 
 MODEL := build/phantom-model
 phantom-model: $(READY) ## train the phantom model anew, from nothing; goes on where it was stopped
 	@$(BIN)/litegpt-train phantom-model --out $(MODEL) $(ARGS)
-	@test -d $(MODEL)/model || $(BIN)/litegpt-train calibrate $(MODEL)/diagnosis/best --labels 22 --version 0.3.0 --out $(MODEL)/model
-	@$(BIN)/litegpt-train evaluate $(MODEL)/model --labels 22 --images 500 --seed 31337 --out $(MODEL)/evaluation
+	@test -d $(MODEL)/model || $(BIN)/litegpt-train calibrate $(MODEL)/diagnosis/best --version 0.3.0 --out $(MODEL)/model
+	@cp $(MODEL)/training_log.csv $(MODEL)/model/
+	@$(BIN)/litegpt-train evaluate $(MODEL)/model --images 500 --seed 31337 --out $(MODEL)/evaluation
 	@$(BIN)/litegpt-train report $(MODEL)/pretraining $(MODEL)/grounding $(MODEL)/diagnosis $(MODEL)/evaluation --out $(MODEL)/report.html
 	@echo "The model is $(MODEL)/model; what it can do on phantoms is in $(MODEL)/report.html."
 

@@ -223,11 +223,10 @@ def _files(radiographs: Path | None, images: int, seed: int) -> Iterator[list[Pa
             raise typer.BadParameter(f"{radiographs} has no files", param_hint="--radiographs")
         yield files
         return
-    from training.phantom.choice import TWELVE
     from training.phantom.collection import fresh_phantoms, write_collection
 
     with tempfile.TemporaryDirectory() as folder:
-        drawn = write_collection(fresh_phantoms(images, seed, drawn_labels=TWELVE), Path(folder))
+        drawn = write_collection(fresh_phantoms(images, seed), Path(folder))
         yield _follow("drawing phantoms", drawn, images)
 
 

@@ -24,8 +24,8 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Of the phantoms; not one that models are tested on.")] = 4711,
     labels: Annotated[
         FindingSet,
-        typer.Option(help="How many findings phantoms can have: the 12 that the shipped model knows, or 22."),
-    ] = FindingSet.TWELVE,
+        typer.Option(help="How many findings phantoms can have: all 22, or the twelve of older models."),
+    ] = FindingSet.ALL,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a calibrated copy; default: in place.", file_okay=False)
     ] = None,
@@ -54,16 +54,12 @@ def calibrate(
         stream = read_phantoms(engine, images, seed, drawn_labels=labels.labels)
         tracked = bar.track(stream, total=images, description="reading phantoms")
         results = [(drawn(phantom), reading) for phantom, reading in tracked]
-    point = measure_operating_point(results, version=version, measured_on=_test_set(images, seed, labels))
+    measured_on = f"{images} phantoms of seed {seed} with {labels} findings"
+    point = measure_operating_point(results, version=version, measured_on=measured_on)
     if out is not None:
         shutil.copytree(folder, out)
     write_operating_point(out or folder, point)
     Console().print(calibration_card(point, below_thresholds(point, results)))
-
-
-def _test_set(images: int, seed: int, labels: FindingSet) -> str:
-    words = f"{images} phantoms of seed {seed}"
-    return words if labels is FindingSet.TWELVE else f"{words} with {labels} findings"
 
 
 def _require_new_version(folder: Path, version: str, seed: int, out: Path | None) -> None:

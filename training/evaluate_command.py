@@ -82,8 +82,8 @@ def evaluate(
     labels: Annotated[
         FindingSet | None,
         typer.Option(
-            help="How many findings fresh phantoms can have: the 12 that the shipped model knows, or all 22.",
-            show_default=FindingSet.TWELVE.value,
+            help="How many findings fresh phantoms can have: all 22, or the twelve of older models.",
+            show_default=FindingSet.ALL.value,
         ),
     ] = None,
     resamples: Annotated[
@@ -113,7 +113,7 @@ def evaluate(
     if dataset is None or path is None:
         _refuse(dataset is not None, f"say where {dataset} lies")
         _refuse(limit is not None, "--limit is for a dataset: say --images")
-        subjects, count, run = _fresh_phantoms(model, images or _PHANTOMS, seed, labels or FindingSet.TWELVE)
+        subjects, count, run = _fresh_phantoms(model, images or _PHANTOMS, seed, labels or FindingSet.ALL)
     else:
         _refuse(images is not None, "--images is for fresh phantoms: say --limit")
         _refuse(labels is not None, "--labels is for fresh phantoms: a dataset has its own")

@@ -103,12 +103,12 @@ def test_calibrate_writes_a_copy_with_an_operating_point_and_a_version_of_its_ow
     assert read_config(model_folder("phantom")) == before
     assert after.identity == replace(before.identity, version="test")
     point = after.operating_point
-    assert point is not None and point.measured_on == "12 phantoms of seed 5"
+    assert point is not None and point.measured_on == "12 phantoms of seed 5 with 22 findings"
     verify_checksums(out)
     for part in ("ECE before", "ECE after", "findings with boxes", "diagnoses", "Cardiomegaly", "below"):
         assert part in result.stdout
     described = runner.invoke(litegpt, ["describe", str(out)], env={"COLUMNS": "160"}).stdout
-    assert "operating point of version test, measured on 12 phantoms of seed 5" in described
+    assert "operating point of version test, measured on 12 phantoms of seed 5 with 22 findings" in described
     for calibration in (point.findings, point.diagnoses):
         assert f"{calibration.ece_before:.3f}" in described and calibration.method in described
     again = train("calibrate", out, "--images", 12, "--seed", 5, "--version", "again")

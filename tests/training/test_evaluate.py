@@ -12,10 +12,12 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
+from litegpt.identity import read_identity
 from litegpt.vocabulary import DIAGNOSES, LABELS
 from tests.training.evaluation.datasets import (
     drawn,
     write_json_lines,
+    write_mimic_cxr,
     write_nih,
     write_phantoms,
     write_vindr_cxr,
@@ -24,7 +26,6 @@ from tests.waiting import wait_until
 from training.cli import app
 from training.errors import TrainingError
 from training.evaluation.journal import read_readings
-from training.phantom.choice import TWELVE
 
 runner = CliRunner()
 
@@ -53,7 +54,7 @@ def test_three_shapes_of_one_test_set_give_the_same_figures(tmp_path: Path) -> N
             some["scores"]["classification"]["exact"]["combined"]["micro"] for some in (one, fresh)
         )
         assert micro == expected
-        for label in (*TWELVE, *DIAGNOSES):
+        for label in LABELS:
             assert one["scores"]["support"][label] == fresh["scores"]["support"][label]
     assert lines["scores"]["froc"] == fresh["scores"]["froc"]
     assert lines["scores"]["text"]["rougeL"] == fresh["scores"]["text"]["rougeL"]
@@ -69,6 +70,16 @@ def test_labels_without_boxes_are_classified_and_not_looked_for(tmp_path: Path) 
     assert not {"accuracy", "map", "froc", "iou", "text"} & set(found)
     assert found["not_computed"]["Localisation"] == "the test set has no box"
     assert "by their boxes" in found["not_computed"]["Likeness of texts"]
+
+
+def test_labels_are_judged_where_a_report_speaks_of_them(tmp_path: Path) -> None:
+    found = figures("mimic-cxr", write_mimic_cxr(tmp_path, 6))["scores"]
+    assert found["images"] == 6 and found["failed"] == 0
+    spoken_of = {"Cardiomegaly": 2, "Edema": 0, "Lung Opacity": 1, "Pleural effusion": 1, "No finding": 3}
+    assert {label: found["support"].get(label) for label in spoken_of} == spoken_of
+    assert not {"Rib fracture", "COPD", "Tuberculosis"} & set(found["support"])
+    assert found["classification"]["exact"]["combined"]["micro"]["f1"]["value"] > 0.5
+    assert not {"accuracy", "map", "froc", "iou", "text"} & set(found)
 
 
 def test_a_label_is_looked_for_if_it_has_a_box_anywhere(tmp_path: Path) -> None:
@@ -102,7 +113,10 @@ def test_out_keeps_readings_and_figures_and_a_second_run_reads_nothing_anew(tmp_
     first = figures(*call)
     lines = (out / "readings.jsonl").read_text().splitlines()
     assert json.loads((out / "measures.json").read_text()) == first
-    assert "litegpt-phantom 0.2.0 on Phantoms, all" in (out / "measures.md").read_text()
+    assert (
+        f"litegpt-phantom {read_identity('phantom').version} on Phantoms, all"
+        in (out / "measures.md").read_text()
+    )
     assert "PHANTOM" in (out / "measures.md").read_text()
     assert [Path(one.file or "").name for one in read_readings(out)] == sorted(
         path.name for path in folder.glob("*.dcm")
@@ -188,6 +202,6 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
 
 def test_fresh_phantoms_are_judged_on_what_can_be_drawn() -> None:
     measured = figures("--images", 2, "--seed", 31)["scores"]
-    assert list(measured["support"]) == [label for label in LABELS if label in (*TWELVE, *DIAGNOSES)]
+    assert list(measured["support"]) == list(LABELS)
     for label in DIAGNOSES:
         assert measured["support"][label] == sum(label in one.diagnoses for one in drawn(2))

@@ -14,7 +14,7 @@ from training.datasets.example import Size
 from training.evaluation.measures import Measures, evaluate
 from training.evaluation.statements import Case, Statement, repeating
 from training.evaluation.subject import Subject
-from training.phantom.choice import TWELVE
+from training.phantom.choice import DRAWN_LABELS
 from training.phantom.radiograph import Phantom, phantoms
 
 
@@ -23,7 +23,7 @@ def read_phantoms(
     images: int,
     seed: int,
     *,
-    drawn_labels: Sequence[str] = TWELVE,
+    drawn_labels: Sequence[str] = DRAWN_LABELS,
     candidates: bool = False,
 ) -> Iterator[tuple[Phantom, Reading]]:
     """Has a model read phantoms that no training has seen (training's seeds are of another form).
@@ -32,7 +32,7 @@ def read_phantoms(
         engine: The model.
         images: How many.
         seed: Of the phantoms.
-        drawn_labels: The findings they can have; by default those that the shipped model knows.
+        drawn_labels: The findings they can have.
         candidates: Whether to ask for boxes of labels that are not said, as ranked measures want them.
     """
     stream = islice(phantoms(seed, drawn_labels=drawn_labels), images)
@@ -54,7 +54,9 @@ def phantom_case(phantom: Phantom) -> Case:
     return Case(drawn(phantom), columns, rows)
 
 
-def phantom_subjects(images: int, seed: int, *, drawn_labels: Sequence[str] = TWELVE) -> Iterator[Subject]:
+def phantom_subjects(
+    images: int, seed: int, *, drawn_labels: Sequence[str] = DRAWN_LABELS
+) -> Iterator[Subject]:
     """The same phantoms, drawn one by one, as images to read; their names count them."""
     stream = islice(phantoms(seed, drawn_labels=drawn_labels), images)
     for number, phantom in enumerate(stream, start=1):
@@ -71,7 +73,7 @@ def phantom_subjects(images: int, seed: int, *, drawn_labels: Sequence[str] = TW
 def evaluation(
     results: Sequence[tuple[Phantom, Reading]],
     *,
-    drawn_labels: Sequence[str] = TWELVE,
+    drawn_labels: Sequence[str] = DRAWN_LABELS,
     resamples: int = 0,
     seed: int = 0,
     track: Callable[[Iterable[int]], Iterable[int]] = iter,
@@ -87,7 +89,7 @@ def evaluation(
     )
 
 
-def guessing(phantoms_: Sequence[Phantom], *, drawn_labels: Sequence[str] = TWELVE) -> Measures:
+def guessing(phantoms_: Sequence[Phantom], *, drawn_labels: Sequence[str] = DRAWN_LABELS) -> Measures:
     """What a guess by the right odds gives: for each phantom, the truth of the next one."""
     truths = [drawn(phantom) for phantom in phantoms_]
     guesses = [repeating(truth) for truth in [*truths[1:], *truths[:1]]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from PIL import Image
 from litegpt.boxes import Box
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS
 from tests.training.datasets.reading import write
+from tests.training.datasets.test_mimic_cxr import image, study
+from tests.training.datasets.test_mimic_cxr import write_all as write_tables
 from tests.training.datasets.test_nih import BOXES, ENTRIES, entry
 from training.phantom.choice import TWELVE
-from training.phantom.collection import Item, fresh_phantoms, write_collection
+from training.phantom.collection import fresh_phantoms, write_collection
 from training.phantom.radiograph import Phantom, phantoms
 
 NIH_SIDE = 1024
@@ -27,21 +28,28 @@ NIH_NAMES = {
     "Pulmonary fibrosis": "Fibrosis",
     "Pleural thickening": "Pleural_Thickening",
 }
+MIMIC_SEED = 3
+"""Of its first six phantoms three have no finding, one effusion, two a large heart, one a veil."""
+
+MIMIC_SPOKEN_OF = {
+    "Cardiomegaly": "Cardiomegaly",
+    "Edema": "Edema",
+    "Lung Opacity": "Lung Opacity",
+    "Pleural Effusion": "Pleural effusion",
+}
 NIH_OWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Pneumothorax")
 
 
-def drawn(images: int, seed: int = 31) -> list[Phantom]:
-    return list(islice(phantoms(seed, drawn_labels=TWELVE), images))
+SEED = 31
 
 
-def of_the_twelve(images: int) -> Iterator[Item]:
-    """Phantoms of the findings that the shipped model knows."""
-    return fresh_phantoms(images, 31, drawn_labels=TWELVE)
+def drawn(images: int) -> list[Phantom]:
+    return list(islice(phantoms(SEED), images))
 
 
 def write_phantoms(folder: Path, images: int) -> Path:
     """As ``litegpt-train phantom`` does."""
-    list(write_collection(of_the_twelve(images), folder))
+    list(write_collection(fresh_phantoms(images, SEED), folder))
     return folder
 
 
@@ -72,9 +80,8 @@ def write_vindr_cxr(folder: Path, images: int) -> Path:
         ["image_id,class_name,x_min,y_min,x_max,y_max"],
         [",".join(("image_id", *LOCAL_LABELS, *DIAGNOSES))],
     )
-    for item, path in zip(
-        of_the_twelve(images), write_collection(of_the_twelve(images), folder), strict=True
-    ):
+    items = list(fresh_phantoms(images, SEED))
+    for item, path in zip(items, write_collection(iter(items), folder), strict=True):
         name = path.stem
         (folder / "test").mkdir(exist_ok=True)
         path.rename(folder / "test" / f"{name}.dicom")
@@ -93,7 +100,7 @@ def write_vindr_cxr(folder: Path, images: int) -> Path:
 def write_nih(folder: Path, images: int, *, boxes: int = 0) -> Path:
     """PNGs of 1024 × 1024 and labels of the whole image; for the first findings, boxes too."""
     entries, marks, names = [ENTRIES], [BOXES], []
-    for number, one in enumerate(drawn(images, NIH_SEED), start=1):
+    for number, one in enumerate(islice(phantoms(NIH_SEED, drawn_labels=TWELVE), images), start=1):
         name = f"{number:08d}_000.png"
         names.append(name)
         save(one, folder / "images" / name, side=NIH_SIDE)
@@ -112,6 +119,24 @@ def write_nih(folder: Path, images: int, *, boxes: int = 0) -> Path:
     write(folder / "train_val_list.txt")
     if boxes:
         write(folder / "BBox_List_2017.csv", *marks)
+    return folder
+
+
+def write_mimic_cxr(folder: Path, images: int) -> Path:
+    """JPEGs of one study each, all in the test split; each report speaks of four labels, or of nothing."""
+    studies, metadata, splits = [], [], []
+    for number, one in enumerate(islice(phantoms(MIMIC_SEED), images), start=1):
+        said = {finding.label for finding in one.findings}
+        values = {
+            name.replace(" ", "_"): str(float(label in said)) for name, label in MIMIC_SPOKEN_OF.items()
+        }
+        if not one.findings:
+            values["No_Finding"] = "1.0"
+        studies.append(study(number, **values))
+        metadata.append(image(f"i{number}", number))
+        splits.append(f"i{number},{number},10000032,test")
+        save(one, folder / "files" / "p10" / "p10000032" / f"s{number}" / f"i{number}.jpg")
+    write_tables(folder, studies, metadata, splits)
     return folder
 
 

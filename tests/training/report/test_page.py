@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from litegpt.identity import ModelIdentity, model_folder
+from litegpt.identity import ModelIdentity, model_folder, read_identity
 from litegpt.vocabulary import NO_FINDING
 from tests.presence import program
 from tests.training.datasets.reading import write
@@ -54,7 +54,7 @@ def test_it_says_what_it_is_of_and_that_it_is_no_patient(page: Path) -> None:
     for words in (
         "PHANTOM:",
         "Nothing here says anything about patients",
-        "litegpt-phantom 0.2.0",
+        f"litegpt-phantom {read_identity('phantom').version}",
         "fresh phantoms, seed 31337",
         "F1 by substring, macro",
         "never comparable with",
