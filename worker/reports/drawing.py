@@ -27,7 +27,8 @@ def draw_regions(radiograph: Radiograph, sop_instance_uid: str, groups: Sequence
     picture = Image.fromarray(radiograph.pixels).convert("RGB")
     draw = ImageDraw.Draw(picture)
     side = min(picture.size)
-    width, font = max(1, round(side / 400)), ImageFont.load_default(max(8, round(side / 46)))
+    width, height = max(1, round(side / 400)), max(8, round(side / 46))
+    font = ImageFont.load_default(height)
     for number, group in enumerate(groups, start=1):
         colour = label_colour(group.finding or group.tracking_identifier)
         for region in group.regions:
@@ -43,7 +44,7 @@ def draw_regions(radiograph: Radiograph, sop_instance_uid: str, groups: Sequence
                 draw.line(line, colour, width)
             left, top, _, _ = region.bounds
             words = f"{number} {group.finding}"
-            box = draw.textbbox((left, max(0.0, top - font.size - 3 * width)), words, font=font)
+            box = draw.textbbox((left, max(0.0, top - height - 3 * width)), words, font=font)
             draw.rectangle(box, fill=colour)
             draw.text(box[:2], words, fill=_BLACK, font=font, anchor="lt")
     return picture

@@ -77,7 +77,7 @@ def secondary_capture(
         **provenance.equipment,
     )
     provenance.write_into(capture)
-    capture.PatientOrientation = patient_orientation(reading.header) or None
+    capture.PatientOrientation = patient_orientation(reading.header)
     capture.Laterality = ""  # of a paired part of the body, which a chest is not
     capture.ConversionType = "WSD"
     capture.BurnedInAnnotation = "YES"

@@ -9,7 +9,7 @@ gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from highdicom import sr
@@ -32,7 +32,7 @@ TEMPLATE_VERSION: Final = "2"
 SOP_CLASS_UID: Final = Comprehensive3DSRStorage
 """Of the report that is tried first."""
 
-_CLASSES: Final = {
+_CLASSES: Final[Mapping[str, type[sr.Comprehensive3DSR | sr.ComprehensiveSR]]] = {
     Comprehensive3DSRStorage: sr.Comprehensive3DSR,
     ComprehensiveSRStorage: sr.ComprehensiveSR,
 }
@@ -66,7 +66,7 @@ def structured_report(
         raise ValueError("a report needs at least one image")
     sources = [source_image(reading.header, identity.study_instance_uid) for reading in readings]
     requests = referenced_requests([reading.header for reading in readings], identity.study_instance_uid)
-    report = _CLASSES[identity.sop_class_uid](
+    report: Dataset = _CLASSES[identity.sop_class_uid](
         evidence=sources,
         content=_content(readings, sources, other_images, identity, provenance),
         series_instance_uid=identity.series_instance_uid,
