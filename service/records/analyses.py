@@ -243,16 +243,16 @@ def concluded(records: Records, analysis_id: int) -> Concluded:
 
 def _image_outcome(image: AnalysisImage) -> ImageOutcome:
     findings = (
-        ModelFinding(found.label, found.score, _box_of(found), found.box_score, found.reported)
+        ModelFinding(
+            found.label,
+            found.score,
+            Box(*found.corners) if found.corners else None,
+            found.box_score,
+            found.reported,
+        )
         for found in image.findings
     )
     return ImageOutcome(image.instance_id, tuple(findings), image.not_read)
-
-
-def _box_of(row: Finding) -> Box | None:
-    if row.x_min is None or row.y_min is None or row.x_max is None or row.y_max is None:
-        return None
-    return Box(row.x_min, row.y_min, row.x_max, row.y_max)
 
 
 def postpone(records: Records, claim: Claim, error: str, retry: Retry) -> None:

@@ -16,7 +16,6 @@ from service.records.tables import (
     AnalysisImage,
     AnalysisState,
     DeliveryState,
-    Finding,
     Result,
     Study,
     StudyState,
@@ -186,14 +185,8 @@ def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
 
 def _findings(image: AnalysisImage) -> tuple[FindingView, ...]:
     return tuple(
-        FindingView(row.label, row.score, _box(row), row.box_score, row.reported) for row in image.findings
+        FindingView(row.label, row.score, row.corners, row.box_score, row.reported) for row in image.findings
     )
-
-
-def _box(row: Finding) -> tuple[float, float, float, float] | None:
-    if row.x_min is None or row.y_min is None or row.x_max is None or row.y_max is None:
-        return None
-    return row.x_min, row.y_min, row.x_max, row.y_max
 
 
 def _deliveries(analysis: Analysis) -> list[DeliveryView]:

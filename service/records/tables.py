@@ -250,6 +250,13 @@ class Finding(Base):
     x_max: Mapped[float | None]
     y_max: Mapped[float | None]
 
+    @property
+    def corners(self) -> tuple[float, float, float, float] | None:
+        """Left, top, right, bottom; None for a diagnosis."""
+        if self.x_min is None or self.y_min is None or self.x_max is None or self.y_max is None:
+            return None
+        return self.x_min, self.y_min, self.x_max, self.y_max
+
 
 class Result(Base):
     """One DICOM object made from an analysis; its bytes are kept and only ever sent again."""

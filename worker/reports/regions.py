@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from litegpt.boxes import Box
+
 Point = tuple[float, float]
 
 _STEPS: Final = 64
@@ -49,13 +51,10 @@ class Region:
         """Of both rectangles, 0..1; 0 where they are of different images."""
         if self.image != other.image:
             return 0.0
-        left, top, right, bottom = self.bounds
-        left_, top_, right_, bottom_ = other.bounds
-        width = min(right, right_) - max(left, left_)
-        height = min(bottom, bottom_) - max(top, top_)
-        common = max(0.0, width) * max(0.0, height)
-        both = (right - left) * (bottom - top) + (right_ - left_) * (bottom_ - top_) - common
-        return common / both if both > 0 else 0.0
+        try:
+            return Box(*self.bounds).iou(Box(*other.bounds))
+        except ValueError:  # a point or a straight line has no area
+            return 0.0
 
 
 def _oval(center: Point, one: Point, other: Point) -> tuple[Point, ...]:

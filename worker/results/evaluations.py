@@ -65,6 +65,11 @@ def outcome(readings: Sequence[ImageReading]) -> str:
     return f"{found}, {failed} of {len(readings)} images not read" if failed else found
 
 
+def statement(algorithm: ModelIdentity, readings: Sequence[ImageReading]) -> str:
+    """Who says what, such as ``litegpt 1.0: 3 findings``."""
+    return f"{algorithm.id} {algorithm.version}: {outcome(readings)}"
+
+
 def caption(finding: Finding) -> str:
     """A finding for people: the vocabulary's own label and the score."""
     return f"{finding.label} {finding.score:.2f}"
@@ -162,7 +167,7 @@ def _statements(
 ) -> Iterator[str]:
     if algorithm.demonstration:
         yield DEMONSTRATION
-    yield f"{algorithm.id} {algorithm.version}: {outcome(readings)}. {_UNVERIFIED}"
+    yield f"{statement(algorithm, readings)}. {_UNVERIFIED}"
     for reading in (*readings, *other_images):
         if reading.not_read is not None:
             yield f"Image {reading.sop_instance_uid} was not read: {reading.not_read}"

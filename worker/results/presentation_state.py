@@ -36,7 +36,7 @@ from litegpt.grayscale import Grayscale, Window
 from litegpt.identity import ModelIdentity
 from litegpt.overlay import DEMONSTRATION_BANNERS
 from litegpt.radiograph import Radiograph
-from worker.results.evaluations import NO_DIAGNOSIS, caption, outcome
+from worker.results.evaluations import NO_DIAGNOSIS, caption, statement
 from worker.results.identity import ResultIdentity
 from worker.results.measurement_groups import outline
 from worker.results.provenance import Provenance
@@ -136,7 +136,7 @@ def _annotation(
 def _statements(reading: ImageReading, algorithm: ModelIdentity) -> Iterator[str]:
     if algorithm.demonstration:
         yield DEMONSTRATION_BANNERS[0]
-    yield f"{algorithm.id} {algorithm.version}: {outcome([reading])}"
+    yield statement(algorithm, [reading])
     yield NO_DIAGNOSIS
     yield from (caption(finding) for finding in reading.positive if finding.box is None)
 

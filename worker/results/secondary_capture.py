@@ -20,7 +20,7 @@ from litegpt.identity import ModelIdentity
 from litegpt.overlay import draw_overlay
 from litegpt.radiograph import Radiograph
 from worker.results import codes
-from worker.results.evaluations import NO_DIAGNOSIS, outcome
+from worker.results.evaluations import NO_DIAGNOSIS, statement
 from worker.results.identity import ResultIdentity
 from worker.results.patient_study import valid_value
 from worker.results.provenance import Provenance
@@ -92,8 +92,7 @@ def secondary_capture(
 def _picture(
     reading: ImageReading, radiograph: Radiograph, algorithm: ModelIdentity
 ) -> npt.NDArray[np.uint8]:
-    said = f"{algorithm.id} {algorithm.version}: {outcome([reading])}"
-    notes = (f"{said} - {NO_DIAGNOSIS}", NO_DIAGNOSIS, "AI")
+    notes = (f"{statement(algorithm, [reading])} - {NO_DIAGNOSIS}", NO_DIAGNOSIS, "AI")
     picture = draw_overlay(radiograph, reading.positive, demonstration=algorithm.demonstration, notes=notes)
     return np.asarray(picture)  # (rows, columns, 3)
 

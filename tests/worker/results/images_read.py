@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import ModuleType
+from typing import TypedDict
 from zoneinfo import ZoneInfo
 
+import pytest
 from pydicom.dataset import Dataset
 
 from litegpt.boxes import Box
@@ -14,6 +16,7 @@ from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
 from service.settings import ResultKind
+from tests.images import CR, DX, SECONDARY_CAPTURE
 from worker.results import presentation_state, secondary_capture
 from worker.results.identity import ResultIdentity
 from worker.results.part10 import encode
@@ -25,20 +28,24 @@ PHANTOM = ModelIdentity("litegpt-phantom", "1", demonstration=True)
 ONE = (Finding("Nodule/Mass", 0.91, Box(100, 150, 220, 300)),)
 
 
+def of_every_form(test: Callable[..., None]) -> Callable[..., None]:
+    """Runs a test for each SOP class of image, with a finding and without, by a model and a demonstration."""
+    for name, values, ids in (
+        ("model", [MODEL, PHANTOM], ["model", "demonstration"]),
+        ("sop_class", [CR, DX, SECONDARY_CAPTURE], None),
+        ("findings", [ONE, ()], ["finding", "none"]),
+    ):
+        test = pytest.mark.parametrize(name, values, ids=ids)(test)
+    return test
+
+
 def capture_of(
     image: Dataset, findings: Sequence[Finding] = ONE, *, model: ModelIdentity = MODEL, number: int = 1
 ) -> bytes:
     """The Secondary Capture as a file."""
-    reading, identity, provenance = _made_of(image, findings, model, secondary_capture)
-    return encode(
-        secondary_capture.secondary_capture(
-            reading,
-            read_radiograph(image),
-            instance_number=number,
-            identity=identity,
-            provenance=provenance,
-        )
-    )
+    reading, given = _made_of(image, findings, model, secondary_capture)
+    radiograph = read_radiograph(image)
+    return encode(secondary_capture.secondary_capture(reading, radiograph, instance_number=number, **given))
 
 
 def state_of(
@@ -50,21 +57,19 @@ def state_of(
     radiograph: Radiograph | None = None,
 ) -> bytes:
     """The presentation state as a file; ``radiograph`` in place of what the image gives."""
-    reading, identity, provenance = _made_of(image, findings, model, presentation_state)
-    return encode(
-        presentation_state.presentation_state(
-            reading,
-            radiograph or read_radiograph(image),
-            instance_number=number,
-            identity=identity,
-            provenance=provenance,
-        )
-    )
+    reading, given = _made_of(image, findings, model, presentation_state)
+    radiograph = radiograph or read_radiograph(image)
+    return encode(presentation_state.presentation_state(reading, radiograph, instance_number=number, **given))
+
+
+class _Given(TypedDict):
+    identity: ResultIdentity
+    provenance: Provenance
 
 
 def _made_of(
     image: Dataset, findings: Sequence[Finding], model: ModelIdentity, module: ModuleType
-) -> tuple[ImageReading, ResultIdentity, Provenance]:
+) -> tuple[ImageReading, _Given]:
     header = Dataset({tag: image[tag] for tag in image.keys() if tag != 0x7FE00010})  # noqa: SIM118
     identity = ResultIdentity.of(
         study_instance_uid=image.StudyInstanceUID,
@@ -83,4 +88,4 @@ def _made_of(
         ZoneInfo("Europe/Berlin"),
         header,
     )
-    return ImageReading(header, tuple(findings)), identity, provenance
+    return ImageReading(header, tuple(findings)), _Given(identity=identity, provenance=provenance)

@@ -23,12 +23,12 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import read_radiograph
-from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
+from tests.images import SECONDARY_CAPTURE, make_radiograph
 from tests.litegpt.test_grayscale import lut, square
 from tests.peers.dcmtk import run_program
 from tests.peers.dicom3tools import dciodvfy
 from tests.presence import real_radiographs
-from tests.worker.results.images_read import MODEL, ONE, PHANTOM, state_of
+from tests.worker.results.images_read import ONE, PHANTOM, of_every_form, state_of
 
 Item = dict[str, Any]
 
@@ -67,11 +67,8 @@ def check(path: Path) -> None:
 
 def shown_by_dcmtk(image: Dataset, state: bytes, folder: Path) -> npt.NDArray[np.uint8]:
     """(rows, columns): the image through the presentation state, by dcmp2pgm."""
-    for name, content in (("image.dcm", None), ("state.dcm", state)):
-        if content is None:
-            image.save_as(folder / name, enforce_file_format=True)
-        else:
-            (folder / name).write_bytes(content)
+    image.save_as(folder / "image.dcm", enforce_file_format=True)
+    (folder / "state.dcm").write_bytes(state)
     shown = folder / "shown.pgm"
     ended = run_program("dcmp2pgm", "-p", folder / "state.dcm", folder / "image.dcm", shown, package="dcmtk")
     assert ended.succeeded, ended.output
@@ -79,9 +76,7 @@ def shown_by_dcmtk(image: Dataset, state: bytes, folder: Path) -> npt.NDArray[np
     return np.frombuffer(shown.read_bytes()[-pixels:], np.uint8).reshape(int(image.Rows), int(image.Columns))
 
 
-@pytest.mark.parametrize("model", [MODEL, PHANTOM], ids=["model", "demonstration"])
-@pytest.mark.parametrize("sop_class", [CR, DX, SECONDARY_CAPTURE])
-@pytest.mark.parametrize("findings", [ONE, ()], ids=["finding", "none"])
+@of_every_form
 def test_it_is_valid(
     sop_class: str, findings: Sequence[Finding], model: ModelIdentity, tmp_path: Path
 ) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,11 +17,11 @@ from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.overlay import label_colour
 from litegpt.vocabulary import NO_FINDING
-from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
+from tests.images import make_radiograph
 from tests.peers.dcmtk import run_program
 from tests.peers.dicom3tools import dciodvfy
 from tests.presence import real_radiographs
-from tests.worker.results.images_read import MODEL, ONE, PHANTOM, capture_of
+from tests.worker.results.images_read import PHANTOM, capture_of, of_every_form
 
 
 def picture(content: bytes) -> npt.NDArray[np.uint8]:
@@ -52,9 +51,7 @@ def outline(shown: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> Box:
     return Box(int(down[0]), int(across[0]), int(down[-1]) + 1, int(across[-1]) + 1)
 
 
-@pytest.mark.parametrize("model", [MODEL, PHANTOM], ids=["model", "demonstration"])
-@pytest.mark.parametrize("sop_class", [CR, DX, SECONDARY_CAPTURE])
-@pytest.mark.parametrize("findings", [ONE, ()], ids=["finding", "none"])
+@of_every_form
 def test_it_is_valid(
     sop_class: str, findings: Sequence[Finding], model: ModelIdentity, tmp_path: Path
 ) -> None:
