@@ -2,6 +2,7 @@
 #
 # Variables:
 #   RADIOGRAPHS=folder   make demo: send these DICOM files instead of the phantoms
+#   VIEWER=1             make demo: keep Orthanc and the viewer OHIF up, to see the boxes (README.md)
 #   PYTHON=python3.12    the Python to build .venv with (3.11 or newer)
 #   TORCH_INDEX=address  take PyTorch from this package index, e.g. the one of its CPU build (see README.md)
 #   ARGS="…"             make up, make phantom-model: options for `litegpt-node up`, `litegpt-train phantom-model`
@@ -15,6 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pip's progress bars are for a person; a log can do without.
 QUIET := $(if $(CI),--quiet)
 RADIOGRAPHS ?=
+VIEWER ?=
 TORCH_INDEX ?=
 ARGS ?=
 
@@ -26,8 +28,8 @@ help: ## list these commands
 
 setup: $(READY) ## make .venv with everything in it (the commands below do it by themselves)
 
-demo: $(READY) ## send radiographs through a whole node and show what comes back; RADIOGRAPHS=folder for your own
-	@$(BIN)/litegpt-node demo $(if $(RADIOGRAPHS),--radiographs "$(RADIOGRAPHS)")
+demo: $(READY) ## send radiographs through a whole node and show what comes back; RADIOGRAPHS=folder, VIEWER=1
+	@exec $(BIN)/litegpt-node demo $(if $(RADIOGRAPHS),--radiographs "$(RADIOGRAPHS)") $(if $(VIEWER),--viewer)
 
 up: $(READY) ## run the node for your own modality and PACS, until Ctrl-C; ARGS="…" for options
 	@exec $(BIN)/litegpt-node up $(ARGS)

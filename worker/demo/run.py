@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from service.errors import NodeError
 from service.records import overview
@@ -19,7 +19,10 @@ from service.records.overview import StudyView
 from service.settings import Destination, Settings, settings_without_sources
 from service.supervisor import STOP_SECONDS, running_port
 from worker.demo.modality import OutgoingImage, SentImage, push
-from worker.demo.pacs import DemoPACS
+from worker.demo.pacs import ReceivedResult
+
+NODE: Final = "LITEGPT"
+"""The node's AE title in the demonstration."""
 
 QUIET_SECONDS: Final = 1.0
 START_SECONDS: Final = 60.0
@@ -50,35 +53,54 @@ class DemoStudy:
         return self.view is not None and self.view.outcome == "delivered" and bool(self.reports)
 
 
+class PACS(Protocol):
+    """What takes the results; for its ``with`` block it runs."""
+
+    @property
+    def destination(self) -> Destination:
+        """How the node reaches it."""
+
+    @property
+    def results(self) -> Mapping[str, Sequence[ReceivedResult]]:
+        """What came, by Study Instance UID."""
+
+    def wait_for_change(self, seconds: float) -> None:
+        """Returns when another result has come, or after ``seconds``."""
+
+
 def demonstrate(
-    images: Sequence[OutgoingImage], folder: Path, on_progress: Callable[[str, int, int], None]
+    images: Sequence[OutgoingImage],
+    folder: Path,
+    pacs: PACS,
+    on_progress: Callable[[str, int, int], None],
 ) -> list[DemoStudy]:
     """Runs the demonstration.
 
     Args:
         images: What to push.
-        folder: Where everything goes: ``node/``, ``pacs/``, ``node.log``.
+        folder: Where the node's data and its log go: ``node/``, ``node.log``.
+        pacs: Where the results go; it runs.
         on_progress: Called with a step's name, how many are done, and how many there are.
 
     Raises:
         NodeError: If the node does not start, or nothing moves any more.
     """
-    with DemoPACS(folder / "pacs") as pacs:
-        settings = settings_without_sources(
-            data_dir=folder / "node",
-            dicom_port=0,
-            dicom_host="127.0.0.1",
-            quiet_seconds=QUIET_SECONDS,
-            destinations=(str(pacs.destination),),
-            sweep_interval_seconds=0.25,
-            minimum_age_years=0,
-        )
-        with _node(settings, folder / "node.log") as node:
-            sent = []
-            for image in push(images, node, _as_modality(settings)):
-                sent.append(image)
-                on_progress("sent to the node", len(sent), len(images))
-            return _wait(settings, pacs, sent, on_progress)
+    settings = settings_without_sources(
+        data_dir=folder / "node",
+        ae_title=NODE,
+        dicom_port=0,
+        dicom_host="127.0.0.1",
+        quiet_seconds=QUIET_SECONDS,
+        destinations=(str(pacs.destination),),
+        sweep_interval_seconds=0.25,
+        minimum_age_years=0,
+    )
+    with _node(settings, folder / "node.log") as node:
+        sent = []
+        for image in push(images, node, _as_modality(settings)):
+            sent.append(image)
+            on_progress("sent to the node", len(sent), len(images))
+        return _wait(settings, pacs, sent, on_progress)
 
 
 def _as_modality(settings: Settings) -> Settings:
@@ -119,7 +141,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], data_dir: Path, log: Path) 
 
 def _wait(
     settings: Settings,
-    pacs: DemoPACS,
+    pacs: PACS,
     sent: Sequence[SentImage],
     on_progress: Callable[[str, int, int], None],
 ) -> list[DemoStudy]:
@@ -147,7 +169,7 @@ def _view(records: Records, uid: str) -> StudyView:
         return overview.show_study(session, uid)
 
 
-def _collect(pacs: DemoPACS, sent: Sequence[SentImage], views: dict[str, StudyView]) -> list[DemoStudy]:
+def _collect(pacs: PACS, sent: Sequence[SentImage], views: dict[str, StudyView]) -> list[DemoStudy]:
     studies = []
     for uid in dict.fromkeys(image.image.study_instance_uid for image in sent):
         images = tuple(image for image in sent if image.image.study_instance_uid == uid)
