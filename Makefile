@@ -21,7 +21,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint lowest phantom-model clean
+.PHONY: help setup demo up test lint viewers lowest phantom-model clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -42,6 +42,9 @@ lint: $(READY) ## ruff, mypy and import-linter
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+viewers: $(READY) ## the tests that look at OHIF's screen, with each version that is supported
+	@OHIF="3.11.1 3.12.10 3.13.2" $(BIN)/python -m pytest tests/viewer
 
 lowest: ## all tests again with the oldest versions that pyproject.toml allows, in .venv-lowest
 	@test -x .venv-lowest/bin/uv || { "$(PYTHON)" -m venv .venv-lowest && .venv-lowest/bin/pip install $(QUIET) uv; }

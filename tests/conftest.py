@@ -1,4 +1,4 @@
-"""What every test gets: real PostgreSQL and Redis on request, and none of the person's own settings."""
+"""What every test gets: real PostgreSQL, Redis and Chromium on request, and none of a person's settings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import pytest
 
 from tests.services.fixtures import postgres_server_url, postgres_url, redis_server_url, redis_url
+from tests.viewer.ohif import browser
 
-__all__ = ["postgres_server_url", "postgres_url", "redis_server_url", "redis_url"]
+__all__ = ["browser", "postgres_server_url", "postgres_url", "redis_server_url", "redis_url"]
 
 
 @pytest.fixture(autouse=True, scope="session")

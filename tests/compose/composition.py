@@ -118,7 +118,7 @@ def _volume(text: str) -> tuple[str, str]:
 
 
 def _port(text: str) -> tuple[int, int]:
-    published, inside = text.split(":")
+    *_, published, inside = text.split(":")
     return int(published), int(inside)
 
 

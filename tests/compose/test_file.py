@@ -16,7 +16,7 @@ from tests.compose.containers import make_secrets
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
 OURS = ["listener", "sweeper", "analysis-worker", "delivery-worker"]
-OTHERS = {"postgres", "redis"}
+OTHERS = {"postgres", "redis", "demo-pacs"}
 NEEDED = {"LITEGPT_DESTINATIONS": "PACS@pacs:104"}
 
 
@@ -46,6 +46,15 @@ def test_parts_are_those_of_the_design(composition: Composition) -> None:
     images = {name: service.target for name, service in composition.services.items() if name not in OTHERS}
     workers = {"analysis-worker": "worker", "delivery-worker": "worker"}
     assert images == dict.fromkeys(images, "service") | workers
+
+
+def test_the_demonstration_is_there_when_asked_for_and_only_for_this_machine(
+    composition: Composition,
+) -> None:
+    profiles = {name: service.raw.get("profiles") for name, service in composition.services.items()}
+    assert {name: named for name, named in profiles.items() if named} == {"demo-pacs": ["demo"]}
+    (port,) = composition.services["demo-pacs"].raw["ports"]
+    assert port.startswith("127.0.0.1:")
 
 
 def test_stages_of_the_dockerfile_exist(composition: Composition) -> None:

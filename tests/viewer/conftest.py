@@ -13,7 +13,6 @@ from playwright.sync_api import Browser
 
 from service.errors import SettingsError
 from tests.presence import absent
-from tests.viewer.ohif import chromium
 from worker.demo.ohif import OHIF_VERSION, fetch_ohif
 from worker.demo.orthanc import OrthancPACS, OrthancProgram
 from worker.demo.viewer import Viewer
@@ -45,13 +44,7 @@ class Screen:
         return SCREENSHOTS / self.version / f"{name}.png"
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="session", params=os.environ.get("OHIF", OHIF_VERSION).split())
+@pytest.fixture(scope="module", params=os.environ.get("OHIF", OHIF_VERSION).split())
 def screen(
     request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Screen]:

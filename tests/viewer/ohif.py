@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.presence import program
@@ -137,8 +138,8 @@ class OHIF:
         self._page.wait_for_function(condition, timeout=_PATIENCE_MILLISECONDS)
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

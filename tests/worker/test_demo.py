@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,17 +14,22 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 from pydicom import Dataset, dcmread
 from rich.console import Console
 
 from litegpt.phantoms import phantom_files
+from service.errors import SettingsError
 from service.records.overview import FindingView, ImageView, StudyView
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.peers.dcmtk import dsrdump
 from tests.peers.dicom3tools import dciodvfy
-from tests.presence import real_radiographs
+from tests.presence import absent, real_radiographs
 from tests.processes import running
+from tests.viewer.ohif import ohif
 from worker.demo.modality import OutgoingImage, SentImage, find_images
+from worker.demo.ohif import fetch_ohif
+from worker.demo.orthanc import OrthancProgram
 from worker.demo.pacs import DemoPACS, ReceivedResult
 from worker.demo.run import DemoStudy, _collect
 from worker.demo.table import results_table, write_overlays
@@ -178,3 +184,39 @@ def test_ctrl_c_stops_the_demonstration_and_its_node(tmp_path: Path) -> None:
         started = demo.descendants()
         assert started
     assert not any(process.is_running() and process.status() != "zombie" for process in started)
+
+
+@pytest.mark.parametrize("ends_with", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_the_viewer_shows_what_was_found_until_it_is_ended(
+    ends_with: signal.Signals, tmp_path: Path, browser: Browser
+) -> None:
+    try:
+        OrthancProgram.find()
+        fetch_ohif()
+    except SettingsError as error:
+        absent(str(error))
+    file = next(path for path in phantom_files() if path.stem == "phantom-two")
+    command = [sys.executable, "-m", "service.cli.main", "demo", "--viewer", "--radiographs", file]
+    with running(command, log=tmp_path / "log", folder=tmp_path, stop_timeout_seconds=60) as demo:
+        demo.wait_until(lambda: "Ctrl-C ends the viewer" in demo.output(), 240, "address of the viewer")
+        (study,) = re.findall(r"http://localhost:\d+/viewer\S+", demo.output())
+        if ends_with == signal.SIGINT:
+            with ohif(browser) as page:
+                page.open(study, series=3)
+                kinds = [modality for modality, _ in page.series()]
+                page.open_report()
+                drawn, labels = page.rectangles(1), page.labels()
+            assert sorted(kinds) == ["DX", "OT", "SR"]
+            assert len(drawn) == len(labels) == len(re.findall(r"\[\d+ \d+ \d+ \d+\]", demo.output())) > 0
+        started = demo.descendants()
+        assert demo.stop(ends_with, timeout_seconds=60) == 0
+    assert not any(process.is_running() and process.status() != "zombie" for process in started)
+
+
+def test_what_the_viewer_needs_is_said_before_anything_starts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service.cli.main", "demo", "--viewer"]
+    environment = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert re.fullmatch(r"litegpt-node: (Orthanc|Orthanc's DICOMweb|npm) is not installed.*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []

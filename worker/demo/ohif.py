@@ -45,10 +45,11 @@ def fetch_ohif(version: str = OHIF_VERSION) -> Path:
     build = ohif_folder(version)
     if is_fetched(build):
         return build
+    npm = _npm(version)
     build.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build.parent, prefix=".fetching-") as name:
         place = Path(name)
-        with tarfile.open(_pack(version, place)) as members:
+        with tarfile.open(_pack(npm, version, place)) as members:
             members.extractall(place, filter="data")
         try:
             (place / "package" / "dist").rename(build)
@@ -58,13 +59,17 @@ def fetch_ohif(version: str = OHIF_VERSION) -> Path:
     return build
 
 
-def _pack(version: str, place: Path) -> Path:
-    """The package as one archive, in ``place``."""
+def _npm(version: str) -> str:
     npm = shutil.which("npm")
     if npm is None:
         raise SettingsError(
             f"npm is not installed: the viewer, OHIF {version}, is fetched with it (Debian package npm)"
         )
+    return npm
+
+
+def _pack(npm: str, version: str, place: Path) -> Path:
+    """The package as one archive, in ``place``."""
     try:
         done = subprocess.run(
             [npm, "pack", "--silent", f"@ohif/app@{version}"],
