@@ -32,8 +32,21 @@ STRIP: Final = 30
 _LEAST: Final = 14
 _HIGHEST: Final = 4095
 
-ORIENTATIONS: Final = ("L\\F", "R\\F", "L\\H", "R\\H", "F\\L", "F\\R", "H\\L", "H\\R", "")
-"""Patient Orientation: upright, mirrored, upside down, turned by half; the same lying; and not said."""
+KINDS: Final = (
+    ("L\\F", "MONOCHROME2"),
+    ("L\\F", "MONOCHROME1"),
+    ("R\\F", "MONOCHROME2"),
+    ("L\\H", "MONOCHROME1"),
+    ("R\\H", "MONOCHROME2"),
+    ("F\\L", "MONOCHROME1"),
+    ("F\\R", "MONOCHROME2"),
+    ("H\\L", "MONOCHROME1"),
+    ("H\\R", "MONOCHROME2"),
+    ("", "MONOCHROME1"),
+)
+"""Patient Orientation (upright, mirrored, upside down, turned by half; the same lying; not said) and
+Photometric Interpretation. They are listed, not drawn: a few draws may leave one out.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,24 +98,18 @@ class Scene:
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> Scene:
-    """Upright and lying images; rectangles anywhere, also along the image's edges.
+def scenes(draw: st.DrawFn, kind: tuple[str, str]) -> Scene:
+    """Upright and lying images of one of ``KINDS``; rectangles anywhere, also along the image's edges.
 
     A gap to the image's edge or the border is none, or wide enough to be seen once the image is squashed.
     """
+    orientation, photometric = kind
     rows, columns = draw(st.integers(110, 420)), draw(st.integers(60, 420))
-    border = draw(st.sampled_from([0, min(rows, columns) // 8]))
+    border = draw(st.sampled_from([min(rows, columns) // 8, 0]))  # the simplest example has one
     left, right = draw(_interval(columns, border, columns))
     top, bottom = draw(_interval(rows, border, rows - 2 * STRIP))
     assume((left, top, right, bottom) != (0, 0, columns, rows))  # one value everywhere is no radiograph
-    return Scene(
-        rows,
-        columns,
-        border,
-        draw(st.sampled_from(["MONOCHROME1", "MONOCHROME2"])),
-        draw(st.sampled_from(ORIENTATIONS)),
-        (left, top, right, bottom),
-    )
+    return Scene(rows, columns, border, photometric, orientation, (left, top, right, bottom))
 
 
 @st.composite
