@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tests.peers.dcmtk import run_program
-from tests.worker.results.reports import Report
+from tests.worker.results.reports import Item, Report
 from tests.worker.results.scenes import STRIP, Sides
+from tests.worker.results.test_presentation_state import graphics
 
 SR, GSPS, SC = "Comprehensive 3D SR", "Grayscale Softcopy Presentation State", "Secondary Capture Image"
 
@@ -45,12 +44,12 @@ class Told:
     def by(cls, files: Mapping[str, Path]) -> Told:
         """Reads the files of the three results, by the names of their SOP classes."""
         (group,) = Report(files[SR]).boxes
-        state = _json(files[GSPS])
+        state = Report(files[GSPS]).root
         picture = shown(files[SC])
         return cls(
             sr=_sides([number for point in group.points for number in point]),
             side=group.laterality,
-            gsps=_graphic(state),
+            gsps=_sides(*graphics(state)),  # in PIXEL units 0\0 is a corner, as in SCOORD (PS3.3 C.10.5.1.1)
             displayed=_displayed(state),
             sc=_line(picture),
             picture=picture,
@@ -83,13 +82,6 @@ def bright_of(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return np.asarray(bright[:-STRIP])
 
 
-def _json(file: Path) -> dict[str, Any]:
-    ended = run_program("dcm2json", "+fc", file, package="dcmtk")
-    assert ended.succeeded, ended.output
-    found: dict[str, Any] = json.loads(ended.output[ended.output.index("{") :])
-    return found
-
-
 def _sides(data: list[float]) -> Sides:
     """Of a closed polyline's x, y, x, y, …: a rectangle along the axes, from its upper left corner."""
     left, top, right, bottom = data[0], data[1], data[4], data[5]
@@ -97,15 +89,7 @@ def _sides(data: list[float]) -> Sides:
     return left, top, right, bottom
 
 
-def _graphic(state: dict[str, Any]) -> Sides:
-    """Graphic Data in PIXEL units: 0\\0 is the upper left corner of the first pixel (PS3.3 C.10.5.1.1)."""
-    (annotation,) = state["00700001"]["Value"]
-    (graphic,) = annotation["00700009"]["Value"]
-    assert graphic["00700005"]["Value"] == ["PIXEL"] and graphic["00700023"]["Value"] == ["POLYLINE"]
-    return _sides(graphic["00700022"]["Value"])
-
-
-def _displayed(state: dict[str, Any]) -> tuple[int, int]:
+def _displayed(state: Item) -> tuple[int, int]:
     """The area is told by its pixels, which count from 1\\1 (PS3.3 C.10.4)."""
     assert "00700041" not in state and "00700042" not in state  # neither flipped nor rotated
     (area,) = state["0070005A"]["Value"]
