@@ -18,10 +18,10 @@ from litegpt.identity import ModelIdentity
 from litegpt.overlay import label_colour
 from litegpt.vocabulary import NO_FINDING
 from tests.images import make_radiograph
-from tests.peers.dcmtk import run_program
 from tests.peers.dicom3tools import dciodvfy
 from tests.presence import real_radiographs
 from tests.worker.results.images_read import PHANTOM, capture_of, of_every_form
+from tests.worker.results.results_read import shown
 
 
 def picture(content: bytes) -> npt.NDArray[np.uint8]:
@@ -30,13 +30,9 @@ def picture(content: bytes) -> npt.NDArray[np.uint8]:
 
 def seen_by_dcmtk(content: bytes, folder: Path) -> npt.NDArray[np.uint8]:
     """(rows, columns, 3), as dcm2pnm shows it."""
-    file, shown = folder / "capture.dcm", folder / "capture.ppm"
+    file = folder / "capture.dcm"
     file.write_bytes(content)
-    ended = run_program("dcm2pnm", "+op", file, shown, package="dcmtk")
-    assert ended.succeeded, ended.output
-    header, _, pixels = shown.read_bytes().partition(b"255\n")
-    columns, rows = (int(word) for word in header.split() if word.isdigit())
-    return np.frombuffer(pixels, np.uint8).reshape(rows, columns, 3)
+    return shown(file)
 
 
 def of_colour(shown: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
@@ -114,11 +110,10 @@ def test_the_image_under_it_is_the_one_that_is_displayed(tmp_path: Path) -> None
     """Against dcmtk's own display of the image, both ways of saying which end is white."""
     for photometric in ("MONOCHROME1", "MONOCHROME2"):
         image = make_radiograph(rows=400, columns=300, photometric=photometric)
-        file, shown = tmp_path / f"{photometric}.dcm", tmp_path / f"{photometric}.pgm"
+        file = tmp_path / f"{photometric}.dcm"
         image.save_as(file, enforce_file_format=True)
         window = ("+Wi", "1") if "WindowCenter" in image else ("+Wm",)
-        assert run_program("dcm2pnm", *window, "+op", file, shown, package="dcmtk").succeeded
-        theirs = np.frombuffer(shown.read_bytes()[-120000:], np.uint8).reshape(400, 300).astype(int)
+        theirs = shown(file, *window).astype(int)
         ours = seen_by_dcmtk(capture_of(image, ()), tmp_path)[:300, :, 0].astype(int)
         assert np.abs(ours - theirs[:300]).max() <= 2
 
