@@ -27,6 +27,7 @@ from highdicom.pr import (
     GraphicTypeValues,
     GrayscaleSoftcopyPresentationState,
     SoftcopyVOILUTTransformation,
+    TextJustificationValues,
     TextObject,
 )
 from pydicom.dataset import Dataset
@@ -43,14 +44,15 @@ from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading
 from worker.results.source_image import source_image
 
-TEMPLATE_VERSION: Final = "1"
+TEMPLATE_VERSION: Final = "2"
 """Part of a result's identity: counted up whenever the same reading is laid over in another way."""
 
 SOP_CLASS_UID: Final = GrayscaleSoftcopyPresentationStateStorage
 
 _YELLOW: Final = CIELabColor(97.1, -21.5, 94.5)
 _HIGHEST: Final = 65535
-_TOP_LEFT: Final = (0.0, 0.0)
+_LINE_HEIGHT: Final = 0.03
+"""Of a line of text, as a share of the image's rows."""
 
 
 def presentation_state(
@@ -103,6 +105,9 @@ def presentation_state(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **provenance.equipment,
     )
+    # What applies to all the images referred to, here one, needs no reference of its own (PS3.3 C.10.5);
+    # with it DICOMscope draws nothing.
+    del state.GraphicAnnotationSequence[0].ReferencedImageSequence
     provenance.write_into(state)
     state.Laterality = ""  # of a paired part of the body, which a chest is not
     state.PresentationCreationDate, state.PresentationCreationTime = state.ContentDate, state.ContentTime
@@ -119,8 +124,8 @@ def _annotation(
         for finding in reading.positive
         if finding.box is not None
     ]
-    texts = [_text(words, (box.x_min, box.y_min)) for words, box in boxed]
-    texts.append(_text("\r\n".join(_statements(reading, algorithm)), _TOP_LEFT))
+    texts = [_text(words, source, left=box.x_min, above=box.y_min) for words, box in boxed]
+    texts.append(_text("\r\n".join(_statements(reading, algorithm)), source))
     return GraphicAnnotation(
         referenced_images=[source],
         graphic_layer=layer,
@@ -141,8 +146,19 @@ def _statements(reading: ImageReading, algorithm: ModelIdentity) -> Iterator[str
     yield from (caption(finding) for finding in reading.positive if finding.box is None)
 
 
-def _text(words: str, anchor: tuple[float, float]) -> TextObject:
-    return TextObject(words, AnnotationUnitsValues.PIXEL, anchor_point=anchor, anchor_point_visible=False)
+def _text(words: str, image: Dataset, *, left: float = 0.0, above: float = 0.0) -> TextObject:
+    """Words from ``left`` on, above a row where there is room for them, else from the first row on.
+
+    In a box, not at an anchor point: how far from that the words stand is each viewer's own affair.
+    """
+    height = min(_LINE_HEIGHT * image.Rows * len(words.splitlines()), image.Rows)
+    top = max(0.0, above - height)
+    return TextObject(
+        words,
+        AnnotationUnitsValues.PIXEL,
+        bounding_box=(left, top, image.Columns, top + height),
+        text_justification=TextJustificationValues.LEFT,
+    )
 
 
 def _transformations(

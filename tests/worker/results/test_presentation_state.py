@@ -134,6 +134,35 @@ def test_boxes_are_where_they_were_found(
     )
 
 
+@pytest.mark.parametrize("top", [0.0, 2.0, 200.0], ids=["at the edge", "near it", "below it"])
+def test_texts_stand_in_boxes_of_their_own(top: float, tmp_path: Path) -> None:
+    """Above the finding where there is room, and always inside the image: else viewers show none of them."""
+    image = make_radiograph(rows=400, columns=300)
+    found = (Finding("Nodule/Mass", 0.91, Box(40, top, 220, 300)), Finding("Pneumonia", 0.5))
+    (annotation,) = read(state_of(image, found), tmp_path)["00700001"]["Value"]
+    assert "00081140" not in annotation  # it applies to the one image that the state refers to
+    label, corner = annotation["00700008"]["Value"]
+    for item in (label, corner):
+        assert item["00700003"]["Value"] == ["PIXEL"] and item["00700012"]["Value"] == ["LEFT"]
+        assert "00700014" not in item  # no anchor point: each viewer keeps its own distance from one
+    (left, above), (right, below) = label["00700010"]["Value"], label["00700011"]["Value"]
+    assert (left, right) == (40, 300)
+    assert 0 <= above < below <= max(top, 15)
+    assert corner["00700010"]["Value"] == [0, 0]
+    assert corner["00700011"]["Value"] == pytest.approx([300, 36])  # three lines
+
+
+def test_dcmtk_applies_the_annotations_to_the_image(tmp_path: Path) -> None:
+    image = make_radiograph(rows=400, columns=300)
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    (tmp_path / "state.dcm").write_bytes(state_of(image))
+    ended = run_program(
+        "dcmp2pgm", "-v", "-p", tmp_path / "state.dcm", tmp_path / "image.dcm", tmp_path / "shown.pgm",
+        package="dcmtk",
+    )  # fmt: skip
+    assert "Number of text objects: 2" in ended.output and "Number of graphic objects: 1" in ended.output
+
+
 SIGNED = np.linspace(-900, 1000, 64 * 48).reshape(64, 48).astype(np.int16)
 
 
