@@ -19,7 +19,8 @@ from service import queue
 from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain
 from service.records import analyses
-from service.records.analyses import Claim, ClaimedImage, ImageOutcome
+from service.records.analyses import ImageOutcome
+from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
 from service.settings import Settings

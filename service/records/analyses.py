@@ -18,6 +18,7 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding as ModelFinding
 from litegpt.identity import ModelIdentity
 from service.errors import LeaseLost, NeverAgain
+from service.records.claims import Claim, claim_of
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
 from service.records.tables import (
@@ -25,54 +26,10 @@ from service.records.tables import (
     AnalysisImage,
     AnalysisState,
     Delivery,
-    DeliveryState,
     Finding,
-    Instance,
-    InstanceState,
     Result,
-    Study,
 )
-from service.settings import Destination, ResultKind
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedImage:
-    """An image of a claimed analysis.
-
-    Attributes:
-        path: The image's file, relative to the archive's root.
-        header_path: The file whose header counts: a later correction of the same image, else the same file.
-    """
-
-    instance_id: int
-    sop_instance_uid: str
-    path: str
-    header_path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A result of ours that a destination already holds."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One analysis that this worker may work on until its lease ends."""
-
-    analysis_id: int
-    attempt: int
-    failures: int
-    study_instance_uid: str
-    input_digest: str
-    settings_digest: str
-    images: tuple[ClaimedImage, ...]
-    patient_header_path: str
-    """The file that came last among the images and their corrections: its patient and study are true."""
-    predecessors: tuple[Delivered, ...]
+from service.settings import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +94,7 @@ def claim(
         else:
             fresh = due.where(Analysis.state == AnalysisState.QUEUED, Analysis.failures == 0)
             rows = session.scalars(fresh.limit(limit)).all()
-        return [_claim_of(session, row) for row in rows if _begin(row, now, lease, retry)]
+        return [claim_of(session, row) for row in rows if _begin(row, now, lease, retry)]
 
 
 def _failed_before(row: Analysis) -> bool:
@@ -234,7 +191,7 @@ def concluded(records: Records, analysis_id: int) -> Concluded:
         if row.finished_at is None:
             raise NeverAgain(f"analysis {analysis_id} is not done")
         return Concluded(
-            claim=_claim_of(session, row),
+            claim=claim_of(session, row),
             outcomes=tuple(_image_outcome(image) for image in row.images),
             model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
             finished_at=row.finished_at,
@@ -306,61 +263,6 @@ def _write(session: Session, claim: Claim, **values: object) -> None:
     )
     if written.rowcount != 1:
         raise LeaseLost(f"analysis {claim.analysis_id}: attempt {claim.attempt} is not the current one")
-
-
-def _claim_of(session: Session, row: Analysis) -> Claim:
-    images = tuple(_claimed_image(session, image.instance) for image in row.images)
-    return Claim(
-        analysis_id=row.id,
-        attempt=row.attempt,
-        failures=row.failures,
-        study_instance_uid=row.study.study_instance_uid,
-        input_digest=row.input_digest,
-        settings_digest=row.settings_digest,
-        images=images,
-        patient_header_path=_newest(session, row.study_id, [image.sop_instance_uid for image in images]),
-        predecessors=_delivered_before(session, row),
-    )
-
-
-def _claimed_image(session: Session, instance: Instance) -> ClaimedImage:
-    newest = _newest(session, instance.study_id, [instance.sop_instance_uid])
-    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest)
-
-
-def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -> str:
-    """Path of the stored file that came last under one of these UIDs: an image, or its corrected header."""
-    return session.scalars(
-        select(Instance.path)
-        .where(
-            Instance.study_id == study_id,
-            Instance.sop_instance_uid.in_(sop_instance_uids),
-            Instance.state == InstanceState.STORED,
-        )
-        .order_by(Instance.id.desc())
-        .limit(1)
-    ).one()
-
-
-def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
-    """The newest report of each SOP class by the same model for the same study that some destination holds
-    (decision 3)."""
-    delivered = session.scalars(
-        select(Result)
-        .join(Analysis)
-        .join(Study)
-        .join(Delivery)
-        .where(
-            Study.id == row.study_id,
-            Analysis.id != row.id,
-            Analysis.model_id == row.model_id,
-            Result.kind == ResultKind.STRUCTURED_REPORT,
-            Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
-        )
-        .order_by(Result.id)
-    )
-    newest = {result.sop_class_uid: result for result in delivered}
-    return tuple(Delivered(one.sop_class_uid, one.sop_instance_uid, one.path) for one in newest.values())
 
 
 def _finding_rows(claim: Claim, outcome: ImageOutcome) -> list[Finding]:

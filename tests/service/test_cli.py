@@ -18,7 +18,8 @@ from litegpt.findings import Finding
 from litegpt.identity import read_identity
 from service.cli import main
 from service.records import analyses, deliveries
-from service.records.analyses import Claim, ImageOutcome, WrittenResult
+from service.records.analyses import ImageOutcome, WrittenResult
+from service.records.claims import Claim
 from service.records.retry import Retry
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.ports import free_port

@@ -15,7 +15,8 @@ from service.archive import Archive
 from service.completion import Completion
 from service.errors import LeaseLost
 from service.records import analyses, deliveries, overview
-from service.records.analyses import Claim, ImageOutcome, WrittenResult
+from service.records.analyses import ImageOutcome, WrittenResult
+from service.records.claims import Claim
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.overview import FindingView

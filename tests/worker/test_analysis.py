@@ -10,7 +10,7 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom import Dataset
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import ComprehensiveSRStorage, JPEGLSLossless
 
 from litegpt.boxes import Box
 from litegpt.engine import Read
@@ -18,11 +18,14 @@ from litegpt.findings import Finding, Reading
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import Radiograph
 from service.errors import LeaseLost, OutOfResources
-from service.records.analyses import ClaimedImage
+from service.records import analyses
+from service.records.claims import ClaimedImage
 from service.records.overview import StudyView
-from tests.images import make_radiograph
+from service.settings import ResultKind
+from tests.images import SECONDARY_CAPTURE, make_radiograph
 from tests.worker.conftest import SmallNode
 from worker.analysis import Analyst
+from worker.results.making import make_again
 
 
 def _analyst(node: SmallNode) -> Analyst:
@@ -70,6 +73,31 @@ def test_an_image_that_cannot_be_decoded_is_named_and_the_other_is_read(node: Sm
     assert by_uid[bad.SOPInstanceUID].not_read and not by_uid[bad.SOPInstanceUID].findings
     texts = [element.value for element in _reports(node, view)[0].iterall() if element.keyword == "TextValue"]
     assert any(text.startswith(f"Image {bad.SOPInstanceUID} was not read: ") for text in texts)
+
+
+def test_images_that_are_not_meant_to_be_read_are_named_with_their_reason(node: SmallNode) -> None:
+    """Those that were there; one that comes later is not, however late the report is made again."""
+    frontal = make_radiograph()
+    study = {"study_uid": frontal.StudyInstanceUID}
+    lateral, late = make_radiograph(ViewPosition="LL", **study), make_radiograph(ViewPosition="RL", **study)
+    picture = make_radiograph(sop_class=SECONDARY_CAPTURE, ImageType=["DERIVED", "SECONDARY"], **study)
+    corrected = make_radiograph(sop_instance_uid=frontal.SOPInstanceUID, PatientID="NEW", **study)
+    node.take(frontal, lateral, picture, corrected)
+    _analyst(node).drain()
+    node.take(late)
+    (report,) = _reports(node, node.show(frontal.StudyInstanceUID))
+    (again,) = make_again(
+        analyses.concluded(node.records, 1),
+        ResultKind.STRUCTURED_REPORT,
+        ComprehensiveSRStorage,
+        node.settings,
+        node.archive,
+    )
+    for said in (report, pydicom.dcmread(node.archive.absolute(again.path))):
+        texts = [element.value for element in said.iterall() if element.keyword == "TextValue"]
+        assert [text for text in texts if "was not read" in text] == [
+            f"Image {lateral.SOPInstanceUID} was not read: lateral view LL"
+        ]
 
 
 def test_a_study_without_a_readable_image_is_quarantined_at_once(node: SmallNode) -> None:

@@ -13,7 +13,8 @@ from pydicom import Dataset, dcmread
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
-from service.records.analyses import Claim, Concluded, ImageOutcome, WrittenResult
+from service.records.analyses import Concluded, ImageOutcome, WrittenResult
+from service.records.claims import Claim
 from service.records.database import utc_now
 from service.settings import ResultKind, Settings
 from worker.results import presentation_state, secondary_capture, structured_report
@@ -146,6 +147,10 @@ class _Maker:
             self._readings,
             identity=self._identity(kind, sop_class_uid, template),
             provenance=self._provenance,
+            other_images=[
+                ImageReading(_named(other.sop_instance_uid), not_read=other.reason)
+                for other in self._claim.other_images
+            ],
             predecessors=[
                 self._header(before.path)
                 for before in self._claim.predecessors
@@ -202,3 +207,10 @@ class _Maker:
 
     def _header(self, relative: str) -> Dataset:
         return dcmread(self._archive.absolute(relative), stop_before_pixels=True)
+
+
+def _named(sop_instance_uid: str) -> Dataset:
+    """The header of an image of which no more is told than its name."""
+    header = Dataset()
+    header.SOPInstanceUID = sop_instance_uid
+    return header

@@ -26,7 +26,7 @@ from worker.results.provenance import Provenance
 from worker.results.reading import MANUFACTURER, ImageReading, ReportingDevice
 from worker.results.source_image import source_image
 
-TEMPLATE_VERSION: Final = "2"
+TEMPLATE_VERSION: Final = "3"
 """Part of a result's identity: counted up whenever the same reading is told in another form."""
 
 SOP_CLASS_UID: Final = Comprehensive3DSRStorage

@@ -29,7 +29,7 @@ from litegpt.boxes import Box
 from litegpt.engine import Engine, Read
 from litegpt.findings import Finding, Reading
 from litegpt.radiograph import Radiograph
-from service.records.analyses import ClaimedImage
+from service.records.claims import ClaimedImage
 from tests.worker.conftest import SmallNode, small_node
 from tests.worker.results.results_read import Told, bright_of, extent, shown
 from tests.worker.results.scenes import BRIGHT, KINDS, STRIP, Scene, Sides, scenes
