@@ -230,6 +230,26 @@ def test_what_cannot_be_made_any_more_is_refused(
     node.records.close()
 
 
+def test_a_fault_of_our_own_over_one_result_does_not_hold_the_others_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_again(*_: object) -> None:
+        raise KeyError("nobody has thought of this")
+
+    monkeypatch.setattr("worker.substitution.make_again", make_again)
+    with (
+        peer(*[0] * 9, sop_class=SC) as destination,
+        storescp(tmp_path / "pacs", ae_title="PACS") as pacs,
+    ):
+        node, studies = _analysed(tmp_path / "node", str(destination), pacs.destination, count=2)
+        assert _courier(node).drain()
+        assert len(pacs.files()) == 2
+    for study in studies:
+        (refused,) = (each for each in node.show(study).deliveries if each.state == "refused")
+        assert refused.error.endswith("objects offered; KeyError: 'nobody has thought of this'")
+    node.records.close()
+
+
 def test_a_picture_of_each_image_or_none_goes_in_the_place_of_a_report(tmp_path: Path) -> None:
     """One picture without the other would look like a whole reading."""
     study = str(generate_uid())

@@ -24,6 +24,7 @@ from litegpt.vocabulary import LABELS, NO_FINDING
 from tests.conformance import table
 from tests.peers.dcmtk import run_program
 from tests.peers.dicom3tools import dciodvfy
+from tests.peers.dicom_validator import dicom_validator
 from tests.worker.conftest import small_node
 from tests.worker.results.random_studies import (
     COUNTS,
@@ -97,6 +98,12 @@ def test_each_study_has_all_its_results(studies: list[Study]) -> None:
 
 def test_dciodvfy_finds_no_error(studies: list[Study]) -> None:
     assert {file: errors for file in _files(studies, SR, SR_2D, GSPS, SC) if (errors := dciodvfy(file))} == {}
+
+
+def test_dicom_validator_misses_nothing(studies: list[Study]) -> None:
+    assert {
+        file: errors for file in _files(studies, SR, SR_2D, GSPS, SC) if (errors := dicom_validator(file))
+    } == {}
 
 
 def test_dsrdump_reads_the_reports(studies: list[Study]) -> None:
