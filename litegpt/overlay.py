@@ -64,9 +64,13 @@ def draw_overlay(
         canvas.draw_banner(notes, _NOTE)
     if listed:
         canvas.draw_panel(listed, [box for _, box in boxed])
-    for finding, box in sorted(boxed, key=lambda drawn: drawn[1].area):
-        # Small boxes first: they have the fewest places for a label that is clearly theirs
-        canvas.draw_label(_caption(finding), box, label_colour(finding.label), [box for _, box in boxed])
+    # Small boxes first: they have the fewest places for a label that is clearly theirs
+    canvas.draw_labels(
+        [
+            (_caption(finding), box, label_colour(finding.label))
+            for finding, box in sorted(boxed, key=lambda drawn: drawn[1].area)
+        ]
+    )
     return canvas.image
 
 
@@ -190,19 +194,24 @@ class _Canvas:
             self._write(line, left + swatch + 2 * self._gap, top, _WHITE, self._font)
         self._taken.append(place)
 
-    def draw_label(self, caption: str, box: Box, colour: _Colour, boxes: Sequence[Box]) -> None:
-        """Writes a caption at its box, wherever it covers least; not at all where it does not fit."""
-        width, height = self._text_size(caption, self._font)
-        width, height = width + 2 * self._gap, height + 2 * self._gap
-        own = _pixels_of(box)
-        place = self._best(list(self._around(own, width, height)), boxes, own)
-        if place is None:
-            return
-        if place.distance(own) > 2 * self._gap:
-            self._lead(place, own, colour)
-        self._fill(place, (*colour, 225))
-        self._write(caption, place.left + self._gap, place.top + self._gap, _BLACK, self._font)
-        self._taken.append(place)
+    def draw_labels(self, labels: Sequence[tuple[str, Box, _Colour]]) -> None:
+        """Writes captions at their boxes, wherever each covers least; not at all where it does not fit."""
+        boxes = [box for _, box, _ in labels]
+        placed: list[tuple[str, _Rectangle, _Colour]] = []
+        for caption, box, colour in labels:
+            width, height = self._text_size(caption, self._font)
+            width, height = width + 2 * self._gap, height + 2 * self._gap
+            own = _pixels_of(box)
+            place = self._best(list(self._around(own, width, height)), boxes, own)
+            if place is None:
+                continue
+            if place.distance(own) > 2 * self._gap:
+                self._lead(place, own, colour)
+            self._taken.append(place)
+            placed.append((caption, place, colour))
+        for caption, place, colour in placed:  # after all lines: none goes through letters
+            self._fill(place, (*colour, 225))
+            self._write(caption, place.left + self._gap, place.top + self._gap, _BLACK, self._font)
 
     @property
     def _hem(self) -> int:

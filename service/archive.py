@@ -69,6 +69,11 @@ class Archive:
         """Where a recorded path is on this machine."""
         return self.root / relative
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its folders can be seen: those of a share that is away cannot."""
+        return self.incoming.is_dir()
+
     def free_bytes(self) -> int:
         """Free space of the archive's file system, in bytes."""
         return shutil.disk_usage(self.root).free

@@ -25,6 +25,7 @@ from service.records.deliveries import DeliveryClaim
 from service.records.retry import Retry
 from service.settings import Destination, Settings
 from service.wire.sender import Connection, Sender, result_contexts
+from worker.errors import CannotReport
 from worker.substitution import replace
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,9 @@ class Courier:
             self._postpone([claim], error)
         except NeverAgain as error:
             self._refuse([claim], error)
+        except Exception as error:  # the task's edge: a fault of ours, which must not hold the others up
+            log.exception("what replaces a result of study %s", claim.study_instance_uid)
+            self._refuse([claim], CannotReport(f"{refusal}; {type(error).__name__}: {error}"))
         else:
             log.info("study %s: %s", claim.study_instance_uid, words)
 

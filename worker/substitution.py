@@ -18,6 +18,7 @@ from service.records import analyses, deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
 from service.settings import ResultKind, Settings
+from worker.errors import CannotReport
 from worker.results.making import make_again
 
 IN_PLACE_OF: Final = {
@@ -48,6 +49,7 @@ def replace(
 
     Raises:
         KindRefused: The same, where there is nothing else to offer.
+        CannotReport: If what would go instead cannot be made; the message has the destination's refusal too.
         LeaseLost: If another worker has taken the delivery up since.
         OutOfResources: If the archive or the records would not take it just now.
     """
@@ -56,7 +58,10 @@ def replace(
         raise refusal
     kind, sop_class_uid = known
     concluded = analyses.concluded(records, claim.analysis_id)
-    results = make_again(concluded, kind, sop_class_uid, settings, archive)
+    try:
+        results = make_again(concluded, kind, sop_class_uid, settings, archive)
+    except CannotReport as error:
+        raise CannotReport(f"{refusal}; no {sop_class_uid.name} in its place: {error}") from error
     if not results:
         raise refusal
     words = f"{refusal}; {sop_class_uid.name} goes in its place"

@@ -121,6 +121,22 @@ def test_labels_do_not_cover_one_another() -> None:
         assert chip(together, colour).sum() >= 0.97 * count
 
 
+def test_no_line_goes_through_the_letters_of_a_label() -> None:
+    """Every label at about the same place: most stand off, each with a line to its box. Letters are black."""
+    findings = [
+        Finding(label, 0.5, Box(300 + 9 * number, 450 + 9 * number, 450 + 9 * number, 600 + 9 * number))
+        for number, label in enumerate(LABELS)
+    ]
+    light = gray(1200, 1000, 250)
+    alone = [black(drawn(light, finding)) for finding in findings]
+    assert min(alone) > 100
+    assert black(drawn(light, *findings)) >= sum(alone)
+
+
+def black(picture: NDArray[np.uint8]) -> int:
+    return int((picture.max(axis=-1) < 8).sum())
+
+
 def chip(picture: NDArray[Any], colour: NDArray[Any]) -> NDArray[np.bool_]:
     """Pixels of a label's slightly translucent ground."""
     return np.abs(picture.astype(int) - (colour * 225 + 90 * 30) / 255).max(axis=-1) <= 2

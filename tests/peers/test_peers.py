@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from pydicom.uid import RLELossless
 
-from tests.images import CR, DX, make_radiograph
+from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import dcmsend, echoscu, storescp, storescu
 from tests.peers.dicom3tools import dciodvfy
+from tests.peers.dicom_validator import dicom_validator
 from tests.peers.orthanc import orthanc
 
 
@@ -52,3 +53,17 @@ def test_dciodvfy_finds_an_error_only_where_there_is_one(tmp_path: Path, radiogr
     broken = make_radiograph(SOPClassUID=DX, PresentationIntentType=None)
     broken.save_as(tmp_path / "broken.dcm", enforce_file_format=True)
     assert any("PresentationIntentType" in line for line in dciodvfy(tmp_path / "broken.dcm"))
+
+
+def test_dicom_validator_finds_an_error_only_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "capture.dcm"
+    make_radiograph(sop_class=SECONDARY_CAPTURE).save_as(path, enforce_file_format=True)
+    assert dicom_validator(path) == []
+    broken = make_radiograph(sop_class=SECONDARY_CAPTURE, ConversionType=None, PatientID=None)
+    broken.PlateID = "1"
+    broken.save_as(path, enforce_file_format=True)
+    assert dicom_validator(path) == [
+        "General: (0018,1004): TagUnexpected",
+        "Patient: (0010,0020): TagMissing",
+        "SC Equipment: (0008,0064): TagMissing",
+    ]

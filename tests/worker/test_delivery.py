@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -37,10 +38,14 @@ def _analysed(
     node = small_node(folder, destinations=list(destinations), **settings)
     images = [make_radiograph() for _ in range(count)]
     node.take(*images)
+    _analyse(node)
+    return node, [str(image.StudyInstanceUID) for image in images]
+
+
+def _analyse(node: SmallNode) -> None:
     analyst = Analyst(node.settings, node.records, node.archive, node.bell)
     analyst.__dict__["_engine"] = _Explosive(rows=0)
     analyst.drain()
-    return node, [str(image.StudyInstanceUID) for image in images]
 
 
 def _courier(node: SmallNode) -> Courier:
@@ -72,9 +77,7 @@ def test_each_destination_gets_the_kinds_that_it_wants(tmp_path: Path) -> None:
         node = small_node(tmp_path / "node", destinations=list(wanted))
         study = str(generate_uid())
         node.take(*(make_radiograph(study_uid=study) for _ in range(2)))
-        analyst = Analyst(node.settings, node.records, node.archive, node.bell)
-        analyst.__dict__["_engine"] = _Explosive(rows=0)
-        analyst.drain()
+        _analyse(node)
         _courier(node).drain()
         received = pacs.datasets()
         captures = [dataset for dataset in received if dataset.SOPClassUID == SECONDARY_CAPTURE]
@@ -185,6 +188,115 @@ def test_once_it_takes_reports_they_can_be_sent_after_all(tmp_path: Path) -> Non
     states = [delivery.state for delivery in node.show(study).deliveries]
     assert states == ["due", "due", "sent"]
     node.records.close()
+
+
+def _damaged(image: Path) -> None:
+    image.write_bytes(image.read_bytes()[:-100])
+
+
+def _not_dicom(image: Path) -> None:
+    image.write_bytes(b"no image at all")
+
+
+@pytest.mark.parametrize("takes", [SC, SR_2D])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(Path.unlink, "is gone from the archive"), (_damaged, "pixel data"), (_not_dicom, "")],
+    ids=["gone", "damaged", "not-dicom"],
+)
+def test_what_cannot_be_made_any_more_is_refused(
+    takes: str, spoil: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    """A destination of its own trouble does not hold up another, nor is it tried without end."""
+    with (
+        peer(*[0] * 9, sop_class=takes) as destination,
+        storescp(tmp_path / "pacs", ae_title="PACS") as pacs,
+    ):
+        node, (study,) = _analysed(tmp_path / "node", str(destination), pacs.destination)
+        (image,) = (node.archive.root / "images").rglob("*.dcm")
+        spoil(image)
+        assert _courier(node).drain()
+        assert len(pacs.files()) == 1
+    ended = [each for each in node.show(study).deliveries if each.destination == str(destination)]
+    states = [each.state for each in ended]
+    if takes == SR_2D and spoil is _damaged:
+        assert states == ["replaced", "sent"]  # a report needs the image's header alone
+    else:
+        assert states[-1] == "refused" and set(states[:-1]) <= {"replaced"}
+        error = ended[-1].error
+        assert error.startswith(f"{destination} takes none of the objects offered; no ")
+        assert f" Storage in its place: {image.name}" in error and words in error
+        assert "\n" not in error and str(tmp_path) not in error
+    node.records.close()
+
+
+def test_a_fault_of_our_own_over_one_result_does_not_hold_the_others_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_again(*_: object) -> None:
+        raise KeyError("nobody has thought of this")
+
+    monkeypatch.setattr("worker.substitution.make_again", make_again)
+    with (
+        peer(*[0] * 9, sop_class=SC) as destination,
+        storescp(tmp_path / "pacs", ae_title="PACS") as pacs,
+    ):
+        node, studies = _analysed(tmp_path / "node", str(destination), pacs.destination, count=2)
+        assert _courier(node).drain()
+        assert len(pacs.files()) == 2
+    for study in studies:
+        (refused,) = (each for each in node.show(study).deliveries if each.state == "refused")
+        assert refused.error.endswith("objects offered; KeyError: 'nobody has thought of this'")
+    node.records.close()
+
+
+def test_a_picture_of_each_image_or_none_goes_in_the_place_of_a_report(tmp_path: Path) -> None:
+    """One picture without the other would look like a whole reading."""
+    study = str(generate_uid())
+    with peer(*[0] * 9, sop_class=SC) as destination:
+        node = small_node(tmp_path / "node", destinations=[str(destination)])
+        node.take(*(make_radiograph(study_uid=study) for _ in range(2)))
+        _analyse(node)
+        _damaged(min((node.archive.root / "images").rglob("*.dcm")))
+        _courier(node).drain()
+    states = [each.state for each in node.show(study).deliveries]
+    assert states == ["replaced", "refused"]
+    node.records.close()
+
+
+@pytest.mark.parametrize("what", ["full", "away"])
+def test_an_archive_that_is_in_trouble_is_waited_for(what: str, tmp_path: Path) -> None:
+    with peer(*[0] * 9, sop_class=SC) as destination:
+        node, (study,) = _analysed(tmp_path / "node", str(destination), **LONG_WAITS)
+        root, kept = node.archive.root, tmp_path / "kept"
+        if what == "full":
+            (root / "results").rename(kept)
+            (root / "results").touch()
+        else:
+            _move_folders(root, kept)
+        _courier(node).drain()
+        view = node.show(study)
+        assert (view.outcome, [each.state for each in view.deliveries]) == ("delivering", ["due"])
+        assert view.deliveries[0].error.startswith("the archive")
+        if what == "full":
+            (root / "results").unlink()
+            kept.rename(root / "results")
+        else:
+            _move_folders(kept, root)
+        with node.records.writing() as session:
+            session.connection().exec_driver_sql(
+                "UPDATE delivery SET not_before = '2020-01-01 00:00:00.000000'"
+            )
+        _courier(node).drain()
+        assert node.show(study).outcome == "delivered"
+    node.records.close()
+
+
+def _move_folders(source: Path, target: Path) -> None:
+    """As if a share were no longer mounted; the database is elsewhere."""
+    target.mkdir(exist_ok=True)
+    for name in ("images", "results", "incoming", "station.uid"):
+        (source / name).rename(target / name)
 
 
 def test_a_lost_reply_is_a_second_send_of_the_same_object(tmp_path: Path) -> None:

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
+from pathlib import PurePath
 from typing import Final, NamedTuple, Protocol
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 
+from litegpt.attributes import MALFORMED
+from litegpt.errors import RadiographError
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
+from service.errors import OutOfResources
 from service.records.analyses import Concluded, ImageOutcome, WrittenResult
-from service.records.claims import Claim
+from service.records.claims import Claim, ClaimedImage
 from service.records.database import utc_now
 from service.settings import ResultKind, Settings
+from worker.errors import CannotReport
 from worker.results import presentation_state, secondary_capture, structured_report
 from worker.results.identity import ResultIdentity
 from worker.results.part10 import encode
 from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading, ReportingDevice
+
+log = logging.getLogger(__name__)
 
 
 def make_results(
@@ -33,6 +44,9 @@ def make_results(
 ) -> list[WrittenResult]:
     """Makes the results of an analysis that some destination wants, and writes them into the archive.
 
+    An image that cannot be drawn any more has no picture and no presentation state; the report still tells
+    what was found in it.
+
     Args:
         claim: The analysis.
         outcomes: What became of each of its images, in their order.
@@ -41,15 +55,23 @@ def make_results(
         archive: Where the images are, and the results go.
 
     Raises:
-        OutOfResources: If the archive would not take a result.
-        RadiographError: If an image cannot be drawn any more.
-        ValueError: If the images cannot be reported on.
+        OutOfResources: If the archive would not take a result, or not give an image.
+        CannotReport: If the images cannot be reported on, or nothing that is wanted can be made of them.
     """
     maker = _Maker(claim, outcomes, model, utc_now(), settings, archive)
     wanted = settings.result_kinds
-    results = list(maker.of_each_image([kind for kind in wanted if kind in _OF_IMAGES]))
+    results: list[WrittenResult] = []
     if ResultKind.STRUCTURED_REPORT in wanted:
-        results.insert(0, maker.structured_report(structured_report.SOP_CLASS_UID))
+        results.append(maker.structured_report(structured_report.SOP_CLASS_UID))
+    failures: list[CannotReport] = []
+    for make in maker.of_images([kind for kind in wanted if kind in _OF_IMAGES]):
+        try:
+            results += make()
+        except CannotReport as error:
+            log.warning("study %s: an image is not drawn: %s", claim.study_instance_uid, error)
+            failures.append(error)
+    if failures and not results:
+        raise CannotReport("; ".join(map(str, failures)))
     return results
 
 
@@ -66,15 +88,14 @@ def make_again(
         archive: Where the images are, and the results go.
 
     Raises:
-        OutOfResources: If the archive would not take a result.
-        RadiographError: If an image cannot be drawn any more.
-        ValueError: If the images cannot be reported on.
+        OutOfResources: If the archive would not take a result, or not give an image.
+        CannotReport: If the images cannot be reported on, or one of them cannot be drawn any more.
     """
     finished, model = concluded.finished_at, concluded.model
     maker = _Maker(concluded.claim, concluded.outcomes, model, finished, settings, archive)
     if kind is ResultKind.STRUCTURED_REPORT:
         return [maker.structured_report(sop_class_uid)]
-    return list(maker.of_each_image([kind]))
+    return [result for make in maker.of_images([kind]) for result in make()]
 
 
 class _MakeOfImage(Protocol):
@@ -143,35 +164,44 @@ class _Maker:
     def structured_report(self, sop_class_uid: str) -> WrittenResult:
         """The report of the study; those that it replaces are of the same SOP class (PS3.3 C.17.2)."""
         kind, template = ResultKind.STRUCTURED_REPORT, structured_report.TEMPLATE_VERSION
-        report = structured_report.structured_report(
-            self._readings,
-            identity=self._identity(kind, sop_class_uid, template),
-            provenance=self._provenance,
-            other_images=[
-                ImageReading(_named(other.sop_instance_uid), not_read=other.reason)
-                for other in self._claim.other_images
-            ],
-            predecessors=[
-                self._header(before.path)
-                for before in self._claim.predecessors
-                if before.sop_class_uid == sop_class_uid
-            ],
-        )
+        predecessors = [
+            self._header(before.path)
+            for before in self._claim.predecessors
+            if before.sop_class_uid == sop_class_uid
+        ]
+        with _reporting():
+            report = structured_report.structured_report(
+                self._readings,
+                identity=self._identity(kind, sop_class_uid, template),
+                provenance=self._provenance,
+                other_images=[
+                    ImageReading(_named(other.sop_instance_uid), not_read=other.reason)
+                    for other in self._claim.other_images
+                ],
+                predecessors=predecessors,
+            )
         return self._write(kind, template, report)
 
-    def of_each_image(self, kinds: Sequence[ResultKind]) -> Iterator[WrittenResult]:
-        """What is wanted of each image that was read; a colour image has no presentation state."""
+    def of_images(self, kinds: Sequence[ResultKind]) -> Iterator[Callable[[], list[WrittenResult]]]:
+        """For each image that was read, what makes the kinds of it that are wanted."""
         if not kinds:
             return
         pairs = zip(self._claim.images, self._readings, strict=True)
         read = [(image, reading) for image, reading in pairs if reading.not_read is None]
         for number, (image, reading) in enumerate(read, start=1):
-            path, most = self._archive.absolute(image.path), self._settings.maximum_pixels
-            radiograph = read_radiograph(path, maximum_pixels=most)
-            for kind in kinds:
-                if kind is ResultKind.PRESENTATION_STATE and radiograph.grayscale is None:
-                    continue
-                make, sop_class_uid, template = _OF_IMAGES[kind]
+            yield partial(self._of_image, image, reading, number, kinds)
+
+    def _of_image(
+        self, image: ClaimedImage, reading: ImageReading, number: int, kinds: Sequence[ResultKind]
+    ) -> list[WrittenResult]:
+        """The kinds of one image; a colour image has no presentation state."""
+        radiograph = self._radiograph(image)
+        results = []
+        for kind in kinds:
+            if kind is ResultKind.PRESENTATION_STATE and radiograph.grayscale is None:
+                continue
+            make, sop_class_uid, template = _OF_IMAGES[kind]
+            with _reporting():
                 made = make(
                     reading,
                     radiograph,
@@ -179,7 +209,8 @@ class _Maker:
                     identity=self._identity(kind, sop_class_uid, template),
                     provenance=self._provenance,
                 )
-                yield self._write(kind, template, made)
+            results.append(self._write(kind, template, made))
+        return results
 
     def _identity(self, kind: ResultKind, sop_class_uid: str, template_version: str) -> ResultIdentity:
         return ResultIdentity.of(
@@ -206,7 +237,26 @@ class _Maker:
         )
 
     def _header(self, relative: str) -> Dataset:
-        return dcmread(self._archive.absolute(relative), stop_before_pixels=True)
+        try:
+            return dcmread(self._archive.absolute(relative), stop_before_pixels=True)
+        except (InvalidDicomError, *MALFORMED, OSError) as error:
+            raise self._unreadable(relative, error) from error
+
+    def _radiograph(self, image: ClaimedImage) -> Radiograph:
+        path, most = self._archive.absolute(image.path), self._settings.maximum_pixels
+        try:
+            return read_radiograph(path, maximum_pixels=most)
+        except (RadiographError, OSError) as error:
+            raise self._unreadable(image.path, error) from error
+
+    def _unreadable(self, relative: str, error: Exception) -> CannotReport | OutOfResources:
+        """What a file that cannot be read means; pydicom raises OSErrors without a number over content."""
+        name = PurePath(relative).name
+        if isinstance(error, FileNotFoundError) and self._archive.is_there:
+            return CannotReport(f"{name} is gone from the archive")
+        if isinstance(error, OSError) and error.errno is not None:
+            return OutOfResources(f"the archive: {error.strerror}")
+        return CannotReport(f"{name}: {_one_line(error)}")
 
 
 def _named(sop_instance_uid: str) -> Dataset:
@@ -214,3 +264,16 @@ def _named(sop_instance_uid: str) -> Dataset:
     header = Dataset()
     header.SOPInstanceUID = sop_instance_uid
     return header
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Says as an error of the node that a result cannot be made of what it should be made of."""
+    try:
+        yield
+    except ValueError as error:
+        raise CannotReport(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

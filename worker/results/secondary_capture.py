@@ -27,7 +27,7 @@ from worker.results.provenance import Provenance
 from worker.results.reading import ImageReading
 from worker.results.source_image import patient_orientation, source_image
 
-TEMPLATE_VERSION: Final = "1"
+TEMPLATE_VERSION: Final = "2"
 """Part of a result's identity: counted up whenever the same reading is drawn in another way."""
 
 SOP_CLASS_UID: Final = SecondaryCaptureImageStorage

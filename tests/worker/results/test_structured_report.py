@@ -63,7 +63,13 @@ def header(**options: Any) -> Dataset:
     return dataset
 
 
-def report(readings: Sequence[ImageReading], *, model: ModelIdentity = MODEL, **options: Any) -> bytes:
+def report(
+    readings: Sequence[ImageReading],
+    *,
+    model: ModelIdentity = MODEL,
+    sop_class_uid: str = SOP_CLASS_UID,
+    **options: Any,
+) -> bytes:
     newest = options.get("patient_header") or readings[-1].header
     identity = ResultIdentity.of(
         study_instance_uid=readings[0].header.StudyInstanceUID,
@@ -71,7 +77,7 @@ def report(readings: Sequence[ImageReading], *, model: ModelIdentity = MODEL, **
         model=model,
         settings_digest="settings",
         kind=ResultKind.STRUCTURED_REPORT,
-        sop_class_uid=SOP_CLASS_UID,
+        sop_class_uid=sop_class_uid,
         template_version=TEMPLATE_VERSION,
         patient_header=newest,
     )
@@ -471,27 +477,35 @@ def test_headers_that_lack_nearly_everything(written: Any, sop_class: str) -> No
         assert read.value(tag) is None
 
 
+INVALID_VALUES: dict[str, Any] = {
+    "PatientName": "A" * 100,
+    "PatientID": "1" * 65,
+    "PatientBirthDate": "01.02.1970",
+    "PatientSex": "male",
+    "PatientAge": "81",
+    "StudyDate": "today",
+    "StudyTime": "25:00",
+    "StudyID": "x" * 17,
+    "AccessionNumber": "1234567890123456789",
+    "StudyDescription": "Chest\nPA",
+    "PatientOrientation": ["left", "down"],
+    "ImagerPixelSpacing": "0.4",
+}
+
+
+def set_invalid_values(image: Dataset) -> None:
+    """As a modality that knows no value representations would."""
+    for keyword, value in INVALID_VALUES.items():
+        tag = pydicom.datadict.tag_for_keyword(keyword)
+        assert tag is not None
+        vr = pydicom.datadict.dictionary_VR(keyword)
+        image[tag] = pydicom.DataElement(tag, vr, value, validation_mode=pydicom.config.IGNORE)
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of each of these values
 def test_values_that_are_not_valid_are_left_empty(written: Any) -> None:
     image = header()
-    odd = {
-        "PatientName": "A" * 100,
-        "PatientID": "1" * 65,
-        "PatientBirthDate": "01.02.1970",
-        "PatientSex": "male",
-        "PatientAge": "81",
-        "StudyDate": "today",
-        "StudyTime": "25:00",
-        "StudyID": "x" * 17,
-        "AccessionNumber": "1234567890123456789",
-        "StudyDescription": "Chest\nPA",
-        "PatientOrientation": ["left", "down"],
-        "ImagerPixelSpacing": "0.4",
-    }
-    for keyword, value in odd.items():
-        tag = pydicom.datadict.tag_for_keyword(keyword)
-        vr = pydicom.datadict.dictionary_VR(keyword)
-        image[tag] = pydicom.DataElement(tag, vr, value, validation_mode=pydicom.config.IGNORE)
+    set_invalid_values(image)
     read = written([ImageReading(image, THREE)])
     assert read.value("00100020") is None
     assert read.value("00080050") is None
