@@ -113,7 +113,9 @@ def _other_images(session: Session, row: Analysis) -> tuple[OtherImage, ...]:
         )
         .order_by(Instance.id)
     )
-    return tuple(OtherImage(uid, reason) for uid, reason in dict(others.tuples().all()).items())
+    # Of one that came again with another header the last reason counts.
+    named = {other.sop_instance_uid: OtherImage(other.sop_instance_uid, other.reason) for other in others}
+    return tuple(named.values())
 
 
 def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -> str:
