@@ -78,7 +78,7 @@ def _interrupt(*_: object) -> NoReturn:
 def _ohif(console: Console) -> Path:
     if is_fetched(ohif_folder()):
         return fetch_ohif()
-    with console.status(f"Fetching the viewer, OHIF {OHIF_VERSION}, once: about 60 MB"):
+    with console.status(f"Fetching the viewer, OHIF {OHIF_VERSION}, once: about 50 MB"):
         return fetch_ohif()
 
 

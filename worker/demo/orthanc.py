@@ -8,11 +8,12 @@ import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
+from urllib.error import HTTPError
 
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
@@ -34,6 +35,10 @@ _PLUGIN_FOLDERS: Final = (
 )
 _PROGRAM_FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
 _ANSWER_SECONDS: Final = 30.0
+
+
+class OrthancRefused(NodeError):
+    """Orthanc answered, but not what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,12 @@ class OrthancPACS:
         )
 
     def keep(self, file: Path) -> None:
-        """Puts an image into its store, as the modality would beside sending it to the node."""
-        self._get("/instances", _shown_by_orthanc(file))
+        """Puts an image into its store, as the modality would beside sending it to the node.
+
+        What Orthanc does not take is left out: the node says what is wrong with it.
+        """
+        with suppress(OrthancRefused):
+            self._get("/instances", _shown_by_orthanc(file))
         self._seen = self._ask("/changes?last")["Last"]
 
     def wait_for_change(self, seconds: float) -> None:
@@ -161,7 +170,9 @@ class OrthancPACS:
             address = f"http://127.0.0.1:{self.http_port}{path}"
             with urllib.request.urlopen(address, body, timeout=_ANSWER_SECONDS) as answer:
                 content: bytes = answer.read()
-        except (URLError, OSError) as error:
+        except HTTPError as error:
+            raise OrthancRefused(f"Orthanc refused {path}: {error}") from error
+        except OSError as error:
             raise NodeError(
                 f"Orthanc does not answer ({error}); see {self.folder / 'orthanc.log'}"
             ) from error
