@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from litegpt.errors import RadiographError
 from service.errors import CannotUnderstand
 from worker.reports.comparison import Comparison, compare
-from worker.reports.document import Group, Report, read_report
+from worker.reports.document import Report, read_report
+from worker.reports.group import Group
+from worker.reports.regions import Region
 
 File = Annotated[Path, typer.Argument(help="A Structured Report.", exists=True, dir_okay=False)]
 
@@ -53,42 +54,72 @@ def show_report(
 
 
 def _print(console: Console, report: Report) -> None:
-    console.print(Text(report.title or "(no title)", style="bold"))
+    console.print(Text(report.title or "(no title)", style="bold"), soft_wrap=True)
     for name, value in (
         ("class", report.sop_class),
         ("study", report.study_instance_uid),
         ("report", report.sop_instance_uid),
         ("written", report.written),
         ("state", ", ".join(report.flags)),
+        *(("image", f"{number} {uid}") for number, uid in enumerate(report.images, start=1)),
     ):
         if value:
             console.print(Text(f"{name:<8}{value}"), soft_wrap=True)
-    if report.groups:
-        console.print(_table(report.groups))
+    for number, group in enumerate(report.groups, start=1):
+        console.print(Text(f"\n{number:<3} {group.name}", style="bold"), soft_wrap=True)
+        for name, value in _said(group, report.images):
+            if value:
+                console.print(Text(f"    {name:<11}{value}"), soft_wrap=True)
+    if report.groups and report.statements:
+        console.print()
     for statement in report.statements:
         console.print(Text(statement), soft_wrap=True)
 
 
-def _table(groups: Sequence[Group]) -> Table:
-    table = Table("#", "finding", "where (left, top, right, bottom)", "certainty", "comment", "algorithm")
-    for number, group in enumerate(groups, start=1):
-        where = [", ".join(f"{side:g}" for side in region.bounds) for region in group.regions]
-        comments = [*group.comments, *(" ".join(measured) for measured in group.measurements)]
-        cells = (str(number), group.name, "\n".join(where), _percent(group), "\n".join(comments))
-        table.add_row(*(Text(cell) for cell in (*cells, group.algorithm)))
-    return table
+def _said(group: Group, images: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What a group says, a line each, by what it is."""
+    for region in group.regions:
+        yield "where", _where(region, images)
+    yield from (("where", f"{place} (not drawn)") for place in group.not_drawn)
+    if not group.regions and not group.not_drawn:
+        numbers = [str(images.index(uid) + 1) for uid in group.images]
+        yield "where", f"image {', '.join(numbers)}" if numbers else "(not said)"
+    yield "certainty", _percent(group)
+    yield from (("measured", f"{name} {value} {unit}".rstrip()) for name, value, unit in group.measurements)
+    yield from (("comment", comment) for comment in group.comments)
+    yield from (("says", evaluation) for evaluation in group.evaluations)
+    yield "algorithm", group.algorithm
+    yield "tracked as", f"{group.tracking_identifier} {group.tracking_uid}".strip()
 
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
     for group in comparison.new:
-        console.print(Text(f"new    {group.name} {_percent(group)}".rstrip()))
+        console.print(Text(f"new    {group.name} {_percent(group)}".rstrip()), soft_wrap=True)
     for group in comparison.gone:
-        console.print(Text(f"gone   {group.name} {_percent(group)}".rstrip()))
-    for before, after, likeness in comparison.kept:
-        change = f"{_percent(before)} to {_percent(after)}" if _percent(before) != _percent(after) else ""
-        console.print(Text(f"kept   {after.name} (overlap {likeness:.2f}) {change}".rstrip()))
+        console.print(Text(f"gone   {group.name} {_percent(group)}".rstrip()), soft_wrap=True)
+    for before, after, overlap in comparison.kept:
+        where = f"(overlap {overlap:.2f})" if before.regions and after.regions else ""
+        words = ("kept  ", after.name, where, ", ".join(_changes(before, after)))
+        console.print(Text(" ".join(part for part in words if part)), soft_wrap=True)
     if not (comparison.new or comparison.gone or comparison.kept):
         console.print("Neither report has a finding.")
+
+
+def _changes(before: Group, after: Group) -> Iterator[str]:
+    if _percent(before) != _percent(after):
+        yield f"{_percent(before) or '(no certainty)'} to {_percent(after) or '(no certainty)'}"
+    known = {(name, unit): value for name, value, unit in before.measurements}
+    for name, value, unit in after.measurements:
+        if known.get((name, unit), value) != value:
+            yield f"{name} {known[name, unit]} to {value} {unit}".rstrip()
+
+
+def _where(region: Region, images: Sequence[str]) -> str:
+    left, top, right, bottom = (f"{side:g}" for side in region.bounds)
+    corners = f"{left}, {top}, {right}, {bottom} (left, top, right, bottom)"
+    place = f"{left}, {top}" if region.kind == "POINT" else corners
+    image = f" in image {images.index(region.image) + 1}" if region.image and len(images) > 1 else ""
+    return f"{region.kind} {place}{image}"
 
 
 def _percent(group: Group) -> str:

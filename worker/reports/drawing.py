@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from litegpt.overlay import label_colour
 from litegpt.radiograph import Radiograph
-from worker.reports.document import Group
+from worker.reports.group import Group
 
 _BLACK = (0, 0, 0)
 

@@ -42,10 +42,10 @@ def ours(image: Dataset, path: Path, *findings: Finding) -> Path:
     return path
 
 
-def node(*arguments: object) -> subprocess.CompletedProcess[str]:
+def node(*arguments: object, columns: int = 200) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service.cli.main", *map(str, arguments)],
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         timeout=60,
