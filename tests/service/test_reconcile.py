@@ -265,11 +265,13 @@ MINUTES = st.integers(0, 180).map(lambda minutes: ago(minutes=minutes))
 DELIVERIES = st.builds(DeliveryRow, st.sampled_from(DeliveryState), made_at=MINUTES)
 ANALYSES = st.builds(
     AnalysisRow,
-    st.sampled_from(AnalysisState),
+    st.sampled_from([*AnalysisState, AnalysisState.DONE, AnalysisState.DONE, AnalysisState.DONE]),
     st.lists(DELIVERIES, max_size=3).map(tuple),
     created_at=MINUTES,
 )
-IMAGES = st.sampled_from([ImageRow(), ImageRow("a lateral view"), ImageRow(not_read="no pixels"), CONFLICT])
+IMAGES = st.sampled_from(
+    [ImageRow(), ImageRow("a lateral view"), ImageRow(not_read="no pixels")] * 4 + [CONFLICT]
+)
 STUDIES = st.builds(
     StudyRow,
     st.lists(ANALYSES, max_size=3).map(tuple),
@@ -298,7 +300,7 @@ def _verdict(row: StudyRow) -> Verdict:
     return Verdict.STUCK if min([row.received_at, *due, *waiting]) < NOW - HOUR else Verdict.OPEN
 
 
-@examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STUDIES, max_size=8))
 def test_received_is_settled_and_open_and_stuck_and_none_of_these_is_left_out(
     records: Records, rows: list[StudyRow]
