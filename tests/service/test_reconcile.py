@@ -261,11 +261,16 @@ def test_all_of_it_is_of_one_moment(records: Records, settings: Settings) -> Non
     other.close()
 
 
-MINUTES = st.integers(0, 180).map(lambda minutes: ago(minutes=minutes))
-DELIVERIES = st.builds(DeliveryRow, st.sampled_from(DeliveryState), made_at=MINUTES)
+# Weighted so that every verdict comes about in every way.
+MINUTES = st.sampled_from([1, 5, 20, 59, 60, 61, 300]).map(lambda minutes: ago(minutes=minutes))
+DELIVERIES = st.builds(
+    DeliveryRow,
+    st.sampled_from([*DeliveryState, *[DeliveryState.SENT] * 4, *[DeliveryState.DUE] * 2]),
+    made_at=MINUTES,
+)
 ANALYSES = st.builds(
     AnalysisRow,
-    st.sampled_from([*AnalysisState, AnalysisState.DONE, AnalysisState.DONE, AnalysisState.DONE]),
+    st.sampled_from([*AnalysisState, *[AnalysisState.DONE] * 8]),
     st.lists(DELIVERIES, max_size=3).map(tuple),
     created_at=MINUTES,
 )
@@ -276,7 +281,7 @@ STUDIES = st.builds(
     StudyRow,
     st.lists(ANALYSES, max_size=3).map(tuple),
     st.lists(IMAGES, min_size=1, max_size=4).map(tuple),
-    st.sampled_from(StudyState),
+    st.sampled_from([*StudyState, *[StudyState.COMPLETE] * 4]),
     MINUTES,
 )
 
@@ -301,7 +306,7 @@ def _verdict(row: StudyRow) -> Verdict:
 
 
 @examples(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(STUDIES, max_size=8))
+@given(st.lists(STUDIES, max_size=20))
 def test_received_is_settled_and_open_and_stuck_and_none_of_these_is_left_out(
     records: Records, rows: list[StudyRow]
 ) -> None:
