@@ -10,6 +10,7 @@ import typer
 
 from service import logs
 from service.errors import SettingsError
+from service.records.database import Records
 from service.settings import Settings, load_settings
 
 Config = Annotated[
@@ -59,3 +60,16 @@ def require_folder(folder: Path) -> None:
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise SettingsError(f"{nearest} is not a folder")
+
+
+def open_records(settings: Settings) -> Records:
+    """The records of a node that is there; the command closes them.
+
+    Raises:
+        SettingsError: If there is no node, or its database has no tables.
+    """
+    if settings.embedded_database and not settings.embedded_database.is_file():
+        raise SettingsError(f"there is no node in {settings.data_dir}")
+    records = Records.open(settings)
+    records.require_schema()
+    return records

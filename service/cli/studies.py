@@ -16,14 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from litegpt.identity import read_identity
-from service.cli.options import AsJSON, Config, DataDir, settings_of_process
+from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.completion import Completion
-from service.errors import SettingsError
 from service.records import overview
-from service.records.database import Records
 from service.records.overview import FindingView, ImageView, StudyView
 from service.records.resend import resend_refused
-from service.settings import Settings
 
 DEMONSTRATION: Final = (
     "The findings are those of a demonstration model trained on synthetic images and mean nothing."
@@ -54,7 +51,7 @@ def studies(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
 ) -> None:
     """List the studies and where each of them stands."""
-    records = _open(settings_of_process(config, data_dir=data_dir))
+    records = open_records(settings_of_process(config, data_dir=data_dir))
     with records.reading() as session:
         views = overview.list_studies(session, limit)
     records.close()
@@ -73,7 +70,7 @@ def studies(
 
 def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_json: AsJSON = False) -> None:
     """Tell everything about one study."""
-    records = _open(settings_of_process(config, data_dir=data_dir))
+    records = open_records(settings_of_process(config, data_dir=data_dir))
     with records.reading() as session:
         view = overview.show_study(session, study)
     records.close()
@@ -89,7 +86,7 @@ def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_j
 def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
     """Complete a study now, without waiting for its quiet period."""
     settings = settings_of_process(config, data_dir=data_dir)
-    records = _open(settings)
+    records = open_records(settings)
     with records.reading() as session:
         uid = overview.show_study(session, study).study_instance_uid
     Completion.of(settings, read_identity(settings.model)).force(records, uid)
@@ -99,7 +96,7 @@ def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> 
 
 def resend(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
     """Send again the results of a study that a destination refused, once it has been set up to take them."""
-    records = _open(settings_of_process(config, data_dir=data_dir))
+    records = open_records(settings_of_process(config, data_dir=data_dir))
     with records.reading() as session:
         uid = overview.show_study(session, study).study_instance_uid
     due = resend_refused(records, uid)
@@ -161,11 +158,3 @@ def _row(view: StudyView) -> tuple[Text, ...]:
         Text(str(sum(finding.reported for finding in boxed)) if view.analysis_state == "done" else ""),
         Text(remark),
     )
-
-
-def _open(settings: Settings) -> Records:
-    if settings.embedded_database and not settings.embedded_database.is_file():
-        raise SettingsError(f"there is no node in {settings.data_dir}")
-    records = Records.open(settings)
-    records.require_schema()
-    return records

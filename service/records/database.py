@@ -60,6 +60,19 @@ class Records:
             yield session
 
     @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A transaction that changes nothing, and all of whose statements see the same moment.
+
+        Raises:
+            OutOfResources: If the database is away.
+        """
+        with self.reading() as session:
+            # SQLite's transactions see one moment anyhow; PostgreSQL's see a new one with each statement.
+            if self.engine.dialect.name == "postgresql":
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
+    @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that commits at the end of the block, durably, or leaves no trace.
 

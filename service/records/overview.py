@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydicom.uid import UID
@@ -22,6 +23,14 @@ from service.records.tables import (
 )
 
 DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
+
+
+class Outcome(StrEnum):
+    """Where a study stands, in words that are no state of its analysis."""
+
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +168,11 @@ def _outcome(study: Study, analysis: Analysis | None, deliveries: tuple[Delivery
         return StudyState.RECEIVING
     if analysis.state != AnalysisState.DONE or not deliveries:
         return analysis.state
-    # What went in the place of a replaced one has a delivery of its own.
-    states = {delivery.state for delivery in deliveries} - {DeliveryState.REPLACED}
+    # What went in the place of a replaced one has a delivery of its own; a withdrawn one needs none.
+    states = {delivery.state for delivery in deliveries} - {DeliveryState.REPLACED, DeliveryState.WITHDRAWN}
     if states <= DELIVERED:
-        return "delivered"
-    return "refused" if DeliveryState.REFUSED in states else "delivering"
+        return Outcome.DELIVERED
+    return Outcome.REFUSED if DeliveryState.REFUSED in states else Outcome.DELIVERING
 
 
 def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:

@@ -1,0 +1,166 @@
+"""Why a study is not settled, in plain words: what, since when, and what an admin can do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.records.standing import WAITING, newest_analyses
+from service.records.tables import (
+    Analysis,
+    AnalysisState,
+    Delivery,
+    DeliveryState,
+    Instance,
+    InstanceState,
+    Result,
+    Study,
+    StudyState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that a study waits for.
+
+    Attributes:
+        what: In plain words, without any patient's name.
+        since: When it began.
+        remedy: What an admin can do.
+    """
+
+    what: str
+    since: datetime
+    remedy: str
+
+
+def reasons_of(session: Session, study_ids: Sequence[int]) -> Mapping[int, list[Reason]]:
+    """All reasons of these studies, the weightiest of each first."""
+    studies = {study.id: study for study in session.scalars(select(Study).where(Study.id.in_(study_ids)))}
+    reasons: dict[int, list[Reason]] = defaultdict(list)
+    for study_id, reason in _in_turn(session, studies):
+        reasons[study_id].append(reason)
+    session.expunge_all()
+    return reasons
+
+
+def _in_turn(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    yield from _conflicts(session, studies)
+    for study in studies.values():
+        if study.state == StudyState.RECEIVING:
+            yield study.id, _receiving(study)
+    yield from _analyses(session, studies)
+    yield from _deliveries(session, studies)
+
+
+def _conflicts(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    rows = session.execute(
+        select(Instance.study_id, func.count(), func.min(Instance.received_at))
+        .where(Instance.study_id.in_(studies), Instance.state == InstanceState.CONFLICT)
+        .group_by(Instance.study_id)
+    )
+    for study_id, count, since in rows:
+        what = f"{_number(count, 'image')} held: the same SOP Instance UID had come with other pixels"
+        uid = studies[study_id].study_instance_uid
+        yield (
+            study_id,
+            Reason(what, since, f"the first to come counts; litegpt-node show {uid} names the files"),
+        )
+
+
+def _receiving(study: Study) -> Reason:
+    remedy = (
+        f"litegpt-node force {study.study_instance_uid} completes it now; "
+        "litegpt-node health sweeper tells whether there is a sweeper to do it"
+    )
+    return Reason("waits for its quiet period to be complete", study.receiving_since, remedy)
+
+
+def _analyses(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    """Each study's newest analysis, and older ones that still wait."""
+    newest = newest_analyses(studies)
+    rows = session.execute(
+        select(Study.id, Analysis)
+        .outerjoin(newest, newest.c.study_id == Study.id)
+        .outerjoin(
+            Analysis,
+            (Analysis.study_id == Study.id) & ((Analysis.id == newest.c.id) | Analysis.state.in_(WAITING)),
+        )
+        .where(Study.id.in_(studies))
+        .order_by(Analysis.id.desc())
+    )
+    for study_id, analysis in rows:
+        study = studies[study_id]
+        if analysis is not None and analysis.state in WAITING:
+            yield study_id, _waiting(analysis)
+        elif study.state == StudyState.COMPLETE and (reason := _without_end(study, analysis)):
+            yield study_id, reason
+
+
+def _waiting(analysis: Analysis) -> Reason:
+    before = f"; last error: {_line(analysis.error)}" if analysis.error else ""
+    if analysis.state == AnalysisState.RUNNING:
+        what = f"analysis {analysis.id} runs, attempt {analysis.attempt}{before}"
+        since = analysis.started_at or analysis.created_at
+        return Reason(what, since, "wait: what a killed worker leaves behind is taken up again by itself")
+    tried = f" after {_number(analysis.attempt, 'attempt')}" if analysis.attempt else ""
+    what = f"analysis {analysis.id} is queued{tried}{before}"
+    remedy = "an analysis worker must run; litegpt-node check tells whether broker and model are in order"
+    return Reason(what, analysis.created_at, remedy)
+
+
+def _without_end(study: Study, analysis: Analysis | None) -> Reason | None:
+    """Why a complete study is not analysed though nothing waits; ``None`` where it is, or need not be."""
+    uid = study.study_instance_uid
+    if analysis is not None and analysis.state == AnalysisState.FAILED:
+        what = f"analysis {analysis.id} is quarantined after {_number(analysis.attempt, 'attempt')}: "
+        remedy = f"litegpt-node show {uid} names its files; another image to analyse makes a new analysis"
+        return Reason(what + _line(analysis.error), analysis.finished_at or analysis.created_at, remedy)
+    if analysis is None or analysis.state == AnalysisState.SUPERSEDED:
+        what = "it is complete, but there is no analysis of what was received"
+        remedy = f"litegpt-node show {uid} names its files; another image to analyse makes a new analysis"
+        return Reason(what, study.completed_at or study.receiving_since, remedy)
+    return None
+
+
+def _deliveries(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    newest = newest_analyses(studies)
+    due, refused = Delivery.state == DeliveryState.DUE, Delivery.state == DeliveryState.REFUSED
+    counts = (refused & (Analysis.id == newest.c.id) & (Study.state == StudyState.COMPLETE)) | due
+    what = (Analysis.study_id, Delivery.destination, Delivery.state, Delivery.error)
+    rows = session.execute(
+        select(*what, func.count().label("results"), func.min(Result.created_at).label("since"))
+        .join(Result, Result.id == Delivery.result_id)
+        .join(Analysis, Analysis.id == Result.analysis_id)
+        .join(Study, Study.id == Analysis.study_id)
+        .join(newest, newest.c.study_id == Study.id)
+        .where(Study.id.in_(studies), counts)
+        .group_by(*what)
+        .order_by(Delivery.state.desc(), Delivery.destination, Delivery.error)
+    )
+    for row in rows:
+        yield row.study_id, _delivery(row, studies[row.study_id].study_instance_uid)
+
+
+def _delivery(row: Any, uid: str) -> Reason:
+    results = _number(row.results, "result")
+    if row.state == DeliveryState.REFUSED:
+        remedy = f"set the destination up to take it, then litegpt-node resend {uid}"
+        return Reason(f"{results} refused by {row.destination}: {_line(row.error)}", row.since, remedy)
+    last = f"last error: {_line(row.error)}" if row.error else "not tried yet, or just now"
+    remedy = "litegpt-node check tells whether the destination answers; it is tried again by itself"
+    return Reason(f"{results} due at {row.destination}, {last}", row.since, remedy)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

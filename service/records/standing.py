@@ -1,0 +1,215 @@
+"""Where each study stands, as one SQL expression: settled, on its way, or stuck, in which state, since when.
+
+A study is judged by its newest analysis, as ``overview`` does. While it receives, that the analysis
+failed or a destination refused its results does not count: a newer one follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, or_, select
+from sqlalchemy.orm import aliased
+
+from service.records.overview import Outcome
+from service.records.tables import (
+    Analysis,
+    AnalysisState,
+    Delivery,
+    DeliveryState,
+    Instance,
+    InstanceState,
+    Result,
+    Study,
+    StudyState,
+)
+
+WAITING = (AnalysisState.QUEUED, AnalysisState.RUNNING)
+
+
+class Verdict(StrEnum):
+    """Whether a study needs nothing more, is on its way, or needs a person."""
+
+    SETTLED = "settled"
+    OPEN = "open"
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which studies are reconciled, and from what age on an open one is stuck.
+
+    Attributes:
+        now: The moment that ages are counted up to.
+        older_than: An open study is stuck when it is older than this.
+        since: Only studies whose last receiving period began then or later.
+        until: Only studies whose last receiving period began then or earlier.
+    """
+
+    now: datetime
+    older_than: timedelta
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def asks_for(self) -> list[ColumnElement[bool]]:
+        """The conditions on ``Study``."""
+        conditions = []
+        if self.since is not None:
+            conditions.append(Study.receiving_since >= self.since)
+        if self.until is not None:
+            conditions.append(Study.receiving_since <= self.until)
+        return conditions
+
+
+def newest_analyses(study_ids: Collection[int] | None = None) -> Subquery:
+    """The id of each study's newest analysis, or of these studies'."""
+    newest = select(Analysis.study_id, func.max(Analysis.id).label("id")).group_by(Analysis.study_id)
+    if study_ids is not None:
+        newest = newest.where(Analysis.study_id.in_(study_ids))
+    return newest.subquery("newest")
+
+
+def standing(question: Question) -> Subquery:
+    """A row for each study: its ids, ``verdict``, ``state`` and ``since``."""
+    facts = _Facts.gather()
+    return (
+        select(
+            Study.id,
+            Study.study_instance_uid,
+            Study.accession_number,
+            facts.verdict(question.now - question.older_than).label("verdict"),
+            facts.state().label("state"),
+            facts.since().label("since"),
+        )
+        .outerjoin(facts.newest, facts.newest.c.study_id == Study.id)
+        .outerjoin(facts.current, facts.current.id == facts.newest.c.id)
+        .outerjoin(facts.waiting, facts.waiting.c.study_id == Study.id)
+        .outerjoin(facts.undelivered, facts.undelivered.c.study_id == Study.id)
+        .outerjoin(facts.conflicts, facts.conflicts.c.study_id == Study.id)
+        .where(*question.asks_for())
+        .subquery("standing")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What there is beside a study's row, and the conditions that it is judged by."""
+
+    newest: Subquery
+    current: type[Analysis]
+    waiting: Subquery
+    undelivered: Subquery
+    conflicts: Subquery
+
+    @classmethod
+    def gather(cls) -> _Facts:
+        current = aliased(Analysis, name="current")
+        return cls(newest_analyses(), current, _waiting(), _undelivered(), _conflicts())
+
+    @property
+    def in_conflict(self) -> ColumnElement[bool]:
+        return self.conflicts.c.since.is_not(None)
+
+    @property
+    def receives(self) -> ColumnElement[bool]:
+        return or_(Study.state == StudyState.RECEIVING, self.newest.c.id.is_(None))
+
+    @property
+    def failed(self) -> ColumnElement[bool]:
+        return and_(Study.state == StudyState.COMPLETE, self.current.state == AnalysisState.FAILED)
+
+    @property
+    def refused(self) -> ColumnElement[bool]:
+        newest = self.undelivered.c.refused_id == self.newest.c.id
+        return and_(Study.state == StudyState.COMPLETE, newest)
+
+    @property
+    def waits(self) -> ColumnElement[bool]:
+        return self.waiting.c.since.is_not(None)
+
+    @property
+    def delivering(self) -> ColumnElement[bool]:
+        return self.undelivered.c.due_since.is_not(None)
+
+    @property
+    def on_its_way(self) -> ColumnElement[bool]:
+        unanswered = self.current.state == AnalysisState.SUPERSEDED
+        return or_(self.receives, unanswered, self.waits, self.delivering)
+
+    @property
+    def begun(self) -> ColumnElement[Any]:
+        received = _earlier(Study.receiving_since, self.waiting.c.since)
+        return _earlier(received, self.undelivered.c.due_since)
+
+    def state(self) -> ColumnElement[str]:
+        """Where it stands, in the words of ``overview``; the first that is true."""
+        current = self.current.state
+        delivered = and_(current == AnalysisState.DONE, _has_deliveries(self.current))
+        return case(
+            (self.in_conflict, _word(InstanceState.CONFLICT)),
+            (self.receives, _word(StudyState.RECEIVING)),
+            (self.failed, _word(AnalysisState.FAILED)),
+            (current.in_((*WAITING, AnalysisState.SUPERSEDED)), current),
+            (self.waits, _word(AnalysisState.QUEUED)),
+            (self.refused, _word(Outcome.REFUSED)),
+            (self.delivering, _word(Outcome.DELIVERING)),
+            (delivered, _word(Outcome.DELIVERED)),
+            else_=current,
+        )
+
+    def verdict(self, oldest: datetime) -> ColumnElement[str]:
+        """What it needs; what is open and began before ``oldest`` is stuck."""
+        overdue = and_(self.on_its_way, self.begun < oldest)
+        return case(
+            (or_(self.in_conflict, self.failed, self.refused, overdue), _word(Verdict.STUCK)),
+            (self.on_its_way, _word(Verdict.OPEN)),
+            else_=_word(Verdict.SETTLED),
+        )
+
+    def since(self) -> ColumnElement[Any]:
+        """Since when it is not settled: since it was received, where it is not a conflict alone."""
+        unsettled = or_(self.failed, self.refused, self.on_its_way)
+        conflict = self.conflicts.c.since
+        return case((unsettled, _earlier(self.begun, conflict)), else_=conflict)
+
+
+def _waiting() -> Subquery:
+    waiting = select(Analysis.study_id, func.min(Analysis.created_at).label("since"))
+    return waiting.where(Analysis.state.in_(WAITING)).group_by(Analysis.study_id).subquery("waiting")
+
+
+def _undelivered() -> Subquery:
+    """Since when a study has results that are due, and the newest analysis of which one was refused."""
+    due_since = func.min(case((Delivery.state == DeliveryState.DUE, Result.created_at)))
+    refused_id = func.max(case((Delivery.state == DeliveryState.REFUSED, Analysis.id)))
+    return (
+        select(Analysis.study_id, due_since.label("due_since"), refused_id.label("refused_id"))
+        .join(Result, Result.analysis_id == Analysis.id)
+        .join(Delivery, Delivery.result_id == Result.id)
+        .where(Delivery.state.in_((DeliveryState.DUE, DeliveryState.REFUSED)))
+        .group_by(Analysis.study_id)
+        .subquery("undelivered")
+    )
+
+
+def _conflicts() -> Subquery:
+    conflicts = select(Instance.study_id, func.min(Instance.received_at).label("since"))
+    held = conflicts.where(Instance.state == InstanceState.CONFLICT)
+    return held.group_by(Instance.study_id).subquery("conflict")
+
+
+def _has_deliveries(current: Any) -> ColumnElement[bool]:
+    return exists().where(Result.analysis_id == current.id, Delivery.result_id == Result.id)
+
+
+def _earlier(one: Any, other: Any) -> ColumnElement[Any]:
+    """The earlier of two times, of which the second may be missing; least() is not in every database."""
+    return case((other < one, other), else_=one)
+
+
+def _word(word: StrEnum) -> ColumnElement[str]:
+    return literal(word.value, String())

@@ -1,0 +1,156 @@
+"""Studies written straight into the records, in any state, at stated times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from sqlalchemy.orm import Session
+
+from service.records.tables import (
+    Analysis,
+    AnalysisImage,
+    AnalysisState,
+    Delivery,
+    DeliveryState,
+    Instance,
+    InstanceState,
+    Result,
+    Study,
+    StudyState,
+)
+
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+_numbers = count(1)
+
+
+def ago(**times: float) -> datetime:
+    """So long before ``NOW``."""
+    return NOW - timedelta(**times)
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An instance: eligible where it has no reason."""
+
+    reason: str = ""
+    state: InstanceState = InstanceState.STORED
+    received_at: datetime = NOW
+    not_read: str = ""
+
+
+@dataclass(frozen=True)
+class DeliveryRow:
+    """A result at a destination."""
+
+    state: DeliveryState
+    destination: str = "PACS@host:104"
+    error: str = ""
+    made_at: datetime = NOW
+
+
+@dataclass(frozen=True)
+class AnalysisRow:
+    """An analysis of a study's eligible images, or of the first of them."""
+
+    state: AnalysisState
+    deliveries: tuple[DeliveryRow, ...] = ()
+    images: int | None = None
+    created_at: datetime = NOW
+    finished_at: datetime | None = None
+    error: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study; its analyses oldest first."""
+
+    analyses: tuple[AnalysisRow, ...] = ()
+    images: tuple[ImageRow, ...] = (ImageRow(),)
+    state: StudyState = StudyState.COMPLETE
+    received_at: datetime = NOW
+    accession_number: str = ""
+
+
+def write(session: Session, row: StudyRow, uid: str = "") -> str:
+    """Writes a study with all that hangs on it; returns its UID."""
+    study = Study(
+        study_instance_uid=uid or f"1.2.3.{next(_numbers)}",
+        accession_number=row.accession_number,
+        state=row.state,
+        receiving_since=row.received_at,
+        last_eligible_at=row.received_at,
+        completed_at=row.received_at if row.state == StudyState.COMPLETE else None,
+        instances=[_instance(image) for image in row.images],
+    )
+    study.analyses = [_analysis(study, row, analysis) for analysis in row.analyses]
+    session.add(study)
+    session.flush()
+    return study.study_instance_uid
+
+
+def _instance(image: ImageRow) -> Instance:
+    number = next(_numbers)
+    return Instance(
+        sop_instance_uid=f"1.2.4.{number}",
+        sop_class_uid="1.2",
+        series_instance_uid="1.2",
+        transfer_syntax_uid="1.2",
+        digest="",
+        path="",
+        size_bytes=1,
+        state=image.state,
+        eligible=not image.reason,
+        reason=image.reason,
+        received_at=image.received_at,
+    )
+
+
+def _analysis(study: Study, of: StudyRow, row: AnalysisRow) -> Analysis:
+    eligible = [
+        (image, instance)
+        for image, instance in zip(of.images, study.instances, strict=True)
+        if not image.reason
+    ]
+    return Analysis(
+        input_digest=str(next(_numbers)),
+        model_id="model",
+        model_version="1",
+        settings_digest="",
+        demonstration=True,
+        state=row.state,
+        attempt=row.attempt,
+        not_before=row.created_at,
+        error=row.error,
+        created_at=row.created_at,
+        started_at=row.created_at if row.attempt else None,
+        finished_at=row.finished_at,
+        images=[
+            AnalysisImage(instance=instance, position=position, not_read=image.not_read)
+            for position, (image, instance) in enumerate(eligible[: row.images])
+        ],
+        results=[_result(delivery) for delivery in row.deliveries],
+    )
+
+
+def _result(row: DeliveryRow) -> Result:
+    return Result(
+        kind="sr",
+        sop_class_uid="1.2",
+        sop_instance_uid=f"2.25.{next(_numbers)}",
+        template_version="1",
+        path="",
+        digest="",
+        created_at=row.made_at,
+        deliveries=[
+            Delivery(
+                destination=row.destination,
+                state=row.state,
+                not_before=row.made_at,
+                error=row.error,
+                sent_at=row.made_at if row.state == DeliveryState.SENT else None,
+            )
+        ],
+    )
