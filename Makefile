@@ -3,6 +3,7 @@
 # Variables:
 #   RADIOGRAPHS=folder   make demo: send these DICOM files instead of the phantoms
 #   VIEWER=1             make demo: keep Orthanc and the viewer OHIF up, to see the boxes (README.md)
+#   JOBS=2               make test: how many tests at once (1 for a machine with little memory)
 #   PYTHON=python3.12    the Python to build .venv with (3.11 or newer)
 #   TORCH_INDEX=address  take PyTorch from this package index, e.g. the one of its CPU build (see README.md)
 #   ARGS="…"             make up, make phantom-model: options for `litegpt-node up`, `litegpt-train phantom-model`
@@ -17,6 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 QUIET := $(if $(CI),--quiet)
 RADIOGRAPHS ?=
 VIEWER ?=
+JOBS ?= 2
 TORCH_INDEX ?=
 ARGS ?=
 
@@ -35,7 +37,7 @@ up: $(READY) ## run the node for your own modality and PACS, until Ctrl-C; ARGS=
 	@exec $(BIN)/litegpt-node up $(ARGS)
 
 test: $(READY) lint ## lint, types, who may import whom, then all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(READY) ## ruff, mypy and import-linter
 	@$(BIN)/ruff check
