@@ -63,7 +63,7 @@ class Child:
 
     def start(self) -> None:
         """Starts the process, tied to ours, in a group of its own: a Ctrl-C reaches it only through us."""
-        command = [sys.executable, "-m", "service.tether", *self.command]
+        command = [sys.executable, "-m", "service.tether", str(os.getpid()), *self.command]
         self.process = subprocess.Popen(command, env=self.environment, start_new_session=True)
         self.started_at = time.monotonic()
 

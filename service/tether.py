@@ -1,4 +1,4 @@
-"""``python -m service.tether COMMAND…``: becomes COMMAND, and ends when the process that started it ends.
+"""``python -m service.tether PARENT COMMAND…``: becomes COMMAND, and ends when the process PARENT ends.
 
 A node that is killed outright cannot stop its workers. On Linux the kernel does it in its place, as outright:
 a worker of Celery that is asked to end (SIGTERM) while it starts may wait for ever. Elsewhere the command
@@ -19,13 +19,12 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main() -> None:
     """Ties this process to its parent and becomes the command."""
+    parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            # The parent ended before the kernel knew of the tie.
+            # It ended before the kernel knew of the tie, maybe before this process ran at all.
             sys.exit(1)
-    command = sys.argv[1:]
     os.execvp(command[0], command)
 
 

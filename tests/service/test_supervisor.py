@@ -99,8 +99,9 @@ def _has_torch(process: psutil.Process) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_tethered_process_ends_with_its_parent(tmp_path: Path) -> None:
     script = (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'service.tether', 'sleep', '99'])\n"
+        "import os, subprocess, sys, time\n"
+        "tether = [sys.executable, '-m', 'service.tether', str(os.getpid())]\n"
+        "child = subprocess.Popen([*tether, 'sleep', '99'])\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(99)\n"
     )
@@ -112,6 +113,16 @@ def test_a_tethered_process_ends_with_its_parent(tmp_path: Path) -> None:
     parent.wait()
     parent.stdout.close()
     wait_until(lambda: not _runs(child), 20, "end of the child")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's tie is Linux's")
+def test_a_child_whose_parent_is_gone_before_it_runs_ends_at_once() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ""])
+    parent.wait(30)
+    late = subprocess.run(
+        [sys.executable, "-m", "service.tether", str(parent.pid), "sleep", "99"], timeout=30
+    )
+    assert late.returncode == 1
 
 
 def test_a_node_that_is_killed_takes_its_workers_along(tmp_path: Path) -> None:
