@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Final
 
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from litegpt.attributes import MALFORMED
 from service.errors import CannotUnderstand, NeverAgain, OutOfResources
 from service.importing.sources import (
     HEAD_BYTES,
@@ -195,8 +198,8 @@ def examine_image(path: Path) -> ReceivedObject | None:
     Raises:
         CannotUnderstand: If it is damaged, or lacks what identifies it.
     """
-    with path.open("rb") as file:
-        if MediaStorageDirectoryStorage.encode() in file.read(1024):
+    with suppress(*MALFORMED, InvalidDicomError):  # of which `examine` says what is wrong
+        if read_file_meta_info(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return None
     return examine(path)
 

@@ -7,7 +7,6 @@ to people and never becomes a path.
 from __future__ import annotations
 
 import lzma
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -108,12 +107,11 @@ def _walk(path: Path, leave_out: Path) -> Iterator[File | Unreadable]:
     if path.resolve() == leave_out:
         return
     try:
-        names = sorted(os.listdir(path))
+        children = sorted(path.iterdir())
     except OSError as error:
         yield Unreadable(str(path), error.strerror or "cannot be read")
         return
-    for name in names:
-        child = path / name
+    for child in children:
         if child.is_symlink() and child.is_dir():
             yield Unreadable(str(child), "a link to a folder: name it to take what is in it")
         else:
