@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ def import_files(
     Example: litegpt-node import --dry-run --list old-archive/ more.zip
     """
     settings = settings_of_process(config, data_dir=data_dir)
+    # A line per image is for a listener's log; here it would tear the progress bar.
+    logging.getLogger("service.records.intake").setLevel(max(logging.WARNING, logging.root.level))
     _require_paths(paths, settings.data_dir)
     tally = Tally(dry_run, None if list_all else _LISTED, None if list_all or as_json else _LISTED)
     code, error = 0, None

@@ -71,8 +71,8 @@ def _tree(folder: Path) -> list[str]:
     whole = _save(deep, folder / "a" / "b" / "c" / "deep").read_bytes()
     (folder / "a" / "again.dcm").write_bytes(whole)
     _save(other, folder / "processing.dcm")
-    _save(make_radiograph(bits_stored=10, sop_instance_uid=deep.SOPInstanceUID, study_uid=deep.StudyInstanceUID),
-          folder / "z-conflict.dcm")  # fmt: skip
+    same = {"sop_instance_uid": deep.SOPInstanceUID, "study_uid": deep.StudyInstanceUID}
+    _save(make_radiograph(bits_stored=10, **same), folder / "z-conflict.dcm")
     (folder / "damaged.dcm").write_bytes(whole[:-100])
     index = make_radiograph()
     index.file_meta.MediaStorageSOPClassUID = DICOMDIR
@@ -111,7 +111,7 @@ def test_a_dry_run_writes_nothing(node: SmallNode, tmp_path: Path) -> None:
     ended = _import(tmp_path, "--dry-run", tmp_path / "tree")
     assert "would take" in ended.stdout
     assert _count(node.records) == 0
-    assert [path for path in node.archive.root.rglob("*.dcm")] == []
+    assert list(node.archive.root.rglob("*.dcm")) == []
 
 
 def test_exit_codes_and_one_line(node: SmallNode, tmp_path: Path) -> None:
