@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from pydicom.uid import UID
 from sqlalchemy import func, select
 
 from service.archive import Archive
@@ -28,7 +29,7 @@ from tests.processes import running
 from tests.worker.conftest import SmallNode, small_node
 
 COMMAND = [sys.executable, "-m", "service.cli.main", "import"]
-DICOMDIR = "1.2.840.10008.1.3.10"
+DICOMDIR = UID("1.2.840.10008.1.3.10")
 
 
 @pytest.fixture
