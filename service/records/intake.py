@@ -66,14 +66,15 @@ class Receiver:
             OutOfResources: If archive or records would not take it just now.
         """
         received = examine(path, sop_class_uid, sop_instance_uid)
-        if self._is_known(received):
+        if self.knows(received):
             return Intake.DUPLICATE
         relative = self.archive.take_image(
             path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         return self._record(received, relative, calling_ae_title)
 
-    def _is_known(self, received: ReceivedObject) -> bool:
+    def knows(self, received: ReceivedObject) -> bool:
+        """Whether this very object is recorded, and its file still there."""
         with self.records.reading() as session:
             path = session.scalar(
                 select(Instance.path).where(
@@ -85,7 +86,7 @@ class Receiver:
 
     def _record(self, received: ReceivedObject, relative: str, calling_ae_title: str) -> Intake:
         now = utc_now()
-        reason = self._reason_against(received)
+        reason = self.reason_against(received)
         with self.records.writing() as session:
             study, is_new = _lock_study(session, received, now)
             earlier = list(
@@ -135,7 +136,8 @@ class Receiver:
         )
         return intake
 
-    def _reason_against(self, received: ReceivedObject) -> str:
+    def reason_against(self, received: ReceivedObject) -> str:
+        """Why its image is not to be analysed, or nothing."""
         reason = self.eligibility.reason_against(received.header)
         return _storable(reason) or ("" if received.has_pixels else "no pixel data")
 

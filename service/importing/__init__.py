@@ -1,0 +1,1 @@
+"""Taking images from files, folders and zip files: ``sources`` finds them, ``importer`` takes them."""
