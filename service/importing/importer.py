@@ -32,7 +32,7 @@ from service.importing.sources import (
     is_nested_zip,
 )
 from service.received import ReceivedObject, examine
-from service.records.intake import Intake, Receiver
+from service.records.intake import CONFLICTING, CORRECTED, Intake, Receiver
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,10 @@ class Importer:
         if intake is Intake.DUPLICATE:
             return Imported(name, Outcome.DUPLICATE)
         if intake is Intake.CONFLICT:
-            return Imported(name, Outcome.CONFLICT, "other pixels under a UID that is already stored")
+            return Imported(name, Outcome.CONFLICT, CONFLICTING)
         reason = self.receiver.reason_against(received)
         if intake is Intake.CORRECTED_HEADER:
-            reason = "corrected header of an image that is already stored"
+            reason = CORRECTED
         return Imported(name, Outcome.TAKEN, reason, received.size_bytes)
 
     def _would_take(self, name: str, received: ReceivedObject) -> Imported:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import CursorResult, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,6 +25,11 @@ from service.records.database import Records, utc_now
 from service.records.tables import Instance, InstanceState, Study, StudyState
 
 log = logging.getLogger(__name__)
+
+
+CONFLICTING: Final = "other pixels under a UID that is already stored"
+CORRECTED: Final = "corrected header of an image that is already stored"
+"""Why an object is not analysed that came under a UID that was there."""
 
 
 class Intake(StrEnum):
@@ -103,9 +108,9 @@ class Receiver:
                 return Intake.DUPLICATE
             intake = self._compare(relative, earlier)
             if intake is Intake.CONFLICT:
-                reason = "other pixels under a UID that is already stored"
+                reason = CONFLICTING
             elif any(instance.eligible for instance in earlier):
-                reason = "corrected header of an image that is already stored"
+                reason = CORRECTED
             session.add(
                 Instance(
                     study=study,
