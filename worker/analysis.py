@@ -19,12 +19,12 @@ from service import queue
 from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain
 from service.records import analyses
-from service.records.analyses import ImageOutcome
+from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
 from service.settings import Settings
-from worker.errors import NothingReadable
+from worker.errors import CannotReport
 from worker.results.making import make_results
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,9 @@ class Analyst:
         """Makes an analysis's results and writes everything down."""
         outcomes = [read[image.instance_id] for image in claim.images]
         if all(outcome.not_read for outcome in outcomes):
-            raise NothingReadable("; ".join(outcome.not_read for outcome in outcomes))
-        results = make_results(claim, outcomes, self._identity, self._settings, self._archive)
+            self._quarantine(claim, outcomes)
+            return
+        results = self._results(claim, outcomes)
         analyses.finish(self._records, claim, outcomes, results, self._settings.destinations)
         log.info(
             "study %s: analysis %d done, %d findings to report and %d below threshold in %d images",
@@ -131,6 +132,20 @@ class Analyst:
             sum(not finding.reported for outcome in outcomes for finding in outcome.findings),
             len(outcomes),
         )
+
+    def _quarantine(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> None:
+        """Ends an analysis of which no image could be read; its report says so to whoever waits for it."""
+        why = "; ".join(outcome.not_read for outcome in outcomes)
+        try:
+            results = self._results(claim, outcomes)
+        except CannotReport as error:
+            raise CannotReport(f"{why}; and no report of that: {error}") from error
+        destinations = self._settings.destinations
+        analyses.finish(self._records, claim, outcomes, results, destinations, quarantined=why)
+        log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, why)
+
+    def _results(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> list[WrittenResult]:
+        return make_results(claim, outcomes, self._identity, self._settings, self._archive)
 
     def _put_back(self, claim: Claim, error: str, write: Callable[[Records, Claim, str], None]) -> None:
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)

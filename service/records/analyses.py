@@ -137,15 +137,32 @@ def finish(
     outcomes: Sequence[ImageOutcome],
     results: Sequence[WrittenResult],
     destinations: Sequence[Destination],
+    *,
+    quarantined: str = "",
 ) -> None:
     """Writes an analysis's findings and results, and a delivery of each to each destination that wants it.
+
+    A result that an earlier attempt made already stays as it is: its bytes may have been delivered.
+
+    Args:
+        records: Where to.
+        claim: The analysis.
+        outcomes: What became of each image.
+        results: What tells it.
+        destinations: Who may want them.
+        quarantined: Why no image could be read: it has failed for good, and its results say so.
 
     Raises:
         LeaseLost: If the claim is not ours any more; nothing is written.
     """
     now = utc_now()
+    values: dict[str, object] = {"state": AnalysisState.DONE, "error": ""}
+    if quarantined:
+        values = {"state": AnalysisState.FAILED, "error": quarantined, "failures": claim.failures + 1}
     with records.writing() as session:
-        _write(session, claim, state=AnalysisState.DONE, error="", not_before=now, finished_at=now)
+        _write(session, claim, **values, not_before=now, finished_at=now)
+        of_analysis = select(Result.sop_instance_uid).where(Result.analysis_id == claim.analysis_id)
+        made_before = set(session.scalars(of_analysis))
         for outcome in outcomes:
             session.execute(
                 update(AnalysisImage)
@@ -157,6 +174,8 @@ def finish(
             )
             session.add_all(_finding_rows(claim, outcome))
         for result in results:
+            if result.sop_instance_uid in made_before:
+                continue
             row = result_row(claim.analysis_id, result)
             row.deliveries = [
                 Delivery(destination=to.address, not_before=now)

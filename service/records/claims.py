@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from service.eligibility import RADIOGRAPHS, SECONDARY_CAPTURE
@@ -134,7 +134,9 @@ def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -
 
 def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
     """The newest report of each SOP class by the same model for the same study that some destination holds
-    (decision 3)."""
+    (decision 3); one of the analysis itself is of an earlier attempt, if it was made before this one began.
+    """
+    before = or_(Analysis.id != row.id, Result.created_at < row.started_at)
     delivered = session.scalars(
         select(Result)
         .join(Analysis)
@@ -142,7 +144,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
         .join(Delivery)
         .where(
             Study.id == row.study_id,
-            Analysis.id != row.id,
+            before,
             Analysis.model_id == row.model_id,
             Result.kind == ResultKind.STRUCTURED_REPORT,
             Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ComprehensiveSRStorage, JPEGLSLossless
+from sqlalchemy import update
 
 from litegpt.boxes import Box
 from litegpt.engine import Read
@@ -18,11 +19,14 @@ from litegpt.findings import Finding, Reading
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import Radiograph
 from service.errors import LeaseLost, OutOfResources
-from service.records import analyses
+from service.records import analyses, deliveries
 from service.records.claims import ClaimedImage
+from service.records.database import utc_now
 from service.records.overview import StudyView
+from service.records.tables import Analysis, AnalysisState
 from service.settings import ResultKind
 from tests.images import SECONDARY_CAPTURE, make_radiograph
+from tests.service.test_work import MINUTE
 from tests.worker.conftest import SmallNode
 from worker.analysis import Analyst
 from worker.results.making import make_again
@@ -41,6 +45,19 @@ def _undecodable(**attributes: Any) -> Dataset:
 
 def _reports(node: SmallNode, view: StudyView) -> list[Dataset]:
     return [pydicom.dcmread(node.archive.absolute(delivery.path)) for delivery in view.deliveries]
+
+
+def _deliver(node: SmallNode) -> str:
+    """Sends the one result that is due; its SOP Instance UID."""
+    (claim,) = deliveries.claim(node.records, node.settings.destinations[0], limit=9, lease=MINUTE)
+    deliveries.sent(node.records, claim)
+    return claim.sop_instance_uid
+
+
+def _predecessors(report: Dataset) -> list[str]:
+    (study,) = report.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    return [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence]
 
 
 def test_a_study_is_read_reported_and_due_for_delivery(node: SmallNode) -> None:
@@ -100,14 +117,66 @@ def test_images_that_are_not_meant_to_be_read_are_named_with_their_reason(node: 
         ]
 
 
-def test_a_study_without_a_readable_image_is_quarantined_at_once(node: SmallNode) -> None:
+def test_a_study_without_a_readable_image_is_quarantined_at_once_and_reported_as_not_read(
+    node: SmallNode,
+) -> None:
     bad = _undecodable()
     node.take(bad, make_radiograph(rows=64, columns=64))
     _analyst(node).drain()
     view = node.show(bad.StudyInstanceUID)
-    assert (view.analysis_state, view.attempt) == ("failed", 1)
-    assert view.error
-    assert not view.deliveries
+    assert (view.analysis_state, view.outcome, view.attempt) == ("failed", "failed", 1)
+    (image,) = view.images
+    assert view.error == image.not_read != ""
+    assert [delivery.state for delivery in view.deliveries] == ["due"]
+    (report,) = _reports(node, view)
+    assert report.SeriesDescription.endswith("AI: not read")
+    codes = [element.value for element in report.iterall() if element.keyword == "CodeValue"]
+    texts = [element.value for element in report.iterall() if element.keyword == "TextValue"]
+    assert "111245" in codes and "111242" not in codes
+    assert [text for text in texts if text.startswith(f"Image {bad.SOPInstanceUID} was not read: ")]
+
+
+def _try_again(node: SmallNode, engine: _Fake) -> None:
+    """Has the quarantined analysis of the one study tried by an engine."""
+    with node.records.writing() as session:
+        session.execute(update(Analysis).values(state=AnalysisState.QUEUED, not_before=utc_now()))
+    analyst = _analyst(node)
+    analyst.__dict__["_engine"] = engine
+    analyst.drain()
+
+
+def test_what_is_read_after_all_is_another_report_in_the_place_of_the_first(node: SmallNode) -> None:
+    image = make_radiograph(rows=64)
+    node.take(image)
+    _try_again(node, _Stammering(rows=64))
+    (report,) = _reports(node, node.show(image.StudyInstanceUID))
+    _deliver(node)
+
+    _try_again(node, _Stammering(rows=64))
+    (unchanged,) = _reports(node, node.show(image.StudyInstanceUID))
+    assert unchanged == report
+
+    _try_again(node, _Stammering(rows=0))
+    view = node.show(image.StudyInstanceUID)
+    assert (view.analysis_state, view.error) == ("done", "")
+    assert [(one.not_read, one.findings) for one in view.images] == [("", ())]
+    first, second = _reports(node, view)
+    assert first == report
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+    assert second.SeriesInstanceUID != first.SeriesInstanceUID
+    assert second.SeriesDescription.endswith("AI: no finding")
+    assert _predecessors(second) == [first.SOPInstanceUID]
+
+
+def test_what_cannot_even_be_reported_is_quarantined_with_both_reasons(node: SmallNode) -> None:
+    image = make_radiograph(rows=64)
+    node.take(image)
+    (view,) = node.show(image.StudyInstanceUID).images
+    node.archive.absolute(view.path).write_bytes(b"no DICOM")
+    _analyst(node).drain()
+    study = node.show(image.StudyInstanceUID)
+    assert (study.analysis_state, study.attempt, study.deliveries) == ("failed", 1, ())
+    assert "; and no report of that: " in study.error
 
 
 def test_the_newest_header_names_the_patient(node: SmallNode) -> None:
@@ -126,23 +195,15 @@ def test_the_newest_header_names_the_patient(node: SmallNode) -> None:
 
 
 def test_a_late_image_makes_a_report_that_names_the_one_delivered_before(node: SmallNode) -> None:
-    from service.records import deliveries
-    from tests.service.test_work import MINUTE
-
     first = make_radiograph()
     node.take(first)
     _analyst(node).drain()
-    (claim,) = deliveries.claim(node.records, node.settings.destinations[0], limit=9, lease=MINUTE)
-    deliveries.sent(node.records, claim)
+    delivered = _deliver(node)
     node.take(make_radiograph(study_uid=first.StudyInstanceUID))
     _analyst(node).drain()
     (report,) = _reports(node, node.show(first.StudyInstanceUID))
-    (study,) = report.PredecessorDocumentsSequence
-    (series,) = study.ReferencedSeriesSequence
-    assert [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence] == [
-        claim.sop_instance_uid
-    ]
-    assert report.SOPInstanceUID != claim.sop_instance_uid
+    assert _predecessors(report) == [delivered]
+    assert report.SOPInstanceUID != delivered
 
 
 class _Fake:
@@ -290,7 +351,6 @@ def test_a_broker_that_is_away_does_not_undo_the_analysis(node: SmallNode, tmp_p
 def test_a_long_analysis_keeps_its_lease(tmp_path: Path, lease_seconds: float) -> None:
     import time
 
-    from service.records import analyses
     from tests.worker.conftest import small_node
 
     node = small_node(tmp_path / "node", analysis_lease_seconds=lease_seconds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid5
@@ -40,6 +42,8 @@ class ResultIdentity:
         sop_class_uid: Storage SOP class of the result.
         template_version: Version of the form in which the result is told.
         patient_header_digest: Digest of the patient and study attributes written into it.
+        not_read_digest: Digest of the reasons where no image could be read, else empty: when the same
+            analysis is tried again and succeeds, that is another result.
     """
 
     study_instance_uid: str
@@ -51,6 +55,7 @@ class ResultIdentity:
     sop_class_uid: str
     template_version: str
     patient_header_digest: str
+    not_read_digest: str = ""
 
     @classmethod
     def of(
@@ -64,6 +69,7 @@ class ResultIdentity:
         sop_class_uid: str,
         template_version: str,
         patient_header: Dataset,
+        not_read: Sequence[str] = (),
     ) -> ResultIdentity:
         """The identity of a result that an analysis by ``model`` will have.
 
@@ -76,6 +82,7 @@ class ResultIdentity:
             sop_class_uid: Storage SOP class of the result.
             template_version: ``TEMPLATE_VERSION`` of the module that writes the result.
             patient_header: The image header whose patient and study attributes the result carries.
+            not_read: Why each image could not be read, where none could.
         """
         return cls(
             study_instance_uid=study_instance_uid,
@@ -87,6 +94,7 @@ class ResultIdentity:
             sop_class_uid=sop_class_uid,
             template_version=template_version,
             patient_header_digest=patient_header_digest(patient_header),
+            not_read_digest=_digest(not_read) if not_read else "",
         )
 
     @property
@@ -120,8 +128,13 @@ class ResultIdentity:
             self.sop_class_uid,
             self.template_version,
             self.patient_header_digest,
+            *((self.not_read_digest,) if self.not_read_digest else ()),
             *names,
         )
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def derived_uid(*names: str) -> UID:

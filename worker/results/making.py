@@ -45,7 +45,7 @@ def make_results(
     """Makes the results of an analysis that some destination wants, and writes them into the archive.
 
     An image that cannot be drawn any more has no picture and no presentation state; the report still tells
-    what was found in it.
+    what was found in it. Where no image could be read, the report says so, and is all there is.
 
     Args:
         claim: The analysis.
@@ -149,6 +149,8 @@ class _Maker:
             ImageReading(self._header(image.header_path), outcome.findings, outcome.not_read or None)
             for image, outcome in zip(claim.images, outcomes, strict=True)
         ]
+        reasons = [outcome.not_read for outcome in outcomes]
+        self._not_read = reasons if all(reasons) else []
         self._provenance = Provenance(
             algorithm=model,
             device=ReportingDevice(
@@ -222,6 +224,7 @@ class _Maker:
             sop_class_uid=sop_class_uid,
             template_version=template_version,
             patient_header=self._provenance.patient_header,
+            not_read=self._not_read,
         )
 
     def _write(self, kind: ResultKind, template_version: str, result: Dataset) -> WrittenResult:
