@@ -96,7 +96,8 @@ class Completion:
             for row in rows:
                 key = {"study_id": row.study_id, "input_digest": row.input_digest} | present
                 twin = select(Analysis.id).filter_by(settings_digest=row.settings_digest, **key)
-                if session.scalars(twin).first():
+                newer = select(Analysis.id).where(Analysis.study_id == row.study_id, Analysis.id > row.id)
+                if session.scalars(twin).first() or session.scalars(newer.filter_by(**present)).first():
                     row.state, row.finished_at = AnalysisState.SUPERSEDED, utc_now()
                     continue
                 log.info(
@@ -154,6 +155,7 @@ class Completion:
             demonstration=self.model.demonstration,
             state=AnalysisState.QUEUED if images else AnalysisState.NOT_APPLICABLE,
             error="" if images else _why_nothing(session, study),
+            priority=study.priority,
             not_before=now,
             created_at=now,
             finished_at=None if images else now,

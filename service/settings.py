@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     minimum_age_years: float = Field(18, ge=0, description="Younger patients are not analysed; 0: everyone")
     maximum_pixels: int = Field(100_000_000, gt=0, description="Larger images are not analysed")
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
+    backlog_every: int = Field(
+        10, ge=2, description="Every how many-th batch is of the backlog while newer studies wait"
+    )
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
     delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")
     delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")

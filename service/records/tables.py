@@ -7,7 +7,7 @@ databases. Time stamps are UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
     true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -65,6 +66,17 @@ class DeliveryState(StrEnum):
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
     REPLACED = "replaced"
+
+
+class Priority(IntEnum):
+    """What comes first; less is sooner. ``backlog``: old studies, which wait for today's."""
+
+    STAT = 0
+    ROUTINE = 1
+    BACKLOG = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -119,13 +131,17 @@ class Study(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    accession_number: Mapped[str] = mapped_column(default="")
+    accession_number: Mapped[str] = mapped_column(default="", index=True)
     study_date: Mapped[str] = mapped_column(String(8), default="")
     state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING)
     receiving_since: Mapped[datetime]
     """Start of the present receiving period; the hard cap counts from here."""
     last_eligible_at: Mapped[datetime]
     """When the last image that matters arrived (or, before the first of those, the last object)."""
+    priority: Mapped[int] = mapped_column(
+        default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
+    )
+    """Of what is analysed next: the most urgent of what came in the present receiving period."""
     completed_at: Mapped[datetime | None]
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study", order_by="Instance.id")
@@ -177,6 +193,7 @@ class Analysis(Base):
             name="uq_analysis_identity",
         ),
         Index(None, "state", "not_before"),
+        Index("ix_analysis_due", "state", "priority", "not_before", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -188,6 +205,9 @@ class Analysis(Base):
     demonstration: Mapped[bool]
     """Whether the model is only a demonstration; whatever shows the findings must say so."""
     state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
+    priority: Mapped[int] = mapped_column(
+        default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
+    )
     attempt: Mapped[int] = mapped_column(default=0)
     """Attempts begun. A worker writes its results only while this is still its own number."""
     failures: Mapped[int] = mapped_column(default=0)
@@ -285,6 +305,7 @@ class Delivery(Base):
         _one_of("state", DeliveryState),
         UniqueConstraint("result_id", "destination"),
         Index(None, "state", "not_before"),
+        Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -292,6 +313,9 @@ class Delivery(Base):
     destination: Mapped[str]
     """``AET@HOST:PORT``."""
     state: Mapped[str] = mapped_column(String(16), default=DeliveryState.DUE)
+    priority: Mapped[int] = mapped_column(
+        default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
+    )
     attempt: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime]
     """When it is due; while a worker sends it, when that worker's lease ends."""
@@ -299,3 +323,18 @@ class Delivery(Base):
     sent_at: Mapped[datetime | None]
 
     result: Mapped[Result] = relationship(back_populates="deliveries")
+
+
+class AuditEvent(Base):
+    """An admin's action on studies: who asked what of which, and what came of it."""
+
+    __tablename__ = "audit_event"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    who: Mapped[str]
+    action: Mapped[str] = mapped_column(String(32))
+    asked: Mapped[str]
+    """Which studies, and how: JSON without any patient's name."""
+    outcome: Mapped[str]
+    """How many of them met which end: JSON."""

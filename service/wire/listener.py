@@ -41,6 +41,7 @@ from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import CannotUnderstand, NodeError, SettingsError
 from service.records.database import Records
 from service.records.intake import Receiver
+from service.records.tables import Priority
 from service.settings import Settings
 from service.wire import statuses
 
@@ -163,6 +164,7 @@ class Listener:
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=sop_instance_uid,
                 calling_ae_title=str(event.assoc.requestor.ae_title).strip(),
+                priority=self._priority(request),
             )
         except NodeError as error:
             status = statuses.status_of(error)
@@ -172,6 +174,11 @@ class Listener:
             log.exception("refused %.66r: unexpected fault", sop_instance_uid)
             return statuses.status_of(error)
         return statuses.SUCCESS
+
+    def _priority(self, request: Any) -> Priority:
+        """What we asked a PACS to move to us is old; all else is a patient of today (PS3.7 9.3.1.1)."""
+        asked_by = str(request.MoveOriginatorApplicationEntityTitle or "").strip()
+        return Priority.BACKLOG if asked_by == self._settings.ae_title else Priority.ROUTINE
 
 
 def configure_process(settings: Settings) -> None:
