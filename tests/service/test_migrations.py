@@ -70,10 +70,10 @@ def test_the_migrations_make_the_models_checks(empty: Engine) -> None:
 
 def test_up_down_and_up_again(empty: Engine) -> None:
     assert _tables(empty) == set()
-    assert migrate(empty) == (None, "0003")
+    assert migrate(empty) == (None, "0004")
     assert not pending(empty)
-    assert migrate(empty) == ("0003", "0003")
-    assert migrate(empty, "base") == ("0003", None)
+    assert migrate(empty) == ("0004", "0004")
+    assert migrate(empty, "base") == ("0004", None)
     assert _tables(empty) == set()
     assert pending(empty)
     migrate(empty)
@@ -122,7 +122,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Engine) 
         with pytest.raises(SettingsError, match=r"newer version of the node \(schema 9999\)"):
             attempt()
     with empty.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
     with pytest.raises(SettingsError, match=r"cannot be migrated: .*'9999'"):
         migrate(empty, "9999")
 
