@@ -76,8 +76,8 @@ def associated(
         # pynetdicom resolves the name itself, and lets what comes of that through.
         raise PeerUnavailable(f"{peer}: the host's name is not known ({error})") from error
     if not association.is_established:
-        error = _why_not(association, peer)
-        raise refused(str(error)) if refused and isinstance(error, PeerRefused) else error
+        why_not = _why_not(association, peer)
+        raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
     try:
         yield association
     finally:

@@ -17,9 +17,6 @@ from typing import Final
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelFind as FIND,  # type: ignore[attr-defined]
-)
 
 from litegpt.attributes import MALFORMED, integer, text
 from service.errors import NotSetUp, PeerFailed
@@ -28,6 +25,9 @@ from service.wire import statuses
 from service.wire.association import NO_REPLY, associated, status_in
 
 log = logging.getLogger(__name__)
+
+FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+"""Study Root Query/Retrieve Information Model - FIND."""
 
 ENCODINGS: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Transfer syntaxes of identifiers."""
@@ -118,10 +118,14 @@ class FoundImage:
 
 
 class Query:
-    """An association on which questions are asked, one after the other."""
+    """An association on which questions are asked, one after the other.
+
+    Attributes:
+        association: For whoever has to break it off from another thread.
+    """
 
     def __init__(self, association: Association, peer: Destination) -> None:
-        self._association = association
+        self.association = association
         self._peer = peer
 
     def studies(self, question: StudyQuestion) -> Iterator[FoundStudy]:
@@ -166,11 +170,11 @@ class Query:
         ]
 
     def _ask(self, identifier: Dataset) -> Iterator[Dataset]:
-        if not self._association.is_established:
+        if not self.association.is_established:
             raise PeerFailed(f"{self._peer}: the association is gone")
         ended = False
         try:
-            for reply, answer in self._association.send_c_find(identifier, FIND):
+            for reply, answer in self.association.send_c_find(identifier, FIND):
                 status = status_in(reply)
                 if status is None:
                     raise PeerFailed(f"{self._peer}: {NO_REPLY}")
@@ -182,9 +186,9 @@ class Query:
                 else:
                     yield answer
         finally:
-            if not ended and self._association.is_established:
+            if not ended and self.association.is_established:
                 # Nobody wants the rest of the answers; those on their way would be taken for others.
-                self._association.abort()
+                self.association.abort()
 
     def _raise_for(self, status: int) -> None:
         error = statuses.error_of_find(status)

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from pydicom import Dataset
 from pynetdicom.association import Association
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelGet as GET,  # type: ignore[attr-defined]
-)
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelMove as MOVE,  # type: ignore[attr-defined]
-)
 
 from service.eligibility import RADIOGRAPHS
 from service.errors import NodeError, NotSetUp, PeerFailed
@@ -25,6 +18,10 @@ from service.wire.association import NO_REPLY, associated, status_in
 from service.wire.listener import COMPRESSED, UNCOMPRESSED
 from service.wire.query import ENCODINGS
 from service.wire.storage import Storage
+
+MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+"""Study Root Query/Retrieve Information Model - MOVE, and - GET."""
 
 GET_CONTEXTS: Final = [
     (sop_class, syntaxes)
@@ -42,13 +39,6 @@ class Method(StrEnum):
     GET = "get"
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieved:
-    """How a C-MOVE or C-GET ended, by the peer's own account; None is success."""
-
-    error: NodeError | None = None
-
-
 class Retrieval:
     """An association on which series are retrieved, one after the other.
 
@@ -61,8 +51,10 @@ class Retrieval:
         self._peer = peer
         self._move_to = move_to
 
-    def series(self, study_instance_uid: str, series_instance_uid: str) -> Retrieved:
-        """Retrieves a series, and says how the peer says it went. What came is in the records by then.
+    def series(self, study_instance_uid: str, series_instance_uid: str) -> NodeError | None:
+        """Retrieves a series; what the peer complained of in the end is returned, None where it did not.
+
+        What came is in the records by then. That all of it came is not said: a peer counts by its own lights.
 
         Raises:
             PeerFailed: If the peer is lost on the way.
@@ -79,7 +71,7 @@ class Retrieval:
             if status is None:
                 raise PeerFailed(f"{self._peer}: {NO_REPLY}")
             if not statuses.is_pending(status):
-                return Retrieved(self._error(status, reply))
+                return self._error(status, reply)
         raise PeerFailed(f"{self._peer}: {NO_REPLY}")
 
     def _request(self, identifier: Dataset) -> Iterator[tuple[Dataset, Dataset | None]]:

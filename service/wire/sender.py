@@ -25,9 +25,7 @@ class Sender:
         self._settings = settings
 
     @contextmanager
-    def associate(
-        self, destination: Destination, contexts: Contexts
-    ) -> Iterator[Connection]:
+    def associate(self, destination: Destination, contexts: Contexts) -> Iterator[Connection]:
         """An association for objects of these (SOP class, transfer syntaxes).
 
         Raises:
