@@ -169,7 +169,7 @@ def _lines(session: Session, view: JobView, limit: int | None) -> Iterator[str]:
     missing = _missing(session, view)
     if missing:
         named = missing if limit is None else missing[:limit]
-        yield f"not found {len(missing)} accession numbers: {', '.join(named)}{_more(missing, named)}"
+        yield f"not found {_numbers(len(missing))}: {', '.join(named)}{_more(missing, named)}"
     shown = 0
     for failed in retrieval_jobs.failed_studies(session, view.id, limit):
         shown += 1
@@ -213,9 +213,13 @@ def _asked(view: JobView) -> str:
     numbers = len(filters.accession_numbers)
     parts = (
         days,
-        f"{numbers} accession number{'' if numbers == 1 else 's'}" if numbers else "",
+        _numbers(numbers) if numbers else "",
         f"patient {filters.patient_id}" if filters.patient_id else "",
         "/".join(filters.modalities),
         f"body part {filters.body_part}" if filters.body_part else "",
     )
     return ", ".join(filter(None, parts))
+
+
+def _numbers(count: int) -> str:
+    return f"{count} accession number{'' if count == 1 else 's'}"

@@ -66,8 +66,8 @@ class Fetch:
         lacking = self._lacking(wanted)
         if lacking or (complaint and self.claim.again):
             raise complaint or PeerFailed(
-                f"{self.claim.source} says that it has sent all, but"
-                f" {self.expected - self.come} of {self.expected} images have not come"
+                f"{self.claim.source} says that it has sent all;"
+                f" {self.come} of {self.expected} images have come"
             )
         return Outcome(RetrievalState.DONE, self.expected, self.come)
 

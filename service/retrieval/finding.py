@@ -22,15 +22,23 @@ def find(query: Query, filters: Filters, first: int = 0) -> Iterator[FoundStudy]
 
 
 def answers(query: Query, filters: Filters, number: int) -> Iterator[FoundStudy]:
-    """The studies that answer one question, each once. Raises as ``find`` does."""
-    studies = _once(query, filters, number)
-    if not filters.body_part:
-        yield from studies
-        return
-    # One question at a time on an association: those of a day are held until all of them are there.
-    for study in list(studies):
-        if any(map(filters.wants_series, query.series(study.study_instance_uid))):
+    """The studies that answer one question, each once. Raises as ``find`` does.
+
+    A body part stands in series alone, and so do the modalities where a peer leaves out Modalities in Study:
+    such studies are asked about one by one.
+    """
+    held = []
+    for study in _once(query, filters, number):
+        if filters.body_part or not study.modalities:
+            held.append(study)
+        else:
             yield study
+    # One question at a time on an association: these wait until the answers have come to their end.
+    for study in held:
+        series = [one for one in query.series(study.study_instance_uid) if filters.wants_series(one)]
+        if series:
+            modalities = study.modalities or tuple(sorted({one.modality for one in series}))
+            yield replace(study, modalities=modalities)
 
 
 def _once(query: Query, filters: Filters, number: int) -> Iterator[FoundStudy]:

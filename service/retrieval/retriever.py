@@ -80,6 +80,10 @@ class Retriever:
                 log.exception("retrieving broke off")
             if not worked:
                 stop.wait(self._settings.sweep_interval_seconds)
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connections back."""
         self._records.close()
 
     def work(self, stop: threading.Event) -> bool:
@@ -117,7 +121,7 @@ class Retriever:
         name = f"study {claim.study_instance_uid} of job {claim.job_id}"
         try:
             outcome = fetch.run()
-            log.info("%s: %s, %d images %s", name, outcome.state, outcome.images_come, outcome.why)
+            log.info("%s: %s %s", name, outcome.state, outcome.why or f"with {outcome.images_come} images")
             return lambda: retrievals.finish(
                 self._records, claim, outcome, self._clock(), self._next_at(claim, fetch, started)
             )
