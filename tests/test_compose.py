@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docker-compose.yml"
-OURS = ["listener", "sweeper", "analysis-worker", "delivery-worker"]
+OURS = ["listener", "sweeper", "retriever", "analysis-worker", "delivery-worker"]
 
 
 @pytest.fixture

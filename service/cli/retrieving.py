@@ -141,6 +141,7 @@ def retrieve(
             _count(records, peer, find_studies(query, filters))
             records.close()
             return
+        query.check()
     with records.writing() as session:
         job_id = retrieval_jobs.make_job(
             session,

@@ -14,6 +14,7 @@ from pynetdicom.events import Event
 
 from service.errors import KindRefused, PeerRefused, PeerUnavailable
 from service.settings import Destination, Settings
+from service.wire.checkpoint import Checkpoint
 
 Contexts = Sequence[tuple[str, Sequence[str]]]
 """SOP classes with transfer syntaxes, a presentation context each."""
@@ -78,6 +79,7 @@ def associated(
     if not association.is_established:
         why_not = _why_not(association, peer)
         raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
+    Checkpoint.put_into(association)
     try:
         yield association
     finally:

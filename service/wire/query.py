@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,6 +129,10 @@ class Query:
         self.association = association
         self._peer = peer
 
+    def check(self) -> None:
+        """Asks for what does not exist: whether the peer answers us at all. Raises as ``studies`` does."""
+        self.series(f"2.25.{uuid.uuid4().int}")
+
     def studies(self, question: StudyQuestion) -> Iterator[FoundStudy]:
         """The studies that answer a question, as they come.
 
@@ -177,7 +182,8 @@ class Query:
             for reply, answer in self.association.send_c_find(identifier, FIND):
                 status = status_in(reply)
                 if status is None:
-                    raise PeerFailed(f"{self._peer}: {NO_REPLY}")
+                    # Orthanc, among others, aborts where it does not know who asks.
+                    raise PeerFailed(f"{self._peer}: {NO_REPLY}, or it answers no C-FIND of ours")
                 if not statuses.is_pending(status):
                     ended = True
                     self._raise_for(status)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from service.errors import LeaseLost, NodeError
 from service.records import retrieval_jobs, retrievals
@@ -131,14 +133,15 @@ def test_a_study_whose_retriever_was_killed_is_taken_up_first_and_only_then(reco
     assert _claim(records, after(seconds=61)) is None
     again = _study(records, after(seconds=90))
     assert (again.study_instance_uid, again.study_attempt, again.study_failures) == ("1.2.1", 2, 1)
-    for late in (
+    writes: tuple[Callable[[], object], ...] = (
         lambda: retrievals.finish(records, lost, DONE, NOW, NOW),
         lambda: _fail(records, lost),
         lambda: retrievals.renew(records, lost, NOW),
         lambda: retrievals.give_back(records, lost, NOW),
         lambda: retrievals.pause(records, lost, "why", NOW),
         lambda: retrievals.await_peer(records, lost, "why", RETRY, NOW),
-    ):
+    )
+    for late in writes:
         with pytest.raises(LeaseLost):
             late()
     retrievals.finish(records, again, DONE, NOW, NOW)
@@ -266,13 +269,14 @@ def test_a_cancelled_job_is_over(records: Records) -> None:
     retrievals.finish(records, claim, DONE, NOW, NOW)
     assert _claim(records, after(hours=1)) is None
     assert _view(records, job_id).state == "cancelled"
-    for act in (
+    acts: tuple[Callable[[Session], object], ...] = (
         lambda session: retrieval_jobs.resume(session, job_id, NOW),
         lambda session: retrieval_jobs.pause(session, job_id),
         lambda session: retrieval_jobs.cancel(session, job_id, NOW),
         lambda session: retrieval_jobs.retry_failed(session, job_id, NOW),
         lambda session: retrieval_jobs.show_job(session, 99_999),
-    ):
+    )
+    for act in acts:
         with pytest.raises(NodeError), records.writing() as session:
             act(session)
 
