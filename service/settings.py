@@ -176,7 +176,15 @@ class Settings(BaseSettings):
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
     delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")
     delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")
-    maximum_attempts: int = Field(5, ge=1, description="Attempts before an analysis is quarantined")
+    retrieval_lease_seconds: float = Field(
+        120, gt=0, description="A silent retriever loses its study after this"
+    )
+    retrieval_timeout_seconds: float = Field(
+        600, gt=0, description="Wait for a PACS's next word while it retrieves a series"
+    )
+    maximum_attempts: int = Field(
+        5, ge=1, description="Attempts before an analysis is quarantined, or a retrieval has failed"
+    )
     retry_first_seconds: float = Field(10, ge=0, description="First wait before another attempt; doubles")
     retry_maximum_seconds: float = Field(900, ge=0, description="Longest wait between attempts")
 

@@ -1,4 +1,4 @@
-"""Commands that run a part of the node until told to stop: ``up``, ``listen``, ``sweep``; and ``health``."""
+"""Commands that run a part of the node until told to stop, ``up`` and those beside it; and ``health``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service import queue
+from service import heartbeat, queue
 from service.cli.options import (
     AETitle,
     Config,
@@ -25,16 +25,17 @@ from service.cli.options import (
 )
 from service.errors import NodeError, PeerRefused
 from service.records.database import Records
+from service.retrieval.retriever import Retriever
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
-from service.sweeper import Sweeper, is_beating
+from service.sweeper import Sweeper
 from service.wire.listener import Listener, configure_process
 from service.wire.sender import Sender
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (up, listen, sweep, health):
+    for command in (up, listen, sweep, retriever, health):
         app.command()(command)
 
 
@@ -46,7 +47,7 @@ def up(
     destination: Destinations = None,
     quiet_seconds: QuietSeconds = None,
 ) -> None:
-    """Run a whole node until Ctrl-C: listener, sweeper and workers.
+    """Run a whole node until Ctrl-C: listener, sweeper, retriever and workers.
 
     Without any settings it keeps everything under ./node-data and reads with the demonstration model.
 
@@ -93,11 +94,22 @@ def sweep(config: Config = None) -> None:
     Sweeper(settings).run(stop)
 
 
+def retriever(config: Config = None) -> None:
+    """Run the retriever alone: it works off what `retrieve` asks for."""
+    settings = settings_of_process(config)
+    _require_records(settings)
+    configure_process(settings)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    Retriever(settings).run(stop)
+
+
 class Part(StrEnum):
     """A part whose health can be asked."""
 
     LISTENER = "listener"
     SWEEPER = "sweeper"
+    RETRIEVER = "retriever"
 
 
 def health(
@@ -106,8 +118,8 @@ def health(
 ) -> None:
     """Ask whether a part runs on this machine: exit code 0 or 1. For health checks."""
     settings = settings_of_process(config)
-    if part is Part.SWEEPER and not is_beating(settings.data_dir):
-        raise NodeError("no sweeper has been round lately")
+    if part is not Part.LISTENER and not heartbeat.is_beating(settings.data_dir, part):
+        raise NodeError(f"no {part} has been round lately")
     if part is Part.LISTENER:
         ours = Destination(ae_title=settings.ae_title, host="127.0.0.1", port=settings.dicom_port)
         # A listener that lets only listed callers in refuses us, and is well.

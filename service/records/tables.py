@@ -79,6 +79,26 @@ class Priority(IntEnum):
         return self.name.lower()
 
 
+class JobState(StrEnum):
+    """The life of a retrieval job: ``finding`` what there is, then ``running`` from study to study."""
+
+    FINDING = "finding"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class RetrievalState(StrEnum):
+    """``skipped``: the node had its images already, or it has none that the node reads."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware time stamp, stored in UTC on databases with and without time zones."""
 
@@ -338,3 +358,67 @@ class AuditEvent(Base):
     """Which studies, and how: JSON without any patient's name."""
     outcome: Mapped[str]
     """How many of them met which end: JSON."""
+
+
+class RetrievalJob(Base):
+    """A backlog of studies to be retrieved from one peer, one study at a time."""
+
+    __tablename__ = "retrieval_job"
+    __table_args__ = (_one_of("state", JobState), Index(None, "state", "not_before"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    """``AET@HOST:PORT``."""
+    filters: Mapped[str]
+    """What is asked for, as JSON (``service.retrieval.filters``)."""
+    method: Mapped[str] = mapped_column(String(8))
+    again: Mapped[bool]
+    """Whether studies whose images are here already are retrieved, too."""
+    rate_per_hour: Mapped[float]
+    """Studies an hour at most; 0 is no limit."""
+    daily_window: Mapped[str] = mapped_column(default="")
+    """``HH:MM-HH:MM`` of the hospital's day; empty is all day."""
+    state: Mapped[str] = mapped_column(String(16), default=JobState.FINDING)
+    questions_answered: Mapped[int] = mapped_column(default=0)
+    """How far finding has come; it goes on from there."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Claims begun. A retriever writes only while this is still its own number."""
+    not_before: Mapped[datetime]
+    """When its next step is due; while a retriever works on one, when that one's lease ends."""
+    away: Mapped[int] = mapped_column(default=0)
+    """How often in a row the peer could not be reached, or did not answer a question."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """How often in a row a study could not be retrieved; enough of them pause the job."""
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+    found_at: Mapped[datetime | None]
+    """When all of its studies had been found."""
+    finished_at: Mapped[datetime | None]
+
+
+class RetrievalStudy(Base):
+    """One study of a job."""
+
+    __tablename__ = "retrieval_study"
+    __table_args__ = (
+        _one_of("state", RetrievalState),
+        UniqueConstraint("job_id", "study_instance_uid"),
+        Index(None, "job_id", "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("retrieval_job.id"))
+    study_instance_uid: Mapped[str] = mapped_column(String(64))
+    accession_number: Mapped[str] = mapped_column(default="")
+    study_date: Mapped[str] = mapped_column(String(8), default="")
+    state: Mapped[str] = mapped_column(String(16), default=RetrievalState.WAITING)
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    """Attempts that failed or whose retriever was killed. Waiting for a peer that is away is none."""
+    not_before: Mapped[datetime]
+    images_expected: Mapped[int] = mapped_column(default=0)
+    """How many images of the wanted series the peer counts; known from the first attempt on."""
+    images_come: Mapped[int] = mapped_column(default=0)
+    """How many of these are here."""
+    error: Mapped[str] = mapped_column(default="")
+    finished_at: Mapped[datetime | None]

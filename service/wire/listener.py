@@ -7,10 +7,8 @@ chunked receive), so that taking it is a rename. No handler decodes a pixel.
 from __future__ import annotations
 
 import logging
-import socket
 import tempfile
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from pydicom.uid import (
@@ -38,12 +36,12 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
-from service.errors import CannotUnderstand, NodeError, SettingsError
+from service.errors import SettingsError
 from service.records.database import Records
 from service.records.intake import Receiver
-from service.records.tables import Priority
 from service.settings import Settings
-from service.wire import statuses
+from service.wire.association import send_at_once
+from service.wire.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +88,9 @@ class Listener:
         self._settings = settings
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
-        self._receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._storage = Storage(
+            Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
+        )
         self._server: ThreadedAssociationServer | None = None
 
     def start(self) -> None:
@@ -109,7 +109,7 @@ class Listener:
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, send_at_once),
                     (evt.EVT_REQUESTED, self._on_requested),
-                    (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_C_STORE, self._storage.on_store),
                 ],
             )
         except OSError as error:
@@ -152,34 +152,6 @@ class Listener:
         event.assoc.acse.send_reject(_REJECTED_TRANSIENT, _SOURCE_PRESENTATION, _REASON_LOCAL_LIMIT)
         event.assoc.kill()
 
-    def _on_store(self, event: Event) -> int:
-        request: Any = event.request
-        sop_instance_uid = str(request.AffectedSOPInstanceUID)
-        path: Path | None = event.dataset_path
-        try:
-            if path is None:
-                raise CannotUnderstand("the command came without a dataset")
-            self._receiver.take(
-                path,
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=sop_instance_uid,
-                calling_ae_title=str(event.assoc.requestor.ae_title).strip(),
-                priority=self._priority(request),
-            )
-        except NodeError as error:
-            status = statuses.status_of(error)
-            log.warning("refused %.66r with %04X: %s", sop_instance_uid, status, error)
-            return status
-        except Exception as error:  # the network's edge: the sender gets an answer, the node goes on
-            log.exception("refused %.66r: unexpected fault", sop_instance_uid)
-            return statuses.status_of(error)
-        return statuses.SUCCESS
-
-    def _priority(self, request: Any) -> Priority:
-        """What we asked a PACS to move to us is old; all else is a patient of today (PS3.7 9.3.1.1)."""
-        asked_by = str(request.MoveOriginatorApplicationEntityTitle or "").strip()
-        return Priority.BACKLOG if asked_by == self._settings.ae_title else Priority.ROUTINE
-
 
 def configure_process(settings: Settings) -> None:
     """Sets what pynetdicom and tempfile keep per process. Called once, in ``main``, before any listener."""
@@ -211,10 +183,3 @@ def _application_entity(settings: Settings) -> AE:
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
     return entity
-
-
-def send_at_once(event: Event) -> None:
-    """Without TCP_NODELAY every small reply waits some 40 ms for the peer's delayed acknowledgement."""
-    transport: Any = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
