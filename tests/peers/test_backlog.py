@@ -26,7 +26,7 @@ from sqlalchemy import select
 from litegpt.identity import read_identity
 from service.cli.main import main
 from service.completion import Completion
-from service.records.tables import Analysis, Instance, RetrievalStudy, Study
+from service.records.tables import Analysis, Instance, Priority, RetrievalStudy, Study
 from service.settings import Settings
 from service.wire.listener import Listener, configure_process
 from tests.images import CR, DX, make_radiograph
@@ -193,6 +193,7 @@ def _each_once(node: SmallNode, pacs: Pacs) -> None:
     assert Counter(stored) == Counter(str(image.SOPInstanceUID) for image in _read_ones(pacs))
     assert len(analyses) == STUDIES
     assert read == expected
+    assert {analysis.priority for analysis in analyses} == {Priority.BACKLOG}
 
 
 @pytest.mark.parametrize(
