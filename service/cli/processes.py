@@ -1,4 +1,4 @@
-"""Commands that run a part of the node until told to stop: ``up``, ``listen``, ``sweep``; and ``health``."""
+"""Commands that run the node, or a part of it, until told to stop; and ``health``, which asks for a part."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from service.wire.sender import Sender
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (up, listen, sweep, health):
+    for command in (up, listen, sweep, web, health):
         app.command()(command)
 
 
@@ -93,6 +93,24 @@ def sweep(config: Config = None) -> None:
     Sweeper(settings).run(stop)
 
 
+def web(
+    config: Config = None,
+    data_dir: DataDir = None,
+    wait_for_port: Annotated[
+        bool, typer.Option("--wait-for-port", help="Wait where a port is taken, instead of ending.")
+    ] = False,
+) -> None:
+    """Run the web server alone: pages for this machine, and metrics and health for others where set.
+
+    Example: litegpt-node web --data-dir node-data
+    """
+    settings = settings_of_process(config, data_dir=data_dir)
+    # Imported here: no other command needs it.
+    from service.web.server import serve
+
+    serve(settings, wait_for_port=wait_for_port)
+
+
 class Part(StrEnum):
     """A part whose health can be asked."""
 
@@ -131,6 +149,11 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, ask)
 
 
+def _pages(settings: Settings) -> str:
+    """The address of the pages; empty where there are none, or the log says it (a free port)."""
+    return f"http://{settings.web_authority}/" if settings.web_port else ""
+
+
 def _say_what_runs(settings: Settings) -> None:
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     console.print(
@@ -138,6 +161,7 @@ def _say_what_runs(settings: Settings) -> None:
             "LiteGPT node ",
             (settings.ae_title, "bold"),
             f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
+            f"pages at {pages}, " if (pages := _pages(settings)) else "",
             f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
             "Ctrl-C stops it, a second one at once.",
         )
