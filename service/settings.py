@@ -282,11 +282,6 @@ class Settings(BaseSettings):
         return tuple(kind for kind in ResultKind if kind in wanted) or DEFAULT_RESULTS
 
     @property
-    def web_authority(self) -> str:
-        """``HOST:PORT`` of the pages."""
-        return f"{f'[{self.web_host}]' if ':' in self.web_host else self.web_host}:{self.web_port}"
-
-    @property
     def zone(self) -> ZoneInfo:
         """The hospital's time zone."""
         return ZoneInfo(self.time_zone)

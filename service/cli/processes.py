@@ -6,8 +6,11 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from http.client import HTTPException
+from typing import Annotated, Final
+from urllib.request import urlopen
 
 import typer
 from rich.console import Console
@@ -28,8 +31,11 @@ from service.records.database import Records
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
 from service.sweeper import Sweeper, is_beating
+from service.web.ports import PAGES, ports_of, running_ports
 from service.wire.listener import Listener, configure_process
 from service.wire.sender import Sender
+
+_HEALTH_SECONDS: Final = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -116,6 +122,7 @@ class Part(StrEnum):
 
     LISTENER = "listener"
     SWEEPER = "sweeper"
+    WEB = "web"
 
 
 def health(
@@ -131,6 +138,21 @@ def health(
         # A listener that lets only listed callers in refuses us, and is well.
         with suppress(PeerRefused):
             Sender(settings).echo(ours)
+    if part is Part.WEB:
+        _require_web(settings)
+
+
+def _require_web(settings: Settings) -> None:
+    running = running_ports(settings.data_dir)
+    asked = [replace(port, number=running.get(port.name, port.number)) for port in ports_of(settings)]
+    if not asked:
+        raise NodeError("neither web_port nor metrics_port is set")
+    for port in asked:
+        try:
+            with urlopen(f"{port.url}health/live", timeout=_HEALTH_SECONDS) as answer:
+                answer.read(100)
+        except (OSError, HTTPException) as error:
+            raise NodeError(f"{port.url} does not answer: {error}") from None
 
 
 def _require_records(settings: Settings) -> None:
@@ -151,7 +173,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 def _pages(settings: Settings) -> str:
     """The address of the pages; empty where there are none, or the log says it (a free port)."""
-    return f"http://{settings.web_authority}/" if settings.web_port else ""
+    return next((port.url for port in ports_of(settings) if port.name == PAGES and port.number), "")
 
 
 def _say_what_runs(settings: Settings) -> None:

@@ -20,7 +20,7 @@ _OF_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 def create_app(settings: Settings) -> FastAPI:
     """The pages of the node, for a browser of this machine, with metrics and health beside them."""
-    app = _application(settings)
+    app = _application(settings, tells_why=True)
     # A page of another site must not read ours by a name of its own that leads to 127.0.0.1 (DNS rebinding).
     hosts = [*_OF_THIS_MACHINE, settings.web_host]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
@@ -29,14 +29,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 def create_metrics_app(settings: Settings) -> FastAPI:
     """Metrics and health alone, without anything of a patient, for whoever reaches the port."""
-    return _application(settings)
+    return _application(settings, tells_why=False)
 
 
-def _application(settings: Settings) -> FastAPI:
+def _application(settings: Settings, *, tells_why: bool) -> FastAPI:
     # Without FastAPI's own pages, which load scripts from elsewhere.
     app = FastAPI(
         title="LiteGPT node",
-        lifespan=lifespan_of(settings),
+        lifespan=lifespan_of(settings, tells_why=tells_why),
         openapi_url=None,
     )
     app.add_middleware(Bounds)

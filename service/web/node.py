@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 
 from service.records.database import Records
 from service.settings import Settings
+from service.web.readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,20 @@ class Node:
 
     settings: Settings
     records: Records
+    readiness: Readiness
+    tells_why: bool
+    """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
 
 
-def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def lifespan_of(
+    settings: Settings, *, tells_why: bool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """An application's lifespan, which opens the records and closes them."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         records = Records.open(settings)
-        app.state.node = Node(settings, records)
+        app.state.node = Node(settings, records, Readiness(settings), tells_why)
         try:
             yield
         finally:
