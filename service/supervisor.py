@@ -23,6 +23,7 @@ from typing import Final
 
 from service import queue
 from service.errors import SettingsError
+from service.metrics import folder
 from service.records.database import Records
 from service.records.migrate import migrate
 from service.settings import Settings
@@ -120,6 +121,7 @@ class Supervisor:
 
     def _run(self) -> None:
         self._prepare_records()
+        folder.clean_folder(self.settings.data_dir)
         queue.prepare_broker(self.settings)
         listener = Listener(self.settings)
         sweeper = Sweeper(self.settings)

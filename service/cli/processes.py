@@ -27,6 +27,7 @@ from service.cli.options import (
     settings_of_process,
 )
 from service.errors import NodeError, PeerRefused
+from service.metrics import own_port
 from service.records.database import Records
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
@@ -76,12 +77,14 @@ def up(
 def listen(config: Config = None) -> None:
     """Run the listener alone. Several may share one archive and database."""
     settings = settings_of_process(config)
+    own_port.count_alone(settings)
     configure_process(settings)
     _require_records(settings)
     stop = threading.Event()
     _stop_on_signals(stop)
     listener = Listener(settings)
     listener.start()
+    own_port.tell(settings)
     try:
         stop.wait()
     finally:

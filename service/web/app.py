@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from service.settings import Settings
-from service.web import health
+from service.web import health, metrics
 from service.web.bounds import Bounds
 from service.web.node import lifespan_of
 
@@ -41,4 +41,5 @@ def _application(settings: Settings, *, tells_why: bool) -> FastAPI:
     )
     app.add_middleware(Bounds)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     return app

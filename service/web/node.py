@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, FastAPI, Request
+from prometheus_client import CollectorRegistry
 
 from service.records.database import Records
 from service.settings import Settings
+from service.web.collectors import registry_of
 from service.web.readiness import Readiness
 
 
@@ -20,6 +22,7 @@ class Node:
 
     settings: Settings
     records: Records
+    metrics: CollectorRegistry
     readiness: Readiness
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
@@ -33,7 +36,9 @@ def lifespan_of(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         records = Records.open(settings)
-        app.state.node = Node(settings, records, Readiness(settings), tells_why)
+        app.state.node = Node(
+            settings, records, registry_of(settings, records), Readiness(settings), tells_why
+        )
         try:
             yield
         finally:

@@ -39,6 +39,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import CannotUnderstand, NodeError, SettingsError
+from service.metrics.processes import LOW_DISK, OTHER, REJECTIONS, ListenerMetrics
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.settings import Settings
@@ -90,6 +91,7 @@ class Listener:
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
         self._receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._metrics = ListenerMetrics()
         self._server: ThreadedAssociationServer | None = None
 
     def start(self) -> None:
@@ -108,6 +110,8 @@ class Listener:
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, send_at_once),
                     (evt.EVT_REQUESTED, self._on_requested),
+                    (evt.EVT_ACCEPTED, self._on_accepted),
+                    (evt.EVT_REJECTED, self._on_rejected),
                     (evt.EVT_C_STORE, self._on_store),
                 ],
             )
@@ -148,13 +152,28 @@ class Listener:
         if free >= self._settings.minimum_free_bytes:
             return
         log.error("association refused: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
+        self._metrics.rejected(LOW_DISK)
         event.assoc.acse.send_reject(_REJECTED_TRANSIENT, _SOURCE_PRESENTATION, _REASON_LOCAL_LIMIT)
         event.assoc.kill()
 
+    def _on_accepted(self, event: Event) -> None:
+        self._metrics.accepted(_caller(event))
+
+    def _on_rejected(self, event: Event) -> None:
+        answer: Any = event.assoc.acceptor.primitive
+        reason = (answer.result, answer.result_source, answer.diagnostic)
+        self._metrics.rejected(REJECTIONS.get(reason, OTHER))
+
     def _on_store(self, event: Event) -> int:
+        path: Path | None = event.dataset_path
+        size_bytes = _size_of(path)
+        status = self._take(event, path)
+        self._metrics.answered(status, size_bytes)
+        return status
+
+    def _take(self, event: Event, path: Path | None) -> int:
         request: Any = event.request
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
-        path: Path | None = event.dataset_path
         try:
             if path is None:
                 raise CannotUnderstand("the command came without a dataset")
@@ -162,7 +181,7 @@ class Listener:
                 path,
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=sop_instance_uid,
-                calling_ae_title=str(event.assoc.requestor.ae_title).strip(),
+                calling_ae_title=_caller(event),
             )
         except NodeError as error:
             status = statuses.status_of(error)
@@ -204,6 +223,17 @@ def _application_entity(settings: Settings) -> AE:
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
     return entity
+
+
+def _size_of(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path is not None else 0
+    except OSError:
+        return 0
+
+
+def _caller(event: Event) -> str:
+    return str(event.assoc.requestor.ae_title).strip()
 
 
 def send_at_once(event: Event) -> None:
