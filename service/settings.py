@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from service.errors import SettingsError
+from service.logs import LogFormat
 
 PREFIX: Final = "LITEGPT_"
 SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
@@ -196,6 +197,7 @@ class Settings(BaseSettings):
 
     time_zone: str = Field("UTC", description="The hospital's IANA time zone, written into results")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: LogFormat = Field(LogFormat.TEXT, description="`text`, or `json`: an object a line")
 
     @field_validator("database_url", "broker_url", "web_port", "metrics_port", mode="before")
     @classmethod

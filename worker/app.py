@@ -29,7 +29,8 @@ def _configure(sender: Celery, **_: Any) -> None:
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _log_as_the_node_does(**_: Any) -> None:
-    logs.configure(_settings_of_process().log_level)
+    settings = _settings_of_process()
+    logs.configure(settings.log_level, settings.log_format)
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

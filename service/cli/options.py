@@ -47,7 +47,7 @@ def settings_as_given(config: Path | None, **overrides: Any) -> Settings:
         SettingsError: If a setting is wrong.
     """
     settings = load_settings(config, **{name: value for name, value in overrides.items() if value != []})
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     return settings
 
 

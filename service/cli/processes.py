@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from service.cli.options import (
     settings_of_process,
 )
 from service.errors import NodeError, PeerRefused
+from service.logs import LogFormat
 from service.metrics import own_port
 from service.records.database import Records
 from service.settings import Destination, Settings
@@ -35,6 +37,8 @@ from service.sweeper import Sweeper, is_beating
 from service.web.ports import PAGES, ports_of, running_ports
 from service.wire.listener import Listener, configure_process
 from service.wire.sender import Sender
+
+log = logging.getLogger(__name__)
 
 _HEALTH_SECONDS: Final = 5.0
 
@@ -180,20 +184,23 @@ def _pages(settings: Settings) -> str:
 
 
 def _say_what_runs(settings: Settings) -> None:
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    console.print(
-        Text.assemble(
-            "LiteGPT node ",
-            (settings.ae_title, "bold"),
-            f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
-            f"pages at {pages}, " if (pages := _pages(settings)) else "",
-            f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
-            "Ctrl-C stops it, a second one at once.",
-        )
+    runs = Text.assemble(
+        "LiteGPT node ",
+        (settings.ae_title, "bold"),
+        f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
+        f"pages at {pages}, " if (pages := _pages(settings)) else "",
+        f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
+        "Ctrl-C stops it, a second one at once.",
     )
-    if settings.model == "phantom":
-        console.print(
-            "The model is a demonstration trained on synthetic images: what it says about a patient "
-            "means nothing.",
-            style="yellow",
-        )
+    warning = Text(
+        "The model is a demonstration trained on synthetic images: what it says about a patient "
+        "means nothing.",
+        style="yellow",
+    )
+    lines = [runs, *([warning] if settings.model == "phantom" else [])]
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    for line in lines:
+        if settings.log_format is LogFormat.JSON:
+            log.info("%s", line.plain)
+        else:
+            console.print(line)

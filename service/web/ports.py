@@ -60,7 +60,8 @@ def bind(port: Port) -> socket.socket:
     try:
         return socket.create_server((port.host, port.number), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = error.strerror or error
+        # Not `strerror`, to which `create_server` adds the address.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise SettingsError(f"port {port.number} on {port.host}, for the {port.name}: {reason}") from None
 
 

@@ -30,7 +30,7 @@ _AT_ONCE: Final = 64
 
 _IDLE_SECONDS: Final = 5
 _GRACE_SECONDS: Final = 2
-_BIND_AGAIN_SECONDS: Final = 5.0
+_BIND_AGAIN_SECONDS: Final = 2.0
 
 _APPLICATIONS: Final[dict[str, Callable[[Settings], FastAPI]]] = {
     ports.PAGES: create_app,
