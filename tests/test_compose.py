@@ -15,11 +15,12 @@ from tests.compose.composition import Composition, read_composition
 from tests.compose.containers import Container, Machine, make_secrets, run_containers, run_to_end
 from tests.peers.dcmtk import Storescp, dcmsend, storescp
 from tests.peers.radiographs import sample_files
+from tests.scrape import scrape
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docker-compose.yml"
-OURS = ["listener", "sweeper", "retriever", "analysis-worker", "delivery-worker"]
+OURS = ["listener", "sweeper", "retriever", "web", "analysis-worker", "delivery-worker"]
 
 
 @pytest.fixture
@@ -57,6 +58,18 @@ def test_every_study_is_delivered_by_the_services_of_the_file(
         assert [one.status for one in sent] == [0] * len(files)
         studies = _wait_until_all_are_delivered(containers)
         reports = pacs.datasets()
+        assert _told(containers, "web", "litegpt_studies", state="complete") == len(studies)
+        counted = {
+            "analysis-worker": ("litegpt_analysis_seconds_count", {"phase": "results"}),
+            "delivery-worker": (
+                "litegpt_delivery_attempts_total",
+                {"destination": pacs.destination, "outcome": "sent"},
+            ),
+        }
+        for name, (metric, labels) in counted.items():
+            assert _told(containers, name, metric, **labels) == len(reports), name
+        received = _told(containers, "listener", "litegpt_c_store_answers_total", status="0000")
+        assert received == len(files)
 
     assert Counter(report.StudyInstanceUID for report in reports) == Counter(
         study["study_instance_uid"] for study in studies
@@ -79,6 +92,17 @@ def _wait_until_all_are_delivered(containers: list[Container]) -> list[dict[str,
     except TimeoutError as error:
         raise TimeoutError([(study["outcome"], study["error"]) for study in studies]) from error
     return studies
+
+
+def _told(containers: list[Container], name: str, metric: str, **labels: str) -> float:
+    """What the replicas of a service tell of a metric at their own ports, summed up."""
+    ports = [
+        container.environment["LITEGPT_METRICS_PORT"]
+        for container in containers
+        if container.service.name == name
+    ]
+    assert ports
+    return sum(scrape(f"http://127.0.0.1:{port}")(metric, **labels) for port in ports)
 
 
 def _studies(listener: Container) -> list[dict[str, Any]]:

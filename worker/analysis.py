@@ -19,6 +19,7 @@ from litegpt.radiograph import Radiograph, read_radiograph
 from service import queue
 from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain
+from service.metrics.processes import AnalysisMetrics
 from service.records import analyses
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
@@ -44,6 +45,7 @@ class Analyst:
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
         self._identity = read_identity(settings.model)
         self._turns = _turns(settings.backlog_every)
+        self._metrics = AnalysisMetrics()
 
     @cached_property
     def _engine(self) -> Engine:
@@ -113,12 +115,20 @@ class Analyst:
 
     def _outcomes(self, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
         """Reads every image that can be read, as many at once as the model's device allows."""
-        reads = self._engine.read_ahead(images, self._load)
-        return {read.item.instance_id: _outcome(read) for read in reads}
+        engine = self._engine
+        with self._metrics.phase(AnalysisMetrics.READ):
+            outcomes = {
+                read.item.instance_id: _outcome(read) for read in engine.read_ahead(images, self._load)
+            }
+        self._metrics.batch(len(images), sum(bool(outcome.not_read) for outcome in outcomes.values()))
+        if engine.used_memory_bytes is not None:
+            self._metrics.gpu_memory(engine.used_memory_bytes)
+        return outcomes
 
     def _load(self, image: ClaimedImage) -> Radiograph:
         path = self._archive.absolute(image.path)
-        return read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
+        with self._metrics.phase(AnalysisMetrics.LOAD):
+            return read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
 
     def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome]) -> None:
         """Makes an analysis's results and writes everything down."""
@@ -149,7 +159,8 @@ class Analyst:
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, why)
 
     def _results(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> list[WrittenResult]:
-        return make_results(claim, outcomes, self._identity, self._settings, self._archive)
+        with self._metrics.phase(AnalysisMetrics.RESULTS):
+            return make_results(claim, outcomes, self._identity, self._settings, self._archive)
 
     def _put_back(self, claim: Claim, error: str, write: Callable[[Records, Claim, str], None]) -> None:
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)

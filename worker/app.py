@@ -10,10 +10,11 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init, worker_ready
 
 from service import logs, queue
 from service.errors import SettingsError
+from service.metrics import own_port
 from service.settings import Settings, load_settings
 
 app = Celery("litegpt", include=["worker.tasks"])
@@ -28,7 +29,19 @@ def _configure(sender: Celery, **_: Any) -> None:
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _log_as_the_node_does(**_: Any) -> None:
-    logs.configure(_settings_of_process().log_level)
+    settings = _settings_of_process()
+    logs.configure(settings.log_level, settings.log_format)
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _count(**_: Any) -> None:
+    """In the parent, before the processes that will count are forked from it."""
+    own_port.count_alone(_settings_of_process())
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _tell_what_was_counted(**_: Any) -> None:
+    own_port.tell(_settings_of_process())
 
 
 def _settings_of_process() -> Settings:

@@ -14,11 +14,13 @@ from service.errors import (
     KindRefused,
     LeaseLost,
     NeverAgain,
+    NodeError,
     OutOfResources,
     PeerRefused,
     PeerUnavailable,
     TryAgain,
 )
+from service.metrics.processes import DeliveryMetrics, Outcome
 from service.records import deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
@@ -41,6 +43,7 @@ class Courier:
         self._sender = Sender(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.delivery_lease_seconds)
+        self._metrics = DeliveryMetrics(to.address for to in settings.destinations)
 
     def drain(self, seconds: float = inf) -> bool:
         """Sends until nothing is due, or until the round in hand when ``seconds`` are over.
@@ -82,7 +85,8 @@ class Courier:
     def _send(self, connection: Connection, claim: DeliveryClaim) -> None:
         try:
             deliveries.begin(self._records, claim, self._lease)
-            connection.store(self._archive.absolute(claim.path))
+            with self._metrics.sending(claim.destination):
+                connection.store(self._archive.absolute(claim.path))
         except LeaseLost as error:
             log.info("study %s: not sent: %s", claim.study_instance_uid, error)
         except KindRefused as error:
@@ -92,7 +96,7 @@ class Courier:
         except (PeerUnavailable, OutOfResources) as error:
             self._postpone([claim], error)
         else:
-            self._write(claim, deliveries.sent, "sent")
+            self._write(claim, deliveries.sent, Outcome.SENT)
 
     def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:
         """Has something else delivered in the place of what the destination does not take, if it can be."""
@@ -108,20 +112,27 @@ class Courier:
             log.exception("what replaces a result of study %s", claim.study_instance_uid)
             self._refuse([claim], CannotReport(f"{refusal}; {type(error).__name__}: {error}"))
         else:
+            self._metrics.ended(claim.destination, Outcome.REPLACED)
             log.info("study %s: %s", claim.study_instance_uid, words)
 
     def _refuse(self, claims: Sequence[DeliveryClaim], error: NeverAgain) -> None:
         for claim in claims:
-            self._write(claim, partial(deliveries.refused, error=str(error)), f"refused: {error}")
+            self._write(claim, partial(deliveries.refused, error=str(error)), Outcome.REFUSED, error)
 
     def _postpone(self, claims: Sequence[DeliveryClaim], error: TryAgain) -> None:
         postpone = partial(deliveries.postpone, error=str(error), retry=self._retry)
         for claim in claims:
-            self._write(claim, postpone, f"put off: {error}")
+            self._write(claim, postpone, Outcome.POSTPONED, error)
 
     def _write(
-        self, claim: DeliveryClaim, write: Callable[[Records, DeliveryClaim], None], what: str
+        self,
+        claim: DeliveryClaim,
+        write: Callable[[Records, DeliveryClaim], None],
+        outcome: Outcome,
+        error: NodeError | None = None,
     ) -> None:
+        self._metrics.ended(claim.destination, outcome)
+        what = f"{outcome}: {error}" if error else outcome
         log.info("study %s: result of analysis %d %s", claim.study_instance_uid, claim.analysis_id, what)
         try:
             write(self._records, claim)

@@ -1,13 +1,17 @@
-"""Commands that run a part of the node until told to stop, ``up`` and those beside it; and ``health``."""
+"""Commands that run the node, or a part of it, until told to stop; and ``health``, which asks for a part."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from http.client import HTTPException
+from typing import Annotated, Final
+from urllib.request import urlopen
 
 import typer
 from rich.console import Console
@@ -24,18 +28,25 @@ from service.cli.options import (
     settings_of_process,
 )
 from service.errors import NodeError, PeerRefused
+from service.logs import LogFormat
+from service.metrics import own_port
 from service.records.database import Records
 from service.retrieval.retriever import Retriever
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
 from service.sweeper import Sweeper
+from service.web.ports import PAGES, ports_of, running_ports
 from service.wire.listener import Listener, configure_process
 from service.wire.sender import Sender
+
+log = logging.getLogger(__name__)
+
+_HEALTH_SECONDS: Final = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (up, listen, sweep, retriever, health):
+    for command in (up, listen, sweep, retriever, web, health):
         app.command()(command)
 
 
@@ -71,12 +82,14 @@ def up(
 def listen(config: Config = None) -> None:
     """Run the listener alone. Several may share one archive and database."""
     settings = settings_of_process(config)
+    own_port.count_alone(settings)
     configure_process(settings)
     _require_records(settings)
     stop = threading.Event()
     _stop_on_signals(stop)
     listener = Listener(settings)
     listener.start()
+    own_port.tell(settings)
     try:
         stop.wait()
     finally:
@@ -104,12 +117,31 @@ def retriever(config: Config = None) -> None:
     Retriever(settings).run(stop)
 
 
+def web(
+    config: Config = None,
+    data_dir: DataDir = None,
+    wait_for_port: Annotated[
+        bool, typer.Option("--wait-for-port", help="Wait where a port is taken, instead of ending.")
+    ] = False,
+) -> None:
+    """Run the web server alone: pages for this machine, and metrics and health for others where set.
+
+    Example: litegpt-node web --data-dir node-data
+    """
+    settings = settings_of_process(config, data_dir=data_dir)
+    # Imported here: no other command needs it.
+    from service.web.server import serve
+
+    serve(settings, wait_for_port=wait_for_port)
+
+
 class Part(StrEnum):
     """A part whose health can be asked."""
 
     LISTENER = "listener"
     SWEEPER = "sweeper"
     RETRIEVER = "retriever"
+    WEB = "web"
 
 
 def health(
@@ -118,13 +150,28 @@ def health(
 ) -> None:
     """Ask whether a part runs on this machine: exit code 0 or 1. For health checks."""
     settings = settings_of_process(config)
-    if part is not Part.LISTENER and not heartbeat.is_beating(settings.data_dir, part):
+    if part in (Part.SWEEPER, Part.RETRIEVER) and not heartbeat.is_beating(settings.data_dir, part):
         raise NodeError(f"no {part} has been round lately")
     if part is Part.LISTENER:
         ours = Destination(ae_title=settings.ae_title, host="127.0.0.1", port=settings.dicom_port)
         # A listener that lets only listed callers in refuses us, and is well.
         with suppress(PeerRefused):
             Sender(settings).echo(ours)
+    if part is Part.WEB:
+        _require_web(settings)
+
+
+def _require_web(settings: Settings) -> None:
+    running = running_ports(settings.data_dir)
+    asked = [replace(port, number=running.get(port.name, port.number)) for port in ports_of(settings)]
+    if not asked:
+        raise NodeError("neither web_port nor metrics_port is set")
+    for port in asked:
+        try:
+            with urlopen(f"{port.url}health/live", timeout=_HEALTH_SECONDS) as answer:
+                answer.read(100)
+        except (OSError, HTTPException) as error:
+            raise NodeError(f"{port.url} does not answer: {error}") from None
 
 
 def _require_records(settings: Settings) -> None:
@@ -143,20 +190,29 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, ask)
 
 
+def _pages(settings: Settings) -> str:
+    """The address of the pages; empty where there are none, or the log says it (a free port)."""
+    return next((port.url for port in ports_of(settings) if port.name == PAGES and port.number), "")
+
+
 def _say_what_runs(settings: Settings) -> None:
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    console.print(
-        Text.assemble(
-            "LiteGPT node ",
-            (settings.ae_title, "bold"),
-            f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
-            f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
-            "Ctrl-C stops it, a second one at once.",
-        )
+    runs = Text.assemble(
+        "LiteGPT node ",
+        (settings.ae_title, "bold"),
+        f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
+        f"pages at {pages}, " if (pages := _pages(settings)) else "",
+        f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
+        "Ctrl-C stops it, a second one at once.",
     )
-    if settings.model == "phantom":
-        console.print(
-            "The model is a demonstration trained on synthetic images: what it says about a patient "
-            "means nothing.",
-            style="yellow",
-        )
+    warning = Text(
+        "The model is a demonstration trained on synthetic images: what it says about a patient "
+        "means nothing.",
+        style="yellow",
+    )
+    lines = [runs, *([warning] if settings.model == "phantom" else [])]
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    for line in lines:
+        if settings.log_format is LogFormat.JSON:
+            log.info("%s", line.plain)
+        else:
+            console.print(line)

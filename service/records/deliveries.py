@@ -27,9 +27,10 @@ _STILL_DUE = Delivery.state == DeliveryState.DUE
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """One result that this worker may send until its lease ends."""
+    """One result that this worker may send to one destination until its lease ends."""
 
     delivery_id: int
+    destination: str
     attempt: int
     analysis_id: int
     study_instance_uid: str
@@ -64,6 +65,7 @@ def claim(records: Records, destination: Destination, *, limit: int, lease: time
             claimed.append(
                 DeliveryClaim(
                     delivery_id=row.id,
+                    destination=row.destination,
                     attempt=row.attempt,
                     analysis_id=row.result.analysis_id,
                     study_instance_uid=study.study_instance_uid,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from pydicom.uid import (
@@ -37,6 +38,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import SettingsError
+from service.metrics.processes import LOW_DISK, OTHER, REJECTIONS, ListenerMetrics
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.settings import Settings
@@ -91,6 +93,7 @@ class Listener:
         self._storage = Storage(
             Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
         )
+        self._metrics = ListenerMetrics()
         self._server: ThreadedAssociationServer | None = None
 
     def start(self) -> None:
@@ -109,7 +112,9 @@ class Listener:
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, send_at_once),
                     (evt.EVT_REQUESTED, self._on_requested),
-                    (evt.EVT_C_STORE, self._storage.on_store),
+                    (evt.EVT_ACCEPTED, self._on_accepted),
+                    (evt.EVT_REJECTED, self._on_rejected),
+                    (evt.EVT_C_STORE, self._on_store),
                 ],
             )
         except OSError as error:
@@ -149,8 +154,23 @@ class Listener:
         if free >= self._settings.minimum_free_bytes:
             return
         log.error("association refused: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
+        self._metrics.rejected(LOW_DISK)
         event.assoc.acse.send_reject(_REJECTED_TRANSIENT, _SOURCE_PRESENTATION, _REASON_LOCAL_LIMIT)
         event.assoc.kill()
+
+    def _on_accepted(self, event: Event) -> None:
+        self._metrics.accepted(str(event.assoc.requestor.ae_title).strip())
+
+    def _on_rejected(self, event: Event) -> None:
+        answer: Any = event.assoc.acceptor.primitive
+        reason = (answer.result, answer.result_source, answer.diagnostic)
+        self._metrics.rejected(REJECTIONS.get(reason, OTHER))
+
+    def _on_store(self, event: Event) -> int:
+        size_bytes = _size_of(event.dataset_path)
+        status = self._storage.on_store(event)
+        self._metrics.answered(status, size_bytes)
+        return status
 
 
 def configure_process(settings: Settings) -> None:
@@ -183,3 +203,10 @@ def _application_entity(settings: Settings) -> AE:
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
     return entity
+
+
+def _size_of(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path is not None else 0
+    except OSError:
+        return 0

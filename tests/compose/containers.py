@@ -1,8 +1,9 @@
 """Runs the project's own services of a composition as processes, as near to their containers as it goes.
 
 A process gets the service's command, its environment and nothing else of ours, its secrets as files, its
-volumes as folders, its ports as free ones. Host names of services that are other people's programs (postgres,
-redis) are mapped to servers of this machine. What a ``service`` image does not hold cannot be imported.
+volumes as folders, its ports as free ones, of which the machine knows those that are published. Host names of
+services that are other people's programs (postgres, redis) are mapped to servers of this machine. What a
+``service`` image does not hold cannot be imported.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def _environment(composition: Composition, service: Service, machine: Machine, h
     for name, value in service.environment.items():
         environment[name] = _on_this_machine(value, folders, machine)
         if name.endswith("_PORT"):
-            environment[name] = str(machine.port(int(value)))
+            published = int(value) in {inside for _, inside in service.ports}
+            environment[name] = str(machine.port(int(value)) if published else free_port())
     return environment
 
 

@@ -1,0 +1,1 @@
+"""What the node's processes count, where they count it, and how a worker on another machine tells it."""

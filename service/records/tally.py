@@ -1,0 +1,126 @@
+"""How much there is of everything in the records, for who watches the node.
+
+What moves comes from indices and costs little. What reads every row (findings, bytes, deliveries) is apart,
+in ``Stock``, so that it can be asked for less often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from service.records.standing import WAITING
+from service.records.tables import (
+    Analysis,
+    AnalysisState,
+    Delivery,
+    DeliveryState,
+    Finding,
+    Instance,
+    Result,
+    Study,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What moves.
+
+    Attributes:
+        studies: By state.
+        analyses: By state.
+        quarantined: Studies whose newest analysis has failed for good.
+        oldest_waiting: When the oldest analysis that waits or runs was asked for.
+        oldest_due: When the oldest result that is due was made, by destination.
+    """
+
+    studies: Mapping[str, int]
+    analyses: Mapping[str, int]
+    quarantined: int
+    oldest_waiting: datetime | None
+    oldest_due: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Objects in one state, and their bytes."""
+
+    objects: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsOf:
+    """Findings of one label by one model, reported or not."""
+
+    model_id: str
+    model_version: str
+    label: str
+    reported: bool
+    findings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What has come together.
+
+    Attributes:
+        stored: Objects by state.
+        deliveries: By destination and state.
+        findings: Of every analysis that is done.
+    """
+
+    stored: Mapping[str, Stored]
+    deliveries: Mapping[tuple[str, str], int]
+    findings: tuple[FindingsOf, ...]
+
+
+def flow(session: Session) -> Flow:
+    """Counts what moves."""
+    oldest = select(func.min(Analysis.created_at)).where(Analysis.state.in_(WAITING))
+    due = (
+        select(Delivery.destination, func.min(Result.created_at))
+        .join(Result, Result.id == Delivery.result_id)
+        .where(Delivery.state == DeliveryState.DUE)
+        .group_by(Delivery.destination)
+    )
+    return Flow(
+        studies=_by_state(session, select(Study.state, func.count()).group_by(Study.state)),
+        analyses=_by_state(session, select(Analysis.state, func.count()).group_by(Analysis.state)),
+        quarantined=session.scalar(_quarantined()) or 0,
+        oldest_waiting=session.scalar(oldest),
+        oldest_due={row[0]: row[1] for row in session.execute(due)},
+    )
+
+
+def stock(session: Session) -> Stock:
+    """Counts what has come together."""
+    objects = select(Instance.state, func.count(), func.sum(Instance.size_bytes)).group_by(Instance.state)
+    deliveries = select(Delivery.destination, Delivery.state, func.count()).group_by(
+        Delivery.destination, Delivery.state
+    )
+    return Stock(
+        stored={state: Stored(number, int(size)) for state, number, size in session.execute(objects)},
+        deliveries={(to, state): number for to, state, number in session.execute(deliveries)},
+        findings=tuple(FindingsOf(*row) for row in session.execute(_findings())),
+    )
+
+
+def _by_state(session: Session, statement: Select[str, int]) -> dict[str, int]:
+    return {row[0]: row[1] for row in session.execute(statement)}
+
+
+def _quarantined() -> Select[int]:
+    newer = aliased(Analysis)
+    superseded = exists().where(newer.study_id == Analysis.study_id, newer.id > Analysis.id)
+    return select(func.count()).where(Analysis.state == AnalysisState.FAILED, ~superseded)
+
+
+def _findings() -> Select[str, str, str, bool, int]:
+    columns = (Analysis.model_id, Analysis.model_version, Finding.label, Finding.reported)
+    counted = select(*columns, func.count()).join(Analysis, Analysis.id == Finding.analysis_id)
+    return counted.group_by(*columns)
