@@ -107,6 +107,15 @@ def test_another_name_for_this_machine_is_not_answered(data_dir: Path) -> None:
         assert ask(f"{web_url(data_dir)}/health/live", host="localhost:8043")[0] == 200
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /health/live HTTP/1.1\r\nHost: loc"])
+def test_who_connects_and_does_not_ask_is_hung_up_on(data_dir: Path, begun: bytes) -> None:
+    with _web(data_dir):
+        port = int(web_url(data_dir).rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+            silent.sendall(begun)
+            assert silent.recv(100) == b""
+
+
 def test_each_dependency_that_is_not_in_order_is_named(data_dir: Path) -> None:
     with _web(data_dir) as process:
         url = f"{web_url(data_dir)}/health/ready"
