@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -111,6 +112,14 @@ class Archive:
             raise OutOfResources(f"the archive: {error.strerror}") from error
         digest = hashlib.sha256(content).hexdigest()
         return self._move(Path(name), self._folder("results", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes files that no row names any more, and the folders that are empty then."""
+        for relative in paths:
+            path = self.absolute(relative)
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # there is more in it, or it is gone already
+                path.parent.rmdir()
 
     def sweep_incoming(self) -> int:
         """Removes what transfers that ended badly left behind; the number of files removed is returned."""

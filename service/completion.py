@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
 from service.eligibility import Eligibility
-from service.errors import NeverAgain
 from service.records.database import Records, utc_now
 from service.records.tables import (
     Analysis,
@@ -37,6 +36,8 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 STUDIES_AT_ONCE: Final = 100
+_IDENTITY: Final = ("input_digest", "model_id", "model_version", "settings_digest")
+"""What names an analysis within its study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Completion:
                 .with_for_update(skip_locked=True)
             ).all()
             for study in studies:
-                self._complete(session, study, now)
+                self.complete(session, study, now)
             return len(studies)
 
     def adopt_waiting(self, records: Records) -> int:
@@ -96,7 +97,8 @@ class Completion:
             for row in rows:
                 key = {"study_id": row.study_id, "input_digest": row.input_digest} | present
                 twin = select(Analysis.id).filter_by(settings_digest=row.settings_digest, **key)
-                if session.scalars(twin).first():
+                newer = select(Analysis.id).where(Analysis.study_id == row.study_id, Analysis.id > row.id)
+                if session.scalars(twin).first() or session.scalars(newer.filter_by(**present)).first():
                     row.state, row.finished_at = AnalysisState.SUPERSEDED, utc_now()
                     continue
                 log.info(
@@ -111,55 +113,19 @@ class Completion:
                 row.model_id, row.model_version = self.model.id, self.model.version
             return len(rows)
 
-    def force(self, records: Records, study_instance_uid: str) -> None:
-        """Completes one study now, whatever may still come.
-
-        Raises:
-            NeverAgain: If there is no such study.
-        """
-        with records.writing() as session:
-            study = session.scalars(
-                select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
-            ).one_or_none()
-            if study is None:
-                raise NeverAgain(f"no such study: {study_instance_uid}")
-            if study.state == StudyState.RECEIVING:
-                self._complete(session, study, utc_now())
-
-    def _complete(self, session: Session, study: Study, now: datetime) -> None:
+    def complete(self, session: Session, study: Study, now: datetime) -> None:
+        """Completes a study whose row is locked, with the analysis that follows."""
         study.state = StudyState.COMPLETE
         study.completed_at = now
-        images = list(
-            session.scalars(
-                select(Instance)
-                .where(
-                    Instance.study_id == study.id,
-                    Instance.eligible,
-                    Instance.state == InstanceState.STORED,
-                )
-                .order_by(Instance.id)
-            )
-        )
-        key = {
-            "input_digest": input_digest(images),
-            "model_id": self.model.id,
-            "model_version": self.model.version,
-            "settings_digest": self.eligibility.digest,
-        }
+        images = list(session.scalars(to_be_read([study.id])))
+        analysis = self.analysis_of(study.id, images, now, study.priority)
+        key = {name: getattr(analysis, name) for name in _IDENTITY}
         if session.scalars(select(Analysis).filter_by(study_id=study.id, **key)).first():
             return
-        _supersede(session, study, self.model)
-        analysis = Analysis(
-            study_id=study.id,
-            demonstration=self.model.demonstration,
-            state=AnalysisState.QUEUED if images else AnalysisState.NOT_APPLICABLE,
-            error="" if images else _why_nothing(session, study),
-            not_before=now,
-            created_at=now,
-            finished_at=None if images else now,
-            images=[AnalysisImage(instance=image, position=n) for n, image in enumerate(images)],
-            **key,
-        )
+        if not images:
+            analysis.state, analysis.finished_at = AnalysisState.NOT_APPLICABLE, now
+            analysis.error = _why_nothing(session, study)
+        supersede(session, [study.id], self.model)
         session.add(analysis)
         session.flush()
         log.info(
@@ -170,6 +136,24 @@ class Completion:
             len(images),
         )
 
+    def analysis_of(
+        self, study_id: int, images: Sequence[Instance], now: datetime, priority: int
+    ) -> Analysis:
+        """An analysis of a study's images by the present model, queued; not in the records yet."""
+        return Analysis(
+            study_id=study_id,
+            input_digest=input_digest(images),
+            model_id=self.model.id,
+            model_version=self.model.version,
+            settings_digest=self.eligibility.digest,
+            demonstration=self.model.demonstration,
+            state=AnalysisState.QUEUED,
+            priority=priority,
+            not_before=now,
+            created_at=now,
+            images=[AnalysisImage(instance_id=image.id, position=n) for n, image in enumerate(images)],
+        )
+
 
 def input_digest(images: Sequence[Instance]) -> str:
     """Names a set of images by what they are, not by the order they came in."""
@@ -177,9 +161,15 @@ def input_digest(images: Sequence[Instance]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _supersede(session: Session, study: Study, model: ModelIdentity) -> None:
+def to_be_read(study_ids: Sequence[int]) -> Select[Instance]:
+    """The images of some studies that are meant to be read, in the order they came in."""
+    meant = (Instance.study_id.in_(study_ids), Instance.eligible, Instance.state == InstanceState.STORED)
+    return select(Instance).where(*meant).order_by(Instance.id)
+
+
+def supersede(session: Session, study_ids: Sequence[int], model: ModelIdentity) -> None:
     """Ends what a newer analysis of the same model replaces: unfinished work, and results not sent yet."""
-    older = select(Analysis.id).where(Analysis.study_id == study.id, Analysis.model_id == model.id)
+    older = select(Analysis.id).where(Analysis.study_id.in_(study_ids), Analysis.model_id == model.id)
     # Analyses first: past a row that a worker is just finishing, we see the deliveries it made.
     session.execute(
         update(Analysis)

@@ -23,7 +23,9 @@ DX_IMAGE_FOR_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.1.1"
 SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 RADIOGRAPHS: Final = (CR_IMAGE, DX_IMAGE_FOR_PRESENTATION, DX_IMAGE_FOR_PROCESSING, SECONDARY_CAPTURE)
 
-_MODALITIES: Final = frozenset({"CR", "DX", "RG"})
+MODALITIES: Final = ("CR", "DX", "RG")
+"""Those of which images are analysed."""
+
 _FRONTAL_VIEWS: Final = frozenset({"PA", "AP"})
 _LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LLO", "RLO"})
 _CHEST_WORDS: Final = ("CHEST", "THORAX", "LUNG", "TORAX")
@@ -87,7 +89,7 @@ def _kind(header: Dataset) -> str:
     if sop_class not in RADIOGRAPHS:
         return "not a radiograph"
     modality = _text(header, "Modality")
-    if modality not in _MODALITIES:
+    if modality not in MODALITIES:
         return f"modality {modality or 'unknown'}"
     image_type = [str(value).upper() for value in _values(header, "ImageType")]
     if image_type[:2] == ["DERIVED", "SECONDARY"]:

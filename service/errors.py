@@ -4,12 +4,15 @@ NodeError
 ├── SettingsError            the admin must change a setting; the process exits with code 2
 ├── TryAgain                 the same call may succeed later
 │   ├── OutOfResources       disk or database would not take it just now
-│   └── PeerUnavailable      a remote node did not answer, or asked to be tried later
+│   ├── PeerUnavailable      a remote node did not answer, or asked to be tried later
+│   └── PeerFailed           a remote node answers, and could not do this one thing just now
 └── NeverAgain               the same call will fail the same way
     ├── DatasetMismatch      the dataset is not what its association said
     ├── CannotUnderstand     the dataset cannot be read
     ├── PeerRefused          a remote node refused for good
-    │   └── KindRefused      it takes no objects of this SOP class
+    │   ├── KindRefused      it takes no objects of this SOP class
+    │   ├── NotSetUp         it is not set up for us, whatever we ask
+    │   └── TooManyMatches   it does not answer a question as wide as this one
     └── LeaseLost            another worker holds this piece of work now
 """
 
@@ -34,6 +37,10 @@ class PeerUnavailable(TryAgain):
     """A remote node did not answer, or asked to be tried later."""
 
 
+class PeerFailed(TryAgain):
+    """A remote node answers, and could not do this one thing just now; others may go."""
+
+
 class NeverAgain(NodeError):
     """The same call will fail the same way."""
 
@@ -52,6 +59,14 @@ class PeerRefused(NeverAgain):
 
 class KindRefused(PeerRefused):
     """A remote node takes no objects of this SOP class; another kind of result may go."""
+
+
+class NotSetUp(PeerRefused):
+    """A remote node is not set up for us: nothing will go until an admin has changed that."""
+
+
+class TooManyMatches(PeerRefused):
+    """A remote node does not answer a question as wide as this one; a narrower one may go."""
 
 
 class LeaseLost(NeverAgain):

@@ -179,10 +179,21 @@ class Settings(BaseSettings):
     minimum_age_years: float = Field(18, ge=0, description="Younger patients are not analysed; 0: everyone")
     maximum_pixels: int = Field(100_000_000, gt=0, description="Larger images are not analysed")
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
+    backlog_every: int = Field(
+        10, ge=2, description="Every how many-th batch is of the backlog while newer studies wait"
+    )
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
     delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")
     delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")
-    maximum_attempts: int = Field(5, ge=1, description="Attempts before an analysis is quarantined")
+    retrieval_lease_seconds: float = Field(
+        120, gt=0, description="A silent retriever loses its study after this"
+    )
+    retrieval_timeout_seconds: float = Field(
+        600, gt=0, description="Wait for a PACS's next word while it retrieves a series"
+    )
+    maximum_attempts: int = Field(
+        5, ge=1, description="Attempts before an analysis is quarantined, or a retrieval has failed"
+    )
     retry_first_seconds: float = Field(10, ge=0, description="First wait before another attempt; doubles")
     retry_maximum_seconds: float = Field(900, ge=0, description="Longest wait between attempts")
 

@@ -1,4 +1,4 @@
-"""``up``: a whole node under one command. Listener and sweeper run here; the workers are processes beside.
+"""``up``: a whole node under one command. Listener, sweeper and retriever run here; workers beside.
 
 Celery's workers must be processes of their own (a GPU's context does not survive a fork, and a crashing
 decoder must not take the listener along), so they are started as in production and again when they end.
@@ -26,6 +26,7 @@ from service.errors import SettingsError
 from service.metrics import folder
 from service.records.database import Records
 from service.records.migrate import migrate
+from service.retrieval.retriever import Retriever
 from service.settings import Settings
 from service.sweeper import Sweeper
 from service.wire.listener import Listener
@@ -124,9 +125,11 @@ class Supervisor:
         folder.clean_folder(self.settings.data_dir)
         queue.prepare_broker(self.settings)
         listener = Listener(self.settings)
-        sweeper = Sweeper(self.settings)
         listener.start()
-        sweeping = threading.Thread(target=sweeper.run, args=(self.stop,), name="sweeper")
+        threads = [
+            threading.Thread(target=part.run, args=(self.stop,), name=name)
+            for name, part in (("sweeper", Sweeper(self.settings)), ("retriever", Retriever(self.settings)))
+        ]
         children = [
             self._worker(queue.ANALYSIS, pool="prefork"),
             self._worker(queue.DELIVERY, pool="solo"),
@@ -136,7 +139,8 @@ class Supervisor:
         try:
             for child in children:
                 child.start()
-            sweeping.start()
+            for thread in threads:
+                thread.start()
             up_file.write_text(json.dumps({"pid": os.getpid(), "port": listener.port}), encoding="ascii")
             while not self.stop.wait(0.2):
                 for child in children:
@@ -150,8 +154,9 @@ class Supervisor:
             listener.stop()
             for child in children:
                 child.stop(deadline)
-            if sweeping.ident is not None:
-                sweeping.join()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
 
     def _prepare_records(self) -> None:
         records = Records.open(self.settings)

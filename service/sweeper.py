@@ -7,14 +7,12 @@ its own that skips what another sweeper holds.
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 from litegpt.identity import read_identity
-from service import queue
+from service import heartbeat, queue
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import TryAgain
@@ -28,8 +26,9 @@ RING_AGAIN_SECONDS: Final = 5.0
 """While the same work waits, ring this often: a worker may have been killed with the bell in its hand."""
 
 LEFTOVERS_EVERY_SECONDS: Final = 600.0
-BEAT_IS_OLD_SECONDS: Final = 30.0
-_BEAT_FILES: Final = "sweeper.*.beat"
+
+PART: Final = "sweeper"
+"""Its name among the node's parts."""
 
 
 class Sweeper:
@@ -66,7 +65,7 @@ class Sweeper:
         self._completion.adopt_waiting(self._records)
         self._completion.complete_due(self._records)
         # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
-        beat_file(self._settings.data_dir).write_text(f"{time.time()}\n", encoding="ascii")
+        heartbeat.beat(self._settings.data_dir, PART)
         self._ring_for_what_waits()
         self._remove_leftovers()
 
@@ -93,34 +92,3 @@ class Sweeper:
         queue.sweep_broker(self._settings)
         if removed:
             log.info("removed %d files that broken transfers left behind", removed)
-
-
-def beat_file(data_dir: Path) -> Path:
-    """Where the sweeper of this machine leaves its beat; the folder may be shared by several."""
-    return data_dir / f"sweeper.{socket.gethostname()}.beat"
-
-
-def is_beating(data_dir: Path) -> bool:
-    """Whether the sweeper of this machine has completed studies lately."""
-    return _is_recent(beat_file(data_dir))
-
-
-def is_beating_anywhere(data_dir: Path) -> bool:
-    """Whether a sweeper of any machine has."""
-    return any(map(_is_recent, data_dir.glob(_BEAT_FILES)))
-
-
-def last_beat(data_dir: Path) -> float:
-    """When a sweeper of any machine last has, in seconds since 1970; 0 where none ever has."""
-    return max(map(_beat, data_dir.glob(_BEAT_FILES)), default=0.0)
-
-
-def _is_recent(file: Path) -> bool:
-    return time.time() - _beat(file) < BEAT_IS_OLD_SECONDS
-
-
-def _beat(file: Path) -> float:
-    try:
-        return float(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0.0

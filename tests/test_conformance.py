@@ -14,12 +14,15 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from service.eligibility import Eligibility
+from service.eligibility import RADIOGRAPHS, Eligibility
+from service.errors import NodeError, NotSetUp, PeerFailed, PeerRefused, TooManyMatches
 from service.settings import Destination, Settings, settings_without_sources
 from service.wire import statuses
 from service.wire.listener import _application_entity
+from service.wire.query import FIND, StudyQuestion
+from service.wire.retrieval import GET, GET_CONTEXTS, MOVE
 from service.wire.sender import Sender, result_contexts
-from tests.conformance import TEXT, table, tables
+from tests.conformance import TEXT, Row, table, tables
 from tests.images import CR, DX_FOR_PROCESSING, SECONDARY_CAPTURE, make_radiograph
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -134,12 +137,8 @@ def test_the_statuses_answered_are_those_of_the_code() -> None:
 
 def test_every_status_of_a_destination_does_what_is_stated() -> None:
     rows = table("What a destination's answer makes us do")
-    patterns = [
-        (re.compile(".*" if status == "any other" else status.strip("`").replace("x", ".")), becomes)
-        for status, becomes in rows
-    ]
     for status in range(0x10000):
-        stated = next(becomes for pattern, becomes in patterns if pattern.fullmatch(f"{status:04X}"))
+        stated = _becomes(rows, status)
         if statuses.is_accepted(status):
             expected = "sent"
         elif status == statuses.SOP_CLASS_NOT_SUPPORTED:
@@ -147,6 +146,51 @@ def test_every_status_of_a_destination_does_what_is_stated() -> None:
         else:
             expected = "retried" if statuses.is_transient(status) else "refused"
         assert stated == expected, f"{status:04X}"
+
+
+def _becomes(rows: list[Row], status: int) -> str:
+    """What a table of statuses says of one; the first row that fits counts."""
+    for written, becomes in rows:
+        pattern = ".*" if written == "any other" else written.strip("`").replace("x", ".")
+        if re.fullmatch(pattern, f"{status:04X}"):
+            return becomes
+    raise AssertionError(f"no row for {status:04X}")
+
+
+MEANINGS: dict[type[NodeError] | None, tuple[str, str]] = {
+    None: ("done", "retried"),
+    NotSetUp: ("paused", "paused, with its job"),
+    TooManyMatches: ("narrower", ""),
+    PeerRefused: ("paused", "failed"),
+    PeerFailed: ("retried", "retried"),
+}
+
+
+def test_every_last_status_of_a_pacs_does_what_is_stated() -> None:
+    of_find, of_retrieve, _ = tables("What a PACS's last answer makes us do")
+    for status in range(0x10000):
+        if not statuses.is_pending(status):
+            assert _becomes(of_find, status) == MEANINGS[statuses.error_of_find(status)][0], f"{status:04X}"
+            assert _becomes(of_retrieve, status) == MEANINGS[statuses.error_of_retrieve(status)][1]
+
+
+def test_the_classes_and_keys_of_query_and_retrieve_are_those_of_the_code() -> None:
+    classes, keys = tables("Query and retrieve")
+    assert [uid for _, uid, _ in classes] == [FIND, MOVE, GET]
+    images = [uid for _, uid, _ in table("SOP classes received") if uid in RADIOGRAPHS]
+    proposed = {(sop_class, tuple(syntaxes)) for sop_class, syntaxes in GET_CONTEXTS}
+    syntaxes = tuple(supported()[CR])
+    assert proposed == {
+        (sop_class, group)
+        for sop_class in images
+        for group in (syntaxes[:4], *((one,) for one in syntaxes[4:]))
+    }
+    asked = {
+        element.keyword
+        for element in StudyQuestion(patient_id="P", accession_number="A", modality="CR").identifier()
+    }
+    documented = set(re.findall(r"`(\w+)`", " ".join(keys[0])))
+    assert asked == documented | {"QueryRetrieveLevel"}
 
 
 def test_settings_and_their_defaults_are_those_of_the_node() -> None:

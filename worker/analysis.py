@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
+from itertools import cycle
 from math import inf
 
 from litegpt.engine import Engine, Read
@@ -25,6 +26,7 @@ from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
+from service.records.tables import Priority
 from service.settings import Settings
 from worker.errors import CannotReport
 from worker.results.making import make_results
@@ -44,6 +46,7 @@ class Analyst:
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
         self._identity = read_identity(settings.model)
         self._metrics = AnalysisMetrics()
+        self._turns = _turns(settings.backlog_every)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -76,6 +79,7 @@ class Analyst:
             limit=self._settings.analysis_batch_size,
             lease=self._lease,
             retry=self._retry,
+            first=next(self._turns),
         )
 
     def _read(self, batch: Sequence[Claim]) -> None:
@@ -193,6 +197,11 @@ class Analyst:
                 except (LeaseLost, TryAgain) as error:
                     # Finished already, superseded, or the database is away: `finish` will find out.
                     log.info("lease of analysis %d not renewed: %s", claim.analysis_id, error)
+
+
+def _turns(backlog_every: int) -> Iterator[Priority]:
+    """What each batch asks first: today's patients, and now and then the backlog, so that it moves."""
+    return cycle([Priority.STAT] * (backlog_every - 1) + [Priority.BACKLOG])
 
 
 def _outcome(read: Read[ClaimedImage]) -> ImageOutcome:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from service.archive import Archive
 from service.cli.options import AsJSON, Config, DataDir, settings_of_process
+from service.cli.printable import printable
 from service.eligibility import Eligibility
 from service.errors import NodeError, SettingsError
 from service.importing import sources
@@ -126,7 +127,7 @@ class Tally:
             return
         console = Console(highlight=False, soft_wrap=True)
         for line in self._lines():
-            console.print(Text(_printable(line)))
+            console.print(Text(printable(line)))
         if interrupted or error:
             console.print(
                 "Stopped before the end; what was taken is safe. The same command goes on from here."
@@ -197,8 +198,3 @@ def _progress(paths: Sequence[Path], data_dir: Path) -> Iterator[_Advance]:
         task = progress.add_task("import", total=None)
         progress.update(task, total=sources.count(paths, data_dir))
         yield lambda: progress.advance(task)
-
-
-def _printable(text: str) -> str:
-    """Names of files come from anywhere and may hold control characters."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

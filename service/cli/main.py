@@ -14,7 +14,17 @@ from rich.console import Console
 from rich.text import Text
 
 from litegpt.errors import ModelError
-from service.cli import importing, processes, reconcile, records, studies
+from service.cli import (
+    actions,
+    importing,
+    jobs,
+    processes,
+    reconcile,
+    records,
+    retrieving,
+    selftest,
+    studies,
+)
 from service.errors import NodeError, SettingsError
 
 COMMANDS_GROUP: Final = "litegpt_node.commands"
@@ -31,7 +41,7 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for room in (processes, importing, records, studies, reconcile):
+    for room in (processes, importing, retrieving, jobs, records, studies, actions, reconcile, selftest):
         room.register(app)
     for entry_point in entry_points(group=COMMANDS_GROUP):
         app.command(entry_point.name)(entry_point.load())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -25,6 +27,16 @@ Destinations = Annotated[
 ]
 QuietSeconds = Annotated[
     float | None, typer.Option("--quiet-seconds", help="Silence after which a study is complete.")
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", formats=["%Y-%m-%d"], metavar="DATE", help="Studies received that day or later."),
+]
+Until = Annotated[
+    datetime | None,
+    typer.Option(
+        "--until", formats=["%Y-%m-%d"], metavar="DATE", help="Studies received that day or earlier."
+    ),
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="For scripts: JSON instead of a table.")]
 
@@ -62,3 +74,28 @@ def open_records(settings: Settings) -> Records:
     records = Records.open(settings)
     records.require_schema()
     return records
+
+
+def begin_of(day: datetime | None, zone: ZoneInfo) -> datetime | None:
+    """When a day begins at the hospital.
+
+    Raises:
+        typer.BadParameter: If no study can have come on it.
+    """
+    return None if day is None else _moment(day, time.min, zone)
+
+
+def end_of(day: datetime | None, zone: ZoneInfo) -> datetime | None:
+    """When a day ends at the hospital.
+
+    Raises:
+        typer.BadParameter: If no study can have come on it.
+    """
+    return None if day is None else _moment(day, time.max, zone)
+
+
+def _moment(day: datetime, at: time, zone: ZoneInfo) -> datetime:
+    try:
+        return datetime.combine(day.date(), at, zone).astimezone(UTC)
+    except OverflowError:
+        raise typer.BadParameter(f"no day that a study can have come on: {day:%Y-%m-%d}") from None

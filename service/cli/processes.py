@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service import queue
+from service import heartbeat, queue
 from service.cli.options import (
     AETitle,
     Config,
@@ -31,9 +31,10 @@ from service.errors import NodeError, PeerRefused
 from service.logs import LogFormat
 from service.metrics import own_port
 from service.records.database import Records
+from service.retrieval.retriever import Retriever
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
-from service.sweeper import Sweeper, is_beating
+from service.sweeper import Sweeper
 from service.web.ports import PAGES, ports_of, running_ports
 from service.wire.listener import Listener, configure_process
 from service.wire.sender import Sender
@@ -45,7 +46,7 @@ _HEALTH_SECONDS: Final = 5.0
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (up, listen, sweep, web, health):
+    for command in (up, listen, sweep, retriever, web, health):
         app.command()(command)
 
 
@@ -57,7 +58,7 @@ def up(
     destination: Destinations = None,
     quiet_seconds: QuietSeconds = None,
 ) -> None:
-    """Run a whole node until Ctrl-C: listener, sweeper and workers.
+    """Run a whole node until Ctrl-C: listener, sweeper, retriever and workers.
 
     Without any settings it keeps everything under ./node-data and reads with the demonstration model.
 
@@ -106,6 +107,16 @@ def sweep(config: Config = None) -> None:
     Sweeper(settings).run(stop)
 
 
+def retriever(config: Config = None) -> None:
+    """Run the retriever alone: it works off what `retrieve` asks for."""
+    settings = settings_of_process(config)
+    _require_records(settings)
+    configure_process(settings)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    Retriever(settings).run(stop)
+
+
 def web(
     config: Config = None,
     data_dir: DataDir = None,
@@ -129,6 +140,7 @@ class Part(StrEnum):
 
     LISTENER = "listener"
     SWEEPER = "sweeper"
+    RETRIEVER = "retriever"
     WEB = "web"
 
 
@@ -138,8 +150,8 @@ def health(
 ) -> None:
     """Ask whether a part runs on this machine: exit code 0 or 1. For health checks."""
     settings = settings_of_process(config)
-    if part is Part.SWEEPER and not is_beating(settings.data_dir):
-        raise NodeError("no sweeper has been round lately")
+    if part in (Part.SWEEPER, Part.RETRIEVER) and not heartbeat.is_beating(settings.data_dir, part):
+        raise NodeError(f"no {part} has been round lately")
     if part is Part.LISTENER:
         ours = Destination(ae_title=settings.ae_title, host="127.0.0.1", port=settings.dicom_port)
         # A listener that lets only listed callers in refuses us, and is well.

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import timedelta
 from itertools import chain
 from typing import Annotated, Any, Final
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
+from service.cli.options import (
+    AsJSON,
+    Config,
+    DataDir,
+    Since,
+    Until,
+    begin_of,
+    end_of,
+    open_records,
+    settings_of_process,
+)
 from service.records.database import utc_now
 from service.records.reconciliation import Sums, UnsettledStudy, sum_up, unsettled
 from service.records.standing import Question, Verdict
@@ -29,16 +38,6 @@ OlderThan = Annotated[
     str,
     typer.Option(
         "--older-than", metavar="DURATION", help="An open study is stuck from this age on: 30m, 2h, 3d."
-    ),
-]
-Since = Annotated[
-    datetime | None,
-    typer.Option("--since", formats=["%Y-%m-%d"], metavar="DATE", help="Studies received that day or later."),
-]
-Until = Annotated[
-    datetime | None,
-    typer.Option(
-        "--until", formats=["%Y-%m-%d"], metavar="DATE", help="Studies received that day or earlier."
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help=f"List every open or stuck study, not the {LISTED} oldest.")]
@@ -65,7 +64,7 @@ def reconcile(
     """
     limit = duration(older_than)
     settings = settings_of_process(config, data_dir=data_dir)
-    days = _moment(since, time.min, settings.zone), _moment(until, time.max, settings.zone)
+    days = begin_of(since, settings.zone), end_of(until, settings.zone)
     question = Question(utc_now(), limit, *days)
     records = open_records(settings)
     with records.snapshot() as session:
@@ -88,16 +87,6 @@ def duration(text: str) -> timedelta:
             f"a duration is written 30m, 2h or 3d, not {text!r}", param_hint="--older-than"
         )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-def _moment(day: datetime | None, at: time, zone: ZoneInfo) -> datetime | None:
-    """The beginning or end of a day at the hospital."""
-    if day is None:
-        return None
-    try:
-        return datetime.combine(day.date(), at, zone).astimezone(UTC)
-    except OverflowError:
-        raise typer.BadParameter(f"no day that a study can have come on: {day:%Y-%m-%d}") from None
 
 
 def _print_json(question: Question, sums: Sums, studies: Iterator[UnsettledStudy], list_all: bool) -> None:

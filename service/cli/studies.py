@@ -1,5 +1,4 @@
-"""Commands about studies: ``studies`` lists them, ``show`` tells all of one, ``force`` completes one now,
-``resend`` sends again what a destination refused.
+"""Commands about studies: ``studies`` lists them, ``show`` tells all of one.
 
 What came over the network is printed as ``Text``, never as rich's markup: a body part may be ``HAND[/L]``.
 """
@@ -15,12 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from litegpt.identity import read_identity
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
-from service.completion import Completion
 from service.records import overview
 from service.records.overview import FindingView, ImageView, StudyView
-from service.records.resend import resend_refused
 
 DEMONSTRATION: Final = (
     "The findings are those of a demonstration model trained on synthetic images and mean nothing."
@@ -40,7 +36,7 @@ _COLOURS = {
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (studies, show, force, resend):
+    for command in (studies, show):
         app.command()(command)
 
 
@@ -81,27 +77,6 @@ def show(study: StudyName, config: Config = None, data_dir: DataDir = None, as_j
     for line in _lines(view):
         console.print(line)
     _warn_of_demonstration(console, [view])
-
-
-def force(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
-    """Complete a study now, without waiting for its quiet period."""
-    settings = settings_of_process(config, data_dir=data_dir)
-    records = open_records(settings)
-    with records.reading() as session:
-        uid = overview.show_study(session, study).study_instance_uid
-    Completion.of(settings, read_identity(settings.model)).force(records, uid)
-    records.close()
-    typer.echo(f"complete: {uid}")
-
-
-def resend(study: StudyName, config: Config = None, data_dir: DataDir = None) -> None:
-    """Send again the results of a study that a destination refused, once it has been set up to take them."""
-    records = open_records(settings_of_process(config, data_dir=data_dir))
-    with records.reading() as session:
-        uid = overview.show_study(session, study).study_instance_uid
-    due = resend_refused(records, uid)
-    records.close()
-    typer.echo(f"due again: {due} refused result{'' if due == 1 else 's'} of {uid}")
 
 
 def finding_text(finding: FindingView) -> str:

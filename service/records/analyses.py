@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, func, select, update
+from sqlalchemy import CursorResult, Select, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from litegpt.boxes import Box
@@ -27,6 +27,7 @@ from service.records.tables import (
     AnalysisState,
     Delivery,
     Finding,
+    Priority,
     Result,
 )
 from service.settings import Destination
@@ -71,34 +72,57 @@ class WrittenResult:
 
 
 def claim(
-    records: Records, *, model_id: str, model_version: str, limit: int, lease: timedelta, retry: Retry
+    records: Records,
+    *,
+    model_id: str,
+    model_version: str,
+    limit: int,
+    lease: timedelta,
+    retry: Retry,
+    first: Priority = Priority.STAT,
 ) -> list[Claim]:
-    """Claims up to ``limit`` analyses of one model that are due, oldest first.
+    """Claims up to ``limit`` analyses of one model that are due: of one priority, the oldest of it first.
 
     One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
     too often is quarantined.
+
+    Args:
+        records: Where from.
+        model_id: The model that this worker has.
+        model_version: Of its weights.
+        limit: How many at most.
+        lease: How long they are ours.
+        retry: When to try again, and how often.
+        first: The priority that is asked first, before all others in their order.
     """
     now = utc_now()
-    due = (
-        select(Analysis)
-        .where(_is_due(), Analysis.model_id == model_id, Analysis.model_version == model_version)
-        .order_by(Analysis.not_before, Analysis.id)
-        .with_for_update(skip_locked=True)
-    )
     with records.writing() as session:
-        oldest = session.scalars(due.limit(1)).first()
-        if oldest is None:
-            return []
-        if _failed_before(oldest):
-            rows: Sequence[Analysis] = [oldest]
-        else:
-            fresh = due.where(Analysis.state == AnalysisState.QUEUED, Analysis.failures == 0)
-            rows = session.scalars(fresh.limit(limit)).all()
-        return [claim_of(session, row) for row in rows if _begin(row, now, lease, retry)]
+        for priority in (first, *(other for other in Priority if other is not first)):
+            of_model = (
+                Analysis.priority == priority,
+                Analysis.model_id == model_id,
+                Analysis.model_version == model_version,
+            )
+            if rows := _oldest_due(session, of_model, limit):
+                return [claim_of(session, row) for row in rows if _begin(row, now, lease, retry)]
+    return []
 
 
-def _failed_before(row: Analysis) -> bool:
-    return row.state == AnalysisState.RUNNING or row.failures > 0
+def _oldest_due(session: Session, conditions: Sequence[Any], limit: int) -> Sequence[Analysis]:
+    """Those to claim together: one that was left running, or failed before, comes alone."""
+
+    def oldest(state: AnalysisState, *more: Any) -> Select[Analysis]:
+        # One state a query: only then does the index give them in their order.
+        due = (Analysis.state == state, Analysis.not_before <= utc_now(), *conditions, *more)
+        in_order = select(Analysis).where(*due).order_by(Analysis.not_before, Analysis.id)
+        return in_order.with_for_update(skip_locked=True)
+
+    if left := session.scalars(oldest(AnalysisState.RUNNING).limit(1)).first():
+        return [left]
+    head = session.scalars(oldest(AnalysisState.QUEUED).limit(1)).first()
+    if head is None or head.failures:
+        return [] if head is None else [head]
+    return session.scalars(oldest(AnalysisState.QUEUED, Analysis.failures == 0).limit(limit)).all()
 
 
 def _begin(row: Analysis, now: datetime, lease: timedelta, retry: Retry) -> bool:
@@ -178,7 +202,7 @@ def finish(
                 continue
             row = result_row(claim.analysis_id, result)
             row.deliveries = [
-                Delivery(destination=to.address, not_before=now)
+                Delivery(destination=to.address, priority=claim.priority, not_before=now)
                 for to in destinations
                 if result.kind in to.results
             ]

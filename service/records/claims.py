@@ -64,6 +64,7 @@ class Claim:
     analysis_id: int
     attempt: int
     failures: int
+    priority: int
     study_instance_uid: str
     input_digest: str
     settings_digest: str
@@ -81,6 +82,7 @@ def claim_of(session: Session, row: Analysis) -> Claim:
         analysis_id=row.id,
         attempt=row.attempt,
         failures=row.failures,
+        priority=row.priority,
         study_instance_uid=row.study.study_instance_uid,
         input_digest=row.input_digest,
         settings_digest=row.settings_digest,

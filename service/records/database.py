@@ -7,7 +7,7 @@ transaction that reads before it writes fails at once with BUSY_SNAPSHOT, whatev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +26,10 @@ CONNECT_TIMEOUT_SECONDS: Final = 10
 def utc_now() -> datetime:
     """The present moment, with its zone."""
     return datetime.now(UTC)
+
+
+class _Rehearsed(Exception):
+    """Rolls a transaction back."""
 
 
 class Records:
@@ -84,6 +88,18 @@ class Records:
                 session.connection(execution_options={"sqlite_begin": "IMMEDIATE"})
             yield session
             session.commit()
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[Session]:
+        """A writing transaction that leaves no trace: what would come of it is what comes of it.
+
+        Raises:
+            OutOfResources: If the database is away or will not take it just now.
+        """
+        with suppress(_Rehearsed), self.writing() as session:
+            yield session
+            session.flush()
+            raise _Rehearsed
 
     def require_schema(self) -> None:
         """Checks that the database answers and has our tables.

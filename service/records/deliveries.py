@@ -47,13 +47,13 @@ def destinations_due(records: Records) -> list[Destination]:
 
 
 def claim(records: Records, destination: Destination, *, limit: int, lease: timedelta) -> list[DeliveryClaim]:
-    """Claims up to ``limit`` deliveries that are due at one destination, oldest first."""
+    """Claims up to ``limit`` deliveries that are due at one destination: by priority, the oldest first."""
     now = utc_now()
     with records.writing() as session:
         rows = session.scalars(
             select(Delivery)
             .where(_is_due(), Delivery.destination == destination.address)
-            .order_by(Delivery.not_before, Delivery.id)
+            .order_by(Delivery.priority, Delivery.not_before, Delivery.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         ).all()
@@ -120,7 +120,8 @@ def replace(records: Records, claim: DeliveryClaim, results: Sequence[WrittenRes
     """
     with records.writing() as session:
         _write(session, claim, _STILL_DUE, state=DeliveryState.REPLACED, error=why)
-        to = session.get_one(Delivery, claim.delivery_id).destination
+        replaced = session.get_one(Delivery, claim.delivery_id)
+        to, priority = replaced.destination, replaced.priority
         for written in results:
             result = session.scalars(
                 select(Result).where(Result.sop_instance_uid == written.sop_instance_uid)
@@ -129,7 +130,7 @@ def replace(records: Records, claim: DeliveryClaim, results: Sequence[WrittenRes
                 result = result_row(claim.analysis_id, written)
                 session.add(result)
             if to not in {delivery.destination for delivery in result.deliveries}:
-                result.deliveries.append(Delivery(destination=to, not_before=utc_now()))
+                result.deliveries.append(Delivery(destination=to, priority=priority, not_before=utc_now()))
 
 
 def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -> None:

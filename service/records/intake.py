@@ -22,7 +22,7 @@ from service.eligibility import Eligibility
 from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
-from service.records.tables import Instance, InstanceState, Study, StudyState
+from service.records.tables import Instance, InstanceState, Priority, Study, StudyState
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Receiver:
         sop_class_uid: str | None = None,
         sop_instance_uid: str | None = None,
         calling_ae_title: str = "",
+        priority: Priority = Priority.ROUTINE,
     ) -> Intake:
         """Makes a received file safe: archived, synced and recorded when this returns.
 
@@ -64,6 +65,7 @@ class Receiver:
             sop_class_uid: The class that the C-STORE command named, if there was one.
             sop_instance_uid: The instance that it named.
             calling_ae_title: Who sent it.
+            priority: Of the analysis that it asks for.
 
         Raises:
             CannotUnderstand: If the dataset cannot be read or identified.
@@ -76,7 +78,7 @@ class Receiver:
         relative = self.archive.take_image(
             path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
-        return self._record(received, relative, calling_ae_title)
+        return self._record(received, relative, calling_ae_title, priority)
 
     def knows(self, received: ReceivedObject) -> bool:
         """Whether this very object is recorded, and its file still there."""
@@ -89,11 +91,13 @@ class Receiver:
             )
         return path is not None and self.archive.absolute(path).is_file()
 
-    def _record(self, received: ReceivedObject, relative: str, calling_ae_title: str) -> Intake:
+    def _record(
+        self, received: ReceivedObject, relative: str, calling_ae_title: str, priority: Priority
+    ) -> Intake:
         now = utc_now()
         reason = self.reason_against(received)
         with self.records.writing() as session:
-            study, is_new = _lock_study(session, received, now)
+            study, is_new = _lock_study(session, received, now, priority)
             earlier = list(
                 session.scalars(
                     select(Instance)
@@ -129,7 +133,7 @@ class Receiver:
                 )
             )
             if not reason:
-                _reopen(study, now)
+                _reopen(study, now, priority)
             elif is_new or not any(instance.eligible for instance in study.instances):
                 study.last_eligible_at = now
         log.info(
@@ -156,7 +160,9 @@ class Receiver:
         return Intake.CORRECTED_HEADER if same else Intake.CONFLICT
 
 
-def _lock_study(session: Session, received: ReceivedObject, now: datetime) -> tuple[Study, bool]:
+def _lock_study(
+    session: Session, received: ReceivedObject, now: datetime, priority: Priority
+) -> tuple[Study, bool]:
     """The study's row, locked; two associations may bring its first two images at once."""
     values = {
         "study_instance_uid": received.study_instance_uid,
@@ -165,6 +171,7 @@ def _lock_study(session: Session, received: ReceivedObject, now: datetime) -> tu
         "state": StudyState.RECEIVING,
         "receiving_since": now,
         "last_eligible_at": now,
+        "priority": priority,
     }
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     inserted = session.execute(dialect.insert(Study).values(values).on_conflict_do_nothing())
@@ -174,10 +181,12 @@ def _lock_study(session: Session, received: ReceivedObject, now: datetime) -> tu
     return study, cast("CursorResult[Any]", inserted).rowcount == 1
 
 
-def _reopen(study: Study, now: datetime) -> None:
+def _reopen(study: Study, now: datetime, priority: Priority) -> None:
     if study.state == StudyState.COMPLETE:
         study.state = StudyState.RECEIVING
         study.receiving_since = now
+        study.priority = priority
+    study.priority = min(study.priority, priority)
     study.last_eligible_at = now
 
 

@@ -7,7 +7,7 @@ databases. Time stamps are UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
     true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -65,6 +66,37 @@ class DeliveryState(StrEnum):
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
     REPLACED = "replaced"
+
+
+class Priority(IntEnum):
+    """What comes first; less is sooner. ``backlog``: old studies, which wait for today's."""
+
+    STAT = 0
+    ROUTINE = 1
+    BACKLOG = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class JobState(StrEnum):
+    """The life of a retrieval job: ``finding`` what there is, then ``running`` from study to study."""
+
+    FINDING = "finding"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class RetrievalState(StrEnum):
+    """``skipped``: the node had its images already, or it has none that the node reads."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -119,13 +151,17 @@ class Study(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    accession_number: Mapped[str] = mapped_column(default="")
+    accession_number: Mapped[str] = mapped_column(default="", index=True)
     study_date: Mapped[str] = mapped_column(String(8), default="")
     state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING)
     receiving_since: Mapped[datetime]
     """Start of the present receiving period; the hard cap counts from here."""
     last_eligible_at: Mapped[datetime]
     """When the last image that matters arrived (or, before the first of those, the last object)."""
+    priority: Mapped[int] = mapped_column(
+        default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
+    )
+    """Of what is analysed next: the most urgent of what came in the present receiving period."""
     completed_at: Mapped[datetime | None]
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study", order_by="Instance.id")
@@ -177,6 +213,7 @@ class Analysis(Base):
             name="uq_analysis_identity",
         ),
         Index(None, "state", "not_before"),
+        Index("ix_analysis_due", "state", "priority", "not_before", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -188,6 +225,9 @@ class Analysis(Base):
     demonstration: Mapped[bool]
     """Whether the model is only a demonstration; whatever shows the findings must say so."""
     state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
+    priority: Mapped[int] = mapped_column(
+        default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
+    )
     attempt: Mapped[int] = mapped_column(default=0)
     """Attempts begun. A worker writes its results only while this is still its own number."""
     failures: Mapped[int] = mapped_column(default=0)
@@ -213,7 +253,7 @@ class AnalysisImage(Base):
     __tablename__ = "analysis_image"
 
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), primary_key=True)
-    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True, index=True)
     position: Mapped[int]
     not_read: Mapped[str] = mapped_column(default="")
     """Why the image could not be read; empty where it was."""
@@ -285,6 +325,7 @@ class Delivery(Base):
         _one_of("state", DeliveryState),
         UniqueConstraint("result_id", "destination"),
         Index(None, "state", "not_before"),
+        Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -292,6 +333,9 @@ class Delivery(Base):
     destination: Mapped[str]
     """``AET@HOST:PORT``."""
     state: Mapped[str] = mapped_column(String(16), default=DeliveryState.DUE)
+    priority: Mapped[int] = mapped_column(
+        default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
+    )
     attempt: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime]
     """When it is due; while a worker sends it, when that worker's lease ends."""
@@ -299,3 +343,82 @@ class Delivery(Base):
     sent_at: Mapped[datetime | None]
 
     result: Mapped[Result] = relationship(back_populates="deliveries")
+
+
+class AuditEvent(Base):
+    """An admin's action on studies: who asked what of which, and what came of it."""
+
+    __tablename__ = "audit_event"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    who: Mapped[str]
+    action: Mapped[str] = mapped_column(String(32))
+    asked: Mapped[str]
+    """Which studies, and how: JSON without any patient's name."""
+    outcome: Mapped[str]
+    """How many of them met which end: JSON."""
+
+
+class RetrievalJob(Base):
+    """A backlog of studies to be retrieved from one peer, one study at a time."""
+
+    __tablename__ = "retrieval_job"
+    __table_args__ = (_one_of("state", JobState), Index(None, "state", "not_before"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    """``AET@HOST:PORT``."""
+    filters: Mapped[str]
+    """What is asked for, as JSON (``service.retrieval.filters``)."""
+    method: Mapped[str] = mapped_column(String(8))
+    again: Mapped[bool]
+    """Whether studies whose images are here already are retrieved, too."""
+    rate_per_hour: Mapped[float]
+    """Studies an hour at most; 0 is no limit."""
+    daily_window: Mapped[str] = mapped_column(default="")
+    """``HH:MM-HH:MM`` of the hospital's day; empty is all day."""
+    state: Mapped[str] = mapped_column(String(16), default=JobState.FINDING)
+    questions_answered: Mapped[int] = mapped_column(default=0)
+    """How far finding has come; it goes on from there."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Claims begun. A retriever writes only while this is still its own number."""
+    not_before: Mapped[datetime]
+    """When its next step is due; while a retriever works on one, when that one's lease ends."""
+    away: Mapped[int] = mapped_column(default=0)
+    """How often in a row the peer could not be reached, or did not answer a question."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """How often in a row a study could not be retrieved; enough of them pause the job."""
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+    found_at: Mapped[datetime | None]
+    """When all of its studies had been found."""
+    finished_at: Mapped[datetime | None]
+
+
+class RetrievalStudy(Base):
+    """One study of a job."""
+
+    __tablename__ = "retrieval_study"
+    __table_args__ = (
+        _one_of("state", RetrievalState),
+        UniqueConstraint("job_id", "study_instance_uid"),
+        Index(None, "job_id", "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("retrieval_job.id"))
+    study_instance_uid: Mapped[str] = mapped_column(String(64))
+    accession_number: Mapped[str] = mapped_column(default="")
+    study_date: Mapped[str] = mapped_column(String(8), default="")
+    state: Mapped[str] = mapped_column(String(16), default=RetrievalState.WAITING)
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    """Attempts that failed or whose retriever was killed. Waiting for a peer that is away is none."""
+    not_before: Mapped[datetime]
+    images_expected: Mapped[int] = mapped_column(default=0)
+    """How many images of the wanted series the peer counts; known from the first attempt on."""
+    images_come: Mapped[int] = mapped_column(default=0)
+    """How many of these are here."""
+    error: Mapped[str] = mapped_column(default="")
+    finished_at: Mapped[datetime | None]

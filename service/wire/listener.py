@@ -7,7 +7,6 @@ chunked receive), so that taking it is a rename. No handler decodes a pixel.
 from __future__ import annotations
 
 import logging
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -38,12 +37,13 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
-from service.errors import CannotUnderstand, NodeError, SettingsError
+from service.errors import SettingsError
 from service.metrics.processes import LOW_DISK, OTHER, REJECTIONS, ListenerMetrics
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.settings import Settings
-from service.wire import statuses
+from service.wire.association import send_at_once
+from service.wire.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,9 @@ class Listener:
         self._settings = settings
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
-        self._receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._storage = Storage(
+            Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
+        )
         self._metrics = ListenerMetrics()
         self._server: ThreadedAssociationServer | None = None
 
@@ -157,7 +159,7 @@ class Listener:
         event.assoc.kill()
 
     def _on_accepted(self, event: Event) -> None:
-        self._metrics.accepted(_caller(event))
+        self._metrics.accepted(str(event.assoc.requestor.ae_title).strip())
 
     def _on_rejected(self, event: Event) -> None:
         answer: Any = event.assoc.acceptor.primitive
@@ -165,32 +167,10 @@ class Listener:
         self._metrics.rejected(REJECTIONS.get(reason, OTHER))
 
     def _on_store(self, event: Event) -> int:
-        path: Path | None = event.dataset_path
-        size_bytes = _size_of(path)
-        status = self._take(event, path)
+        size_bytes = _size_of(event.dataset_path)
+        status = self._storage.on_store(event)
         self._metrics.answered(status, size_bytes)
         return status
-
-    def _take(self, event: Event, path: Path | None) -> int:
-        request: Any = event.request
-        sop_instance_uid = str(request.AffectedSOPInstanceUID)
-        try:
-            if path is None:
-                raise CannotUnderstand("the command came without a dataset")
-            self._receiver.take(
-                path,
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=sop_instance_uid,
-                calling_ae_title=_caller(event),
-            )
-        except NodeError as error:
-            status = statuses.status_of(error)
-            log.warning("refused %.66r with %04X: %s", sop_instance_uid, status, error)
-            return status
-        except Exception as error:  # the network's edge: the sender gets an answer, the node goes on
-            log.exception("refused %.66r: unexpected fault", sop_instance_uid)
-            return statuses.status_of(error)
-        return statuses.SUCCESS
 
 
 def configure_process(settings: Settings) -> None:
@@ -230,14 +210,3 @@ def _size_of(path: Path | None) -> int:
         return path.stat().st_size if path is not None else 0
     except OSError:
         return 0
-
-
-def _caller(event: Event) -> str:
-    return str(event.assoc.requestor.ae_title).strip()
-
-
-def send_at_once(event: Event) -> None:
-    """Without TCP_NODELAY every small reply waits some 40 ms for the peer's delayed acknowledgement."""
-    transport: Any = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from service.errors import CannotUnderstand, KindRefused, OutOfResources, PeerRefused, PeerUnavailable
 from service.settings import Destination, Settings
 from service.wire import statuses
-from service.wire.listener import send_at_once
-
-log = logging.getLogger(__name__)
-
-_REJECTED_PERMANENT: Final = 0x01
-_NO_REPLY: Final = "no reply: the connection was lost or timed out"
+from service.wire.association import NO_REPLY, Contexts, associated, status_in
 
 
 class Sender:
@@ -33,9 +25,7 @@ class Sender:
         self._settings = settings
 
     @contextmanager
-    def associate(
-        self, destination: Destination, contexts: Sequence[tuple[str, Sequence[str]]]
-    ) -> Iterator[Connection]:
+    def associate(self, destination: Destination, contexts: Contexts) -> Iterator[Connection]:
         """An association for objects of these (SOP class, transfer syntaxes).
 
         Raises:
@@ -43,30 +33,8 @@ class Sender:
             KindRefused: If it takes none of these SOP classes.
             PeerRefused: If it rejects us for good (A-ASSOCIATE-RJ, rejected-permanent).
         """
-        entity = AE(ae_title=self._settings.ae_title)
-        entity.acse_timeout = self._settings.acse_timeout_seconds
-        entity.dimse_timeout = self._settings.dimse_timeout_seconds
-        entity.network_timeout = self._settings.network_timeout_seconds
-        entity.connection_timeout = self._settings.connect_timeout_seconds
-        for sop_class, syntaxes in contexts:
-            entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
-        try:
-            association = entity.associate(
-                destination.host,
-                destination.port,
-                ae_title=destination.ae_title,
-                evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
-            )
-        except (OSError, UnicodeError) as error:
-            # pynetdicom resolves the name itself, and lets what comes of that through.
-            raise PeerUnavailable(f"{destination}: the host's name is not known ({error})") from error
-        if not association.is_established:
-            raise _why_not(association, destination)
-        try:
+        with associated(self._settings, destination, contexts) as association:
             yield Connection(association, destination)
-        finally:
-            if association.is_established:
-                association.release()
 
     def echo(self, destination: Destination) -> None:
         """Asks whether a destination answers (C-ECHO).
@@ -106,7 +74,7 @@ class Connection:
             raise KindRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        self._raise_for(_status(reply))
+        self._raise_for(status_in(reply))
 
     def echo(self) -> None:
         """Sends a C-ECHO.
@@ -114,13 +82,13 @@ class Connection:
         Raises:
             PeerUnavailable: If no Success comes back.
         """
-        status = _status(self._association.send_c_echo())
+        status = status_in(self._association.send_c_echo())
         if status != statuses.SUCCESS:
-            raise PeerUnavailable(f"{self._destination}: {_NO_REPLY if status is None else f'{status:04X}'}")
+            raise PeerUnavailable(f"{self._destination}: {NO_REPLY if status is None else f'{status:04X}'}")
 
     def _raise_for(self, status: int | None) -> None:
         if status is None:
-            raise PeerUnavailable(f"{self._destination}: {_NO_REPLY}")
+            raise PeerUnavailable(f"{self._destination}: {NO_REPLY}")
         if statuses.is_accepted(status):
             return
         if statuses.is_transient(status):
@@ -142,19 +110,3 @@ def _readable(path: Path) -> Dataset:
         raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
     except InvalidDicomError as error:
         raise CannotUnderstand(f"{path.name} is no DICOM file") from error
-
-
-def _status(reply: Any) -> int | None:
-    return int(reply.Status) if "Status" in reply else None
-
-
-def _why_not(association: Association, destination: Destination) -> PeerUnavailable | PeerRefused:
-    if not association.is_rejected:
-        if association.acceptor.primitive is not None and not association.accepted_contexts:
-            return KindRefused(f"{destination} takes none of the objects offered")
-        return PeerUnavailable(f"{destination} does not answer")
-    primitive: Any = association.acceptor.primitive
-    reason = f"{primitive.source_str}, {primitive.reason_str}".lower()
-    if primitive.result == _REJECTED_PERMANENT:
-        return PeerRefused(f"{destination} rejects our association: {reason}")
-    return PeerUnavailable(f"{destination} rejects our association for now: {reason}")

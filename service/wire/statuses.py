@@ -1,13 +1,24 @@
 """Errors and the DIMSE statuses that say them: one table for each direction.
 
 Answering a C-STORE: PS3.4 B.2.3 (A7xx, A9xx, Cxxx). Reading a C-STORE reply: the same, and PS3.7 Annex C.
+Reading the last answer to a C-FIND: PS3.4 C.4.1.1.4; to a C-MOVE or C-GET: C.4.2.1.5, C.4.3.1.4.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from service.errors import CannotUnderstand, DatasetMismatch, NodeError, OutOfResources
+from service.errors import (
+    CannotUnderstand,
+    DatasetMismatch,
+    NodeError,
+    NotSetUp,
+    OutOfResources,
+    PeerFailed,
+    PeerRefused,
+    TooManyMatches,
+)
 
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
@@ -47,3 +58,47 @@ def is_transient(status: int) -> bool:
     (PS3.7 C.5) that speak of the peer's state and not of our object.
     """
     return status >> 8 == 0xA7 or status in (0x0110, 0x0213)
+
+
+_PENDING: Final = (0xFF00, 0xFF01)
+
+_FIND: Final[tuple[tuple[str, type[NodeError] | None], ...]] = (
+    ("0000", None),
+    ("0122", NotSetUp),
+    ("0124", NotSetUp),
+    ("A7..", TooManyMatches),
+    # Warnings that there are more, and archives that break off by themselves.
+    ("B0..", TooManyMatches),
+    ("FE00", TooManyMatches),
+    ("A9..", PeerRefused),
+    ("....", PeerFailed),
+)
+_RETRIEVE: Final[tuple[tuple[str, type[NodeError] | None], ...]] = (
+    ("0000", None),
+    ("0122", NotSetUp),
+    ("0124", NotSetUp),
+    ("A801", NotSetUp),
+    ("A9..", PeerRefused),
+    ("AA..", PeerRefused),
+    ("....", PeerFailed),
+)
+"""The first pattern that fits a status says what it is; None is success."""
+
+
+def is_pending(status: int) -> bool:
+    """Whether more answers follow (PS3.7 C.1.3)."""
+    return status in _PENDING
+
+
+def error_of_find(status: int) -> type[NodeError] | None:
+    """What the last status of a C-FIND means; None is success."""
+    return _meaning(_FIND, status)
+
+
+def error_of_retrieve(status: int) -> type[NodeError] | None:
+    """What the last status of a C-MOVE or C-GET means; None is success."""
+    return _meaning(_RETRIEVE, status)
+
+
+def _meaning(table: tuple[tuple[str, type[NodeError] | None], ...], status: int) -> type[NodeError] | None:
+    return next(error for pattern, error in table if re.fullmatch(pattern, f"{status:04X}"))

@@ -15,7 +15,7 @@ from tests.compose.containers import make_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
-OURS = ["listener", "sweeper", "web", "analysis-worker", "delivery-worker"]
+OURS = ["listener", "sweeper", "retriever", "web", "analysis-worker", "delivery-worker"]
 OTHERS = {"postgres", "redis", "demo-pacs"}
 NEEDED = {"LITEGPT_DESTINATIONS": "PACS@pacs:104"}
 

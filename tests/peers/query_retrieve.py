@@ -94,7 +94,7 @@ def dcmqrscp(
     command: list[str | Path] = [program("dcmqrscp", package=PACKAGE), "-v", "-c", configuration]
     if takes:
         command += ["-xf", _profile(folder, takes), "Only", "Only"]
-    with running(command, log=folder / "dcmqrscp.log") as process:
+    with running(command, log=folder / "dcmqrscp.log", environment={"TCP_NODELAY": "1"}) as process:
         process.wait_until(lambda: listens(port), 10, "dcmqrscp listening")
         yield Archive(ae_title, port)
 

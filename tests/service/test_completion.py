@@ -8,11 +8,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
+from service.actions.action import Course
+from service.actions.analysing import Force
 from service.archive import Archive
 from service.completion import Completion, input_digest
 from service.errors import NeverAgain
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
+from service.records.selection import Selection
 from service.records.tables import (
     Analysis,
     AnalysisImage,
@@ -71,12 +74,13 @@ def test_a_study_may_be_completed_by_force(
     patient = replace(completion, quiet=HOUR)
     dataset = make_radiograph()
     receiver.take(incoming(archive, dataset))
-    patient.force(records, dataset.StudyInstanceUID)
+    course, force = Course(records, "a test"), Force(patient)
+    assert course.run(force, Selection(studies=(dataset.StudyInstanceUID,))) == {"complete": 1}
     assert len(_analyses(records)) == 1
-    patient.force(records, dataset.StudyInstanceUID)
+    assert course.run(force, Selection()) == {"complete already": 1}
     assert len(_analyses(records)) == 1
-    with pytest.raises(NeverAgain, match=r"no such study: 1\.2\.3"):
-        patient.force(records, "1.2.3")
+    with pytest.raises(NeverAgain, match=r"no study is called 1\.2\.3"):
+        course.run(force, Selection(studies=("1.2.3",)))
 
 
 def test_a_study_with_nothing_to_analyse_ends_not_applicable(

@@ -232,7 +232,7 @@ def test_what_cannot_be_read_is_refused_and_the_next_is_taken(
         assert status == statuses.CANNOT_UNDERSTAND
         assert association.send_c_store(make_radiograph()).Status == statuses.SUCCESS
     assert _count(records) == 1
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "service.wire.listener"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "service.wire.storage"]
     assert dataset.SOPInstanceUID in line and "C000" in line and "\n" not in line
 
 

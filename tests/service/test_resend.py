@@ -6,14 +6,16 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
+from service.actions.action import Course
+from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.records import analyses, deliveries
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.database import Records
 from service.records.intake import Receiver
-from service.records.resend import resend_refused
 from service.records.retry import Retry
+from service.records.selection import Selection
 from service.records.tables import Delivery
 from service.settings import Destination
 from tests.images import make_radiograph
@@ -54,12 +56,13 @@ def test_only_what_was_refused_of_the_newest_analysis_is_due_again(
     for sending in deliveries.claim(records, ARCHIVE, limit=9, lease=MINUTE):
         deliveries.sent(records, sending)
 
-    assert resend_refused(records, study) == 1
+    resend, course = Resend(), Course(records, "a test")
+    named = Selection(studies=(study,))
+    assert course.run(resend, named) == {"due again": 1, "delivered already": 1}
     (again,) = deliveries.claim(records, PACS, limit=9, lease=MINUTE)
     assert (again.sop_instance_uid, again.attempt) == ("2.25.2", 2)
     deliveries.sent(records, again)
     with records.reading() as session:
         states = sorted(session.scalars(select(Delivery.state).where(Delivery.destination == str(PACS))))
     assert states == ["refused", "refused", "sent"]
-    assert resend_refused(records, study) == 0
-    assert resend_refused(records, "1.2.3") == 0
+    assert course.run(resend, named) == {"delivered already": 2}

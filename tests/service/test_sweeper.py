@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutOfResources
-from service.sweeper import BEAT_IS_OLD_SECONDS, Sweeper, beat_file, is_beating
+from service.heartbeat import BEAT_IS_OLD_SECONDS, beat_file, is_beating
+from service.sweeper import PART, Sweeper
 from tests.images import make_radiograph
 from tests.ports import free_port
 from tests.service.conftest import incoming
@@ -65,11 +66,11 @@ def test_nothing_to_do_rings_no_bell(node: SmallNode) -> None:
 
 
 def test_a_round_leaves_a_beat(node: SmallNode) -> None:
-    assert not is_beating(node.settings.data_dir)
+    assert not is_beating(node.settings.data_dir, PART)
     Sweeper(node.settings).sweep()
-    assert is_beating(node.settings.data_dir)
-    beat_file(node.settings.data_dir).write_text(f"{time.time() - BEAT_IS_OLD_SECONDS - 1}\n")
-    assert not is_beating(node.settings.data_dir)
+    assert is_beating(node.settings.data_dir, PART)
+    beat_file(node.settings.data_dir, PART).write_text(f"{time.time() - BEAT_IS_OLD_SECONDS - 1}\n")
+    assert not is_beating(node.settings.data_dir, PART)
 
 
 def test_a_sweeper_whose_broker_is_away_still_beats_and_completes(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_sweeper_whose_broker_is_away_still_beats_and_completes(tmp_path: Path
     with pytest.raises(OutOfResources):
         Sweeper(node.settings).sweep()
     assert node.show(study).outcome == "queued"
-    assert is_beating(node.settings.data_dir)
+    assert is_beating(node.settings.data_dir, PART)
 
 
 def test_work_that_waits_for_a_former_model_goes_to_the_present_one(node: SmallNode) -> None:

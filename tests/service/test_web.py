@@ -17,10 +17,11 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import SettingsError
+from service.heartbeat import beat, beat_file
 from service.records.database import Records
 from service.records.migrate import migrate
 from service.settings import load_settings
-from service.sweeper import beat_file
+from service.sweeper import PART
 from service.web.bounds import Bounds
 from service.web.kept import Kept
 from service.web.readiness import LIMIT_SECONDS
@@ -46,7 +47,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def _beat(folder: Path) -> None:
-    beat_file(folder).write_text(f"{time.time()}\n")
+    beat(folder, PART)
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def test_each_dependency_that_is_not_in_order_is_named(data_dir: Path) -> None:
     with _web(data_dir) as process:
         url = f"{web_url(data_dir)}/health/ready"
         assert ask_json(url)[0] == 200
-        beat_file(data_dir).write_text(f"{time.time() - 31}\n")
+        beat_file(data_dir, PART).write_text(f"{time.time() - 31}\n")
         (data_dir / "incoming").rmdir()
         (data_dir / "node.sqlite").rename(data_dir / "away.sqlite")
         answer = wait_until(lambda: _not_ready(url), 10, "look at what is missing")

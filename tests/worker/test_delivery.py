@@ -9,9 +9,11 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from service.actions.action import Course
+from service.actions.resending import Resend
 from service.errors import TryAgain
 from service.records import analyses
-from service.records.resend import resend_refused
+from service.records.selection import Selection
 from service.settings import ResultKind
 from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import storescp
@@ -184,7 +186,8 @@ def test_once_it_takes_reports_they_can_be_sent_after_all(tmp_path: Path) -> Non
     with peer(0, 0, sop_class=SC) as destination:
         node, (study,) = _analysed(tmp_path / "node", str(destination))
         _courier(node).drain()
-    assert resend_refused(node.records, study) == 2
+    course = Course(node.records, "a test")
+    assert course.run(Resend(), Selection(studies=(study,)))["due again"] == 2
     states = [delivery.state for delivery in node.show(study).deliveries]
     assert states == ["due", "due", "sent"]
     node.records.close()

@@ -14,7 +14,8 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from service.settings import Destination
-from service.wire.listener import OWN_RESULTS, send_at_once
+from service.wire.association import send_at_once
+from service.wire.listener import OWN_RESULTS
 from service.wire.statuses import SUCCESS
 
 

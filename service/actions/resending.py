@@ -1,0 +1,74 @@
+"""Sending results again: what a destination refused or lost, or to one that is new."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from service.actions.action import Tally
+from service.actions.analysing import newest_analyses
+from service.records.database import utc_now
+from service.records.tables import Delivery, DeliveryState, Priority, Result
+from service.settings import Destination
+
+_ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.REPLACED, DeliveryState.WITHDRAWN)
+_ENDED_WELL: Final = (DeliveryState.SENT, DeliveryState.COMMITTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Makes results of the newest analyses due again: the same bytes, as they are kept.
+
+    Attributes:
+        to: Only what goes there; a destination that had none of the results gets those that it wants.
+        again: Whether what was delivered is sent once more, too.
+        priority: How soon.
+    """
+
+    name: ClassVar[str] = "resend"
+    to: Destination | None = None
+    again: bool = False
+    priority: Priority = Priority.ROUTINE
+
+    def options(self) -> dict[str, Any]:
+        """How it is asked."""
+        to = {"to": self.to.address} if self.to else {}
+        return to | ({"again": True} if self.again else {}) | {"priority": str(self.priority)}
+
+    def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
+        """Makes them due; why one was refused stays written until the next attempt says something else."""
+        tally: Tally = Counter()
+        of_newest = [analysis.id for analysis in newest_analyses(session, study_ids)]
+        results = session.scalars(
+            select(Result)
+            .where(Result.analysis_id.in_(of_newest))
+            .order_by(Result.id)
+            .options(selectinload(Result.deliveries))
+        )
+        for result in results:
+            for delivery in self._deliveries(result):
+                tally[self._send(delivery)] += 1
+        return tally
+
+    def _deliveries(self, result: Result) -> Iterator[Delivery]:
+        there = {delivery.destination: delivery for delivery in result.deliveries}
+        if self.to is None:
+            yield from there.values()
+        elif self.to.address in there:
+            yield there[self.to.address]
+        elif result.kind in self.to.results:
+            new = Delivery(destination=self.to.address, state=DeliveryState.WITHDRAWN, not_before=utc_now())
+            result.deliveries.append(new)
+            yield new
+
+    def _send(self, delivery: Delivery) -> str:
+        if delivery.state in _ENDED_BADLY or (self.again and delivery.state in _ENDED_WELL):
+            delivery.state, delivery.not_before = DeliveryState.DUE, utc_now()
+            delivery.priority = self.priority
+            return "due again"
+        return "due already" if delivery.state == DeliveryState.DUE else "delivered already"

@@ -1,0 +1,46 @@
+"""A part of the node that has no port shows that it is alive by a file, one for each part and machine."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+BEAT_IS_OLD_SECONDS: Final = 30.0
+
+
+def beat_file(data_dir: Path, part: str, machine: str | None = None) -> Path:
+    """Where a part of this machine leaves its beat; the folder may be shared by several."""
+    return data_dir / f"{part}.{machine or socket.gethostname()}.beat"
+
+
+def beat(data_dir: Path, part: str) -> None:
+    """Leaves a beat."""
+    beat_file(data_dir, part).write_text(f"{time.time()}\n", encoding="ascii")
+
+
+def is_beating(data_dir: Path, part: str) -> bool:
+    """Whether a part of this machine was alive lately."""
+    return _is_fresh(beat_file(data_dir, part))
+
+
+def is_beating_anywhere(data_dir: Path, part: str) -> bool:
+    """Whether such a part of any machine that shares the folder was alive lately."""
+    return any(map(_is_fresh, data_dir.glob(beat_file(data_dir, part, "*").name)))
+
+
+def last_beat(data_dir: Path, part: str) -> float:
+    """When such a part of any machine was last alive, in seconds since 1970; 0 where none ever was."""
+    return max(map(_beat_of, data_dir.glob(beat_file(data_dir, part, "*").name)), default=0.0)
+
+
+def _is_fresh(file: Path) -> bool:
+    return time.time() - _beat_of(file) < BEAT_IS_OLD_SECONDS
+
+
+def _beat_of(file: Path) -> float:
+    with suppress(OSError, ValueError):
+        return float(file.read_text(encoding="ascii"))
+    return 0.0

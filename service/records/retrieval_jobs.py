@@ -1,0 +1,244 @@
+"""Retrieval jobs as an admin sees and steers them: made, listed, shown, paused, resumed, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from service.errors import NodeError
+from service.records.retrievals import ACTIVE
+from service.records.tables import Instance, JobState, RetrievalJob, RetrievalState, RetrievalStudy, Study
+
+_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStudy:
+    """A study that could not be retrieved, and why."""
+
+    study_instance_uid: str
+    accession_number: str
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with the counts of its studies."""
+
+    id: int
+    source: str
+    filters: str
+    method: str
+    again: bool
+    rate_per_hour: float
+    daily_window: str
+    state: str
+    error: str
+    created_at: datetime
+    found_at: datetime | None
+    finished_at: datetime | None
+    questions_answered: int
+    counts: dict[str, int]
+
+    @property
+    def studies(self) -> int:
+        """How many studies it has so far."""
+        return sum(self.counts.values())
+
+    @property
+    def open(self) -> int:
+        """How many of them wait or are worked on."""
+        return self.counts[RetrievalState.WAITING] + self.counts[RetrievalState.RUNNING]
+
+    @property
+    def failed(self) -> int:
+        """How many could not be retrieved."""
+        return self.counts[RetrievalState.FAILED]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a retriever works on it, or will."""
+        return self.state in ACTIVE
+
+
+def make_job(
+    session: Session,
+    *,
+    source: str,
+    filters: str,
+    method: str,
+    again: bool,
+    rate_per_hour: float,
+    daily_window: str,
+    now: datetime,
+) -> int:
+    """Makes a job, due at once; its id is returned."""
+    job = RetrievalJob(
+        source=source,
+        filters=filters,
+        method=method,
+        again=again,
+        rate_per_hour=rate_per_hour,
+        daily_window=daily_window,
+        not_before=now,
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    return job.id
+
+
+def list_jobs(session: Session, limit: int) -> list[JobView]:
+    """The newest jobs, newest first."""
+    jobs = session.scalars(select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)).all()
+    return _views(session, jobs)
+
+
+def show_job(session: Session, job_id: int) -> JobView:
+    """One job.
+
+    Raises:
+        NodeError: If there is none.
+    """
+    return _views(session, [_job(session, job_id)])[0]
+
+
+def failed_studies(session: Session, job_id: int, limit: int | None = None) -> Iterator[FailedStudy]:
+    """The studies of a job that could not be retrieved, read as they are asked for."""
+    rows = session.execute(
+        select(
+            RetrievalStudy.study_instance_uid,
+            RetrievalStudy.accession_number,
+            RetrievalStudy.attempt,
+            RetrievalStudy.error,
+        )
+        .where(RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED)
+        .order_by(RetrievalStudy.id)
+        .limit(limit),
+        execution_options={"yield_per": _AT_ONCE},
+    )
+    for row in rows:
+        yield FailedStudy(*row)
+
+
+def not_found(session: Session, job_id: int, accession_numbers: Sequence[str]) -> list[str]:
+    """Those accession numbers, in any case, of which a job has no study."""
+    numbers = select(RetrievalStudy.accession_number).where(RetrievalStudy.job_id == job_id)
+    found = {number.casefold() for number in session.scalars(numbers)}
+    return [number for number in accession_numbers if number.casefold() not in found]
+
+
+def count_here(session: Session, study_instance_uids: Sequence[str]) -> int:
+    """Of how many of these studies the node has something."""
+    having = select(Study.id).join(Instance).where(Study.study_instance_uid.in_(study_instance_uids))
+    return session.scalar(select(func.count()).select_from(having.distinct().subquery())) or 0
+
+
+def pause(session: Session, job_id: int) -> None:
+    """Stops a job after the study in hand.
+
+    Raises:
+        NodeError: If it is over.
+    """
+    _change(session, job_id, {*ACTIVE, JobState.PAUSED}, state=JobState.PAUSED)
+
+
+def resume(session: Session, job_id: int, now: datetime) -> None:
+    """Lets a paused job go on.
+
+    Raises:
+        NodeError: If it is over.
+    """
+    job = _job(session, job_id)
+    if job.state not in ACTIVE:
+        state = JobState.FINDING if job.found_at is None else JobState.RUNNING
+        _change(session, job_id, {JobState.PAUSED}, state=state, error="", failures=0, away=0)
+        running = select(RetrievalStudy.id).where(
+            RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.RUNNING
+        )
+        # A study that is still worked on keeps the job's lease, or two would retrieve it at once.
+        if session.scalars(running.limit(1)).first() is None:
+            job.not_before = now
+
+
+def cancel(session: Session, job_id: int, now: datetime) -> None:
+    """Ends a job after the study in hand; what still waits is not retrieved.
+
+    Raises:
+        NodeError: If it is over.
+    """
+    _change(session, job_id, {*ACTIVE, JobState.PAUSED}, state=JobState.CANCELLED, finished_at=now)
+
+
+def retry_failed(session: Session, job_id: int, now: datetime) -> int:
+    """Lets a job try its failed studies again; how many there are is returned.
+
+    Raises:
+        NodeError: If it was cancelled.
+    """
+    job = _job(session, job_id)
+    if job.state == JobState.CANCELLED:
+        raise NodeError(f"job {job_id} is cancelled")
+    failed = select(RetrievalStudy.id).where(
+        RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED
+    )
+    count = session.scalar(select(func.count()).select_from(failed.subquery())) or 0
+    session.execute(
+        update(RetrievalStudy)
+        .where(RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED)
+        .values(state=RetrievalState.WAITING, failures=0, not_before=now, finished_at=None)
+    )
+    if count and job.state == JobState.DONE:
+        job.state, job.finished_at, job.not_before = JobState.RUNNING, None, now
+    return count
+
+
+def _job(session: Session, job_id: int) -> RetrievalJob:
+    job = session.get(RetrievalJob, job_id)
+    if job is None:
+        raise NodeError(f"there is no job {job_id}")
+    return job
+
+
+def _change(session: Session, job_id: int, from_states: set[JobState], **values: Any) -> None:
+    job = _job(session, job_id)
+    if job.state not in from_states:
+        raise NodeError(f"job {job_id} is {job.state}")
+    for name, value in values.items():
+        setattr(job, name, value)
+
+
+def _views(session: Session, jobs: Sequence[RetrievalJob]) -> list[JobView]:
+    counted = session.execute(
+        select(RetrievalStudy.job_id, RetrievalStudy.state, func.count())
+        .where(RetrievalStudy.job_id.in_([job.id for job in jobs]))
+        .group_by(RetrievalStudy.job_id, RetrievalStudy.state)
+    )
+    counts = {job.id: {state.value: 0 for state in RetrievalState} for job in jobs}
+    for job_id, state, count in counted:
+        counts[job_id][state] = count
+    return [
+        JobView(
+            id=job.id,
+            source=job.source,
+            filters=job.filters,
+            method=job.method,
+            again=job.again,
+            rate_per_hour=job.rate_per_hour,
+            daily_window=job.daily_window,
+            state=job.state,
+            error=job.error,
+            created_at=job.created_at,
+            found_at=job.found_at,
+            finished_at=job.finished_at,
+            questions_answered=job.questions_answered,
+            counts=counts[job.id],
+        )
+        for job in jobs
+    ]

@@ -1,0 +1,111 @@
+"""Opening an association as our application entity, and saying why it could not be opened."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pydicom.uid import UID
+from pynetdicom import AE, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+
+from service.errors import KindRefused, PeerRefused, PeerUnavailable
+from service.settings import Destination, Settings
+from service.wire.checkpoint import Checkpoint
+
+Contexts = Sequence[tuple[str, Sequence[str]]]
+"""SOP classes with transfer syntaxes, a presentation context each."""
+
+NO_REPLY: Final = "no reply: the connection was lost or timed out"
+
+_REJECTED_PERMANENT: Final = 0x01
+_PDU_BYTES: Final = 16382
+"""What we announce where nothing but replies comes in; pynetdicom's own default."""
+
+
+@contextmanager
+def associated(
+    settings: Settings,
+    peer: Destination,
+    contexts: Contexts,
+    *,
+    to_receive: Contexts = (),
+    on_store: Callable[[Event], int] | None = None,
+    reply_timeout_seconds: float | None = None,
+    refused: type[PeerRefused] | None = None,
+) -> Iterator[Association]:
+    """An established association, released at the end of the block.
+
+    Args:
+        settings: Our AE title and time-outs.
+        peer: Whom to call.
+        contexts: What we ask of the peer, as SCU.
+        to_receive: What the peer may store to us on this association, where we take the SCP's role
+            (PS3.7 D.3.3.4).
+        on_store: Takes what it stores, and answers a status.
+        reply_timeout_seconds: Wait for a DIMSE reply; ``dimse_timeout_seconds`` where it is None.
+        refused: What is raised in the place of the two refusals.
+
+    Raises:
+        PeerUnavailable: If the peer does not answer, or rejects for now.
+        KindRefused: If it takes none of these SOP classes.
+        PeerRefused: If it rejects us for good (A-ASSOCIATE-RJ, rejected-permanent).
+    """
+    entity = AE(ae_title=settings.ae_title)
+    entity.acse_timeout = settings.acse_timeout_seconds
+    entity.dimse_timeout = reply_timeout_seconds or settings.dimse_timeout_seconds
+    entity.network_timeout = settings.network_timeout_seconds
+    entity.connection_timeout = settings.connect_timeout_seconds
+    for sop_class, syntaxes in (*contexts, *to_receive):
+        entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
+    if on_store is not None:
+        handlers.append((evt.EVT_C_STORE, on_store))
+    try:
+        association = entity.associate(
+            peer.host,
+            peer.port,
+            ae_title=peer.ae_title,
+            max_pdu=settings.maximum_pdu_bytes if to_receive else _PDU_BYTES,
+            ext_neg=[build_role(UID(uid), scp_role=True) for uid in {uid: None for uid, _ in to_receive}],
+            evt_handlers=handlers,
+        )
+    except (OSError, UnicodeError) as error:
+        # pynetdicom resolves the name itself, and lets what comes of that through.
+        raise PeerUnavailable(f"{peer}: the host's name is not known ({error})") from error
+    if not association.is_established:
+        why_not = _why_not(association, peer)
+        raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
+    Checkpoint.put_into(association)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def send_at_once(event: Event) -> None:
+    """Without TCP_NODELAY every small reply waits some 40 ms for the peer's delayed acknowledgement."""
+    transport: Any = event.assoc.dul.socket
+    if transport is not None and transport.socket is not None:
+        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def status_in(reply: Any) -> int | None:
+    """The status of a reply; None where there was no reply."""
+    return int(reply.Status) if "Status" in reply else None
+
+
+def _why_not(association: Association, peer: Destination) -> PeerUnavailable | PeerRefused:
+    if not association.is_rejected:
+        if association.acceptor.primitive is not None and not association.accepted_contexts:
+            return KindRefused(f"{peer} takes none of the objects offered")
+        return PeerUnavailable(f"{peer} does not answer")
+    primitive: Any = association.acceptor.primitive
+    reason = f"{primitive.source_str}, {primitive.reason_str}".lower()
+    if primitive.result == _REJECTED_PERMANENT:
+        return PeerRefused(f"{peer} rejects our association: {reason}")
+    return PeerUnavailable(f"{peer} rejects our association for now: {reason}")
