@@ -138,14 +138,6 @@ class Engine:
         """Images read at once: as many as memory was planned for, fewer after it ran out."""
         return self._batch_size
 
-    @property
-    def used_memory_bytes(self) -> int | None:
-        """Memory of the model's device that is in use, by all programs; ``None`` on the CPU."""
-        if not self._device.startswith("cuda"):
-            return None
-        free, total = torch.cuda.mem_get_info(self._device)
-        return int(total - free)
-
     def read(self, radiographs: Sequence[Radiograph], *, candidates: bool = False) -> list[Reading]:
         """Reads radiographs, as many at once as memory allows.
 

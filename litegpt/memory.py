@@ -42,3 +42,11 @@ def free_bytes(device: str) -> int:
     """Free memory of a CUDA device."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free)
+
+
+def used_bytes() -> int | None:
+    """Memory of this process's CUDA device that is in use, by all programs; ``None`` where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from litegpt.errors import ModelError
 from litegpt.identity import read_identity
+from service import heartbeat
 from service.archive import Archive
 from service.errors import NodeError, OutOfResources, SettingsError
-from service.heartbeat import is_beating_anywhere
 from service.queue import Bell
 from service.records.database import Records, durability_complaint
 from service.records.migrate import pending
@@ -149,7 +149,7 @@ def sweeper(settings: Settings) -> str:
     Raises:
         OutOfResources: If none has.
     """
-    if not is_beating_anywhere(settings.data_dir, PART):
+    if not heartbeat.is_beating_anywhere(settings.data_dir, PART):
         raise OutOfResources("no sweeper has been round lately")
     return "goes round"
 

@@ -32,15 +32,15 @@ def is_beating_anywhere(data_dir: Path, part: str) -> bool:
 
 
 def last_beat(data_dir: Path, part: str) -> float:
-    """When such a part of any machine last was alive, in seconds since 1970; 0 where none ever was."""
-    return max(map(_beat, data_dir.glob(beat_file(data_dir, part, "*").name)), default=0.0)
+    """When such a part of any machine was last alive, in seconds since 1970; 0 where none ever was."""
+    return max(map(_beat_of, data_dir.glob(beat_file(data_dir, part, "*").name)), default=0.0)
 
 
 def _is_fresh(file: Path) -> bool:
-    return time.time() - _beat(file) < BEAT_IS_OLD_SECONDS
+    return time.time() - _beat_of(file) < BEAT_IS_OLD_SECONDS
 
 
-def _beat(file: Path) -> float:
+def _beat_of(file: Path) -> float:
     with suppress(OSError, ValueError):
         return float(file.read_text(encoding="ascii"))
     return 0.0

@@ -75,7 +75,7 @@ def test_every_study_is_delivered_by_the_services_of_the_file(
         study["study_instance_uid"] for study in studies
     )
     assert {report.Modality for report in reports} == {"SR"}
-    assert len({container.process.pid for container in containers}) == 6
+    assert len({container.process.pid for container in containers}) == 7
 
 
 def _wait_until_all_are_delivered(containers: list[Container]) -> list[dict[str, Any]]:

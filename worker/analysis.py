@@ -15,6 +15,7 @@ from math import inf
 from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
 from litegpt.identity import read_identity
+from litegpt.memory import used_bytes
 from litegpt.radiograph import Radiograph, read_radiograph
 from service import queue
 from service.archive import Archive
@@ -44,8 +45,8 @@ class Analyst:
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
         self._identity = read_identity(settings.model)
-        self._turns = _turns(settings.backlog_every)
         self._metrics = AnalysisMetrics()
+        self._turns = _turns(settings.backlog_every)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -115,14 +116,13 @@ class Analyst:
 
     def _outcomes(self, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
         """Reads every image that can be read, as many at once as the model's device allows."""
-        engine = self._engine
+        engine = self._engine  # loaded before the clock starts
         with self._metrics.phase(AnalysisMetrics.READ):
-            outcomes = {
-                read.item.instance_id: _outcome(read) for read in engine.read_ahead(images, self._load)
-            }
+            reads = engine.read_ahead(images, self._load)
+            outcomes = {read.item.instance_id: _outcome(read) for read in reads}
         self._metrics.batch(len(images), sum(bool(outcome.not_read) for outcome in outcomes.values()))
-        if engine.used_memory_bytes is not None:
-            self._metrics.gpu_memory(engine.used_memory_bytes)
+        if (used := used_bytes()) is not None:
+            self._metrics.gpu_memory(used)
         return outcomes
 
     def _load(self, image: ClaimedImage) -> Radiograph:

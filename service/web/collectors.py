@@ -11,10 +11,9 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service import sweeper
+from service import heartbeat
 from service.archive import Archive
 from service.errors import OutOfResources
-from service.heartbeat import last_beat
 from service.metrics.folder import FOLDER, CountedByProcesses
 from service.metrics.processes import OTHER
 from service.records import tally
@@ -22,6 +21,7 @@ from service.records.database import Records, utc_now
 from service.records.tables import AnalysisState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
 from service.settings import Settings
+from service.sweeper import PART
 from service.web.kept import Kept
 
 FLOW_SECONDS: Final = 5.0
@@ -184,7 +184,7 @@ class _MachineCollector(Collector):
         yield _gauge(
             "litegpt_last_sweep_timestamp_seconds",
             "When a sweeper has last been round, in seconds since 1970; 0: never.",
-            last_beat(self._settings.data_dir, sweeper.PART),
+            heartbeat.last_beat(self._settings.data_dir, PART),
         )
 
 

@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
-_SHARE: Final = 0.02
+_SHARE: Final = 0.1
 
 
 class Kept(Generic[Answer]):
@@ -26,7 +26,7 @@ class Kept(Generic[Answer]):
         name: Of the thread, and in the log.
         ask: The call; an error of it is logged, and the answer is then ``None``.
         fresh_seconds: For how long an answer is kept; longer where it took so long that asking again would
-            take more than a fiftieth of all time.
+            take more than a tenth of all time.
         """
         self._name = name
         self._ask = ask

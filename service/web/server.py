@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.errors import SettingsError
 from service.settings import Settings
@@ -29,6 +30,9 @@ _AT_ONCE: Final = 64
 """Connections to a port; more are answered 503."""
 
 _IDLE_SECONDS: Final = 5
+_HEAD_SECONDS: Final = 5.0
+"""From a connection to the end of its first request's head; uvicorn would wait for ever."""
+
 _GRACE_SECONDS: Final = 2
 _BIND_AGAIN_SECONDS: Final = 2.0
 
@@ -63,6 +67,20 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
+
+
+class _PunctualProtocol(H11Protocol):
+    """HTTP with whoever asks in time: silent connections would take up all that there may be."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Gives the peer a moment to ask for something."""
+        super().connection_made(transport)
+        self.loop.call_later(_HEAD_SECONDS, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        request: object = self.cycle  # `None` until there is one, whatever its type says
+        if request is None:
+            self.transport.close()
 
 
 class _Service:
@@ -133,6 +151,6 @@ def _config(app: FastAPI) -> uvicorn.Config:
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         ws="none",
-        http="h11",
+        http=_PunctualProtocol,
         loop="asyncio",
     )

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import sweeper
 from service.errors import SettingsError
-from service.heartbeat import beat_file
+from service.heartbeat import beat, beat_file
 from service.records.database import Records
 from service.records.migrate import migrate
 from service.settings import load_settings
+from service.sweeper import PART
 from service.web.bounds import Bounds
 from service.web.kept import Kept
 from service.web.readiness import LIMIT_SECONDS
@@ -47,7 +47,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def _beat(folder: Path) -> None:
-    beat_file(folder, sweeper.PART).write_text(f"{time.time()}\n")
+    beat(folder, PART)
 
 
 @contextmanager
@@ -108,14 +108,23 @@ def test_another_name_for_this_machine_is_not_answered(data_dir: Path) -> None:
         assert ask(f"{web_url(data_dir)}/health/live", host="localhost:8043")[0] == 200
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /health/live HTTP/1.1\r\nHost: loc"])
+def test_who_connects_and_does_not_ask_is_hung_up_on(data_dir: Path, begun: bytes) -> None:
+    with _web(data_dir):
+        port = int(web_url(data_dir).rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+            silent.sendall(begun)
+            assert silent.recv(100) == b""
+
+
 def test_each_dependency_that_is_not_in_order_is_named(data_dir: Path) -> None:
     with _web(data_dir) as process:
         url = f"{web_url(data_dir)}/health/ready"
         assert ask_json(url)[0] == 200
-        beat_file(data_dir, sweeper.PART).write_text(f"{time.time() - 31}\n")
+        beat_file(data_dir, PART).write_text(f"{time.time() - 31}\n")
         (data_dir / "incoming").rmdir()
         (data_dir / "node.sqlite").rename(data_dir / "away.sqlite")
-        answer = wait_until(lambda: _not_ready(url), 10, "look at what is missing")
+        answer = wait_until(lambda: _not_ready(url), 60, "look at what is missing")
         assert answer is not None
         status, told = answer
         assert status == 503
@@ -130,7 +139,7 @@ def test_each_dependency_that_is_not_in_order_is_named(data_dir: Path) -> None:
             _beat(data_dir)
             return ask_json(url)[0] == 200
 
-        process.wait_until(ready, 10, "readiness again")
+        process.wait_until(ready, 60, "readiness again")
 
 
 def _not_ready(url: str) -> tuple[int, dict[str, dict[str, object]]] | None:
