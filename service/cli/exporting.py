@@ -87,4 +87,4 @@ def _table(output: Path | None) -> Iterator[Table]:
         sys.stdout.reconfigure(encoding="utf-8", newline="")
     table = CommaSeparated(sys.stdout)
     yield table
-    table.close()
+    table.finish()

@@ -7,7 +7,7 @@ import io
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, TextIO, get_args, get_type_hints
@@ -28,8 +28,11 @@ class Table(Protocol):
     def write(self, rows: Sequence[Row]) -> None:
         """Adds rows."""
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Writes what is still held; the file itself stays open."""
+
+    def abandon(self) -> None:
+        """Writes nothing more."""
 
 
 class CommaSeparated:
@@ -40,16 +43,19 @@ class CommaSeparated:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer = csv.writer(file)
         self._writer.writerow(Row._fields)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Adds rows."""
         self._writer.writerows(map(_cell, row) for row in rows)
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Writes what is still held; the file itself stays open."""
         self._file.flush()
+
+    def abandon(self) -> None:
+        """Writes nothing more."""
 
 
 class Parquet:
@@ -68,11 +74,16 @@ class Parquet:
             self._write_group(self._held[:ROW_GROUP])
             del self._held[:ROW_GROUP]
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Writes what is still held; the file itself stays open."""
         if self._held:
             self._write_group(self._held)
         self._writer.close()
+
+    def abandon(self) -> None:
+        """Writes nothing more."""
+        # Else it would write its footer, into a file that is closed, when it is collected as garbage.
+        self._writer.is_open = False
 
     def _write_group(self, rows: list[Row]) -> None:
         columns = [
@@ -110,8 +121,13 @@ def whole_file(target: Path) -> Iterator[Table]:
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
-            with closing(_FORMATS[target.suffix.lower()](file)) as table:
+            table = _FORMATS[target.suffix.lower()](file)
+            try:
                 yield table
+                table.finish()
+            except BaseException:
+                table.abandon()
+                raise
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
