@@ -16,6 +16,8 @@ from rich.text import Text
 from litegpt.errors import ModelError
 from service.cli import (
     actions,
+    comparing,
+    exporting,
     importing,
     jobs,
     processes,
@@ -41,7 +43,20 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for room in (processes, importing, retrieving, jobs, records, studies, actions, reconcile, selftest):
+    rooms = (
+        processes,
+        importing,
+        retrieving,
+        jobs,
+        records,
+        studies,
+        actions,
+        reconcile,
+        exporting,
+        comparing,
+        selftest,
+    )
+    for room in rooms:
         room.register(app)
     for entry_point in entry_points(group=COMMANDS_GROUP):
         app.command(entry_point.name)(entry_point.load())
