@@ -136,12 +136,10 @@ def require_within(path: str) -> str:
 
 def as_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSON."""
-    plain = {name: _plain(value) for name, value in row.items()}
-    return json.dumps(plain, separators=(",", ":")).encode("ascii") + b"\n"
+    return _ENCODER.encode(row).encode("ascii") + b"\n"
 
 
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), default=datetime.isoformat)
 
 
 def masked(settings: Settings) -> dict[str, str]:

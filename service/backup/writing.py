@@ -136,13 +136,15 @@ class _Writer:
     def _dump(self, session: Session, table: Table) -> _Spool:
         spool = self._spool()
         total = session.scalar(select(func.count()).select_from(table)) or 0
-        rows = session.execute(
-            select(table).order_by(*table.primary_key), execution_options={"yield_per": ROWS_AT_ONCE}
-        )
-        with _lines(spool) as lines:
-            for page in rows.mappings().partitions():
+        in_order = select(table).order_by(*table.primary_key)
+        with (
+            session.execute(in_order, execution_options={"yield_per": ROWS_AT_ONCE}) as rows,
+            _lines(spool) as lines,
+        ):
+            names = table.columns.keys()
+            for page in rows.partitions():
                 for row in page:
-                    lines.write(as_line({str(name): value for name, value in row.items()}))
+                    lines.write(as_line(dict(zip(names, row, strict=True))))
                 spool.rows += len(page)
                 self.on_progress(table.name, spool.rows, total)
         return spool

@@ -172,9 +172,12 @@ def _say_what_came(found: Backup, listed: list[Trouble], troubles: int, dry_run:
         console.print(f"{named} are not in the archive as they should be.", style="red")
     else:
         console.print(f"The {manifest.files.number} files that it names are in the archive, byte for byte.")
-    console.print(
-        "Nothing was changed." if dry_run else "Restored: the node goes on where the backup was made."
-    )
+    if dry_run:
+        console.print("Nothing was changed.")
+    elif troubles:
+        console.print("The records are restored. Bring these files back before you start the node.")
+    else:
+        console.print("Restored: the node goes on where the backup was made.")
 
 
 def _size(size_bytes: float) -> str:

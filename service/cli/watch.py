@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import sys
 import termios
@@ -26,6 +27,7 @@ from service.settings import Settings
 from service.watch import Frame, StudyLine, look
 
 _EVERY_SECONDS: Final = 1.0
+_KEYS_AT_ONCE: Final = 1024
 
 Once = Annotated[bool, typer.Option("--once", help="Print one frame and end.")]
 
@@ -91,7 +93,9 @@ def _keys() -> Iterator[Any]:
     tty.setcbreak(sys.stdin)
 
     def pressed_q(seconds: float) -> bool:
-        return bool(select.select([sys.stdin], [], [], seconds)[0]) and sys.stdin.read(1) in "qQ"
+        pressed = select.select([sys.stdin], [], [], seconds)[0]
+        # Past Python's buffer, in which select would not see what waits.
+        return bool(pressed) and b"q" in os.read(sys.stdin.fileno(), _KEYS_AT_ONCE).lower()
 
     try:
         yield pressed_q

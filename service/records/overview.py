@@ -128,9 +128,13 @@ def list_studies(session: Session, limit: int = 100) -> list[StudyView]:
             select(select(Study.id).where(Study.state == state).order_by(*last_first).limit(limit).subquery())
             for state in StudyState
         )
-    )
+    ).subquery()
     studies = session.scalars(
-        select(Study).options(*_everything()).where(Study.id.in_(newest)).order_by(*last_first).limit(limit)
+        select(Study)
+        .join(newest, newest.c.id == Study.id)
+        .options(*_everything())
+        .order_by(*last_first)
+        .limit(limit)
     )
     return [_view(study) for study in studies]
 
