@@ -16,6 +16,7 @@ from rich.text import Text
 from litegpt.errors import ModelError
 from service.cli import (
     actions,
+    backup,
     comparing,
     exporting,
     importing,
@@ -26,6 +27,7 @@ from service.cli import (
     retrieving,
     selftest,
     studies,
+    watch,
 )
 from service.errors import NodeError, SettingsError
 
@@ -49,11 +51,13 @@ def application() -> typer.Typer:
         retrieving,
         jobs,
         records,
+        backup,
         studies,
         actions,
         reconcile,
         exporting,
         comparing,
+        watch,
         selftest,
     )
     for room in rooms:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import UID
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, union_all
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import NeverAgain
@@ -21,6 +21,9 @@ from service.records.tables import (
     Study,
     StudyState,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
 
@@ -108,13 +111,30 @@ class StudyView:
 
     def as_json(self) -> dict[str, Any]:
         """The same for a script; time stamps in ISO 8601."""
-        return asdict(self, dict_factory=lambda items: {key: _plain(value) for key, value in items})
+        return as_plain_dict(self)
+
+
+def as_plain_dict(view: DataclassInstance) -> dict[str, Any]:
+    """A dataclass, deep, as JSON can hold it; time stamps in ISO 8601."""
+    return asdict(view, dict_factory=lambda items: {key: _plain(value) for key, value in items})
 
 
 def list_studies(session: Session, limit: int = 100) -> list[StudyView]:
     """The studies that received something last, newest first."""
+    last_first = (Study.last_eligible_at.desc(), Study.id)
+    # State by state, as the index has them: else all studies would be sorted to show a few.
+    newest = union_all(
+        *(
+            select(select(Study.id).where(Study.state == state).order_by(*last_first).limit(limit).subquery())
+            for state in StudyState
+        )
+    ).subquery()
     studies = session.scalars(
-        select(Study).options(*_everything()).order_by(Study.last_eligible_at.desc(), Study.id).limit(limit)
+        select(Study)
+        .join(newest, newest.c.id == Study.id)
+        .options(*_everything())
+        .order_by(*last_first)
+        .limit(limit)
     )
     return [_view(study) for study in studies]
 

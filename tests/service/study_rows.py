@@ -118,7 +118,7 @@ def _instance(image: ImageRow) -> Instance:
         series_instance_uid="1.2",
         transfer_syntax_uid="1.2",
         digest="",
-        path="",
+        path=f"images/00/{number}.dcm",
         size_bytes=1,
         state=image.state,
         eligible=not image.reason,
@@ -175,12 +175,13 @@ def _findings(of_image: tuple[tuple[FindingRow, ...], ...]) -> list[Finding]:
 
 
 def _result(row: DeliveryRow) -> Result:
+    number = next(_numbers)
     return Result(
         kind="sr",
         sop_class_uid="1.2",
-        sop_instance_uid=f"2.25.{next(_numbers)}",
+        sop_instance_uid=f"2.25.{number}",
         template_version="1",
-        path="",
+        path=f"results/00/{number}.dcm",
         digest="",
         created_at=row.made_at,
         deliveries=[
