@@ -17,6 +17,7 @@ _LOUD: Final = (
     "kombu",
     "pynetdicom",
     "sqlalchemy",
+    "uvicorn",
 )
 """Libraries whose every-day messages would drown ours."""
 

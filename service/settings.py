@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -126,6 +127,13 @@ def _is_redis_url(text: str) -> bool:
         return False
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _split(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -180,10 +188,19 @@ class Settings(BaseSettings):
     retry_first_seconds: float = Field(10, ge=0, description="First wait before another attempt; doubles")
     retry_maximum_seconds: float = Field(900, ge=0, description="Longest wait between attempts")
 
+    web_host: str = Field("127.0.0.1", description="Address the pages bind; this machine's own, `localhost`")
+    web_port: int | None = Field(
+        8043, ge=0, le=65535, description="Port of the pages; 0 takes a free one; empty: no pages"
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address that `/metrics` and `/health` alone bind")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of these for other machines; unset: only beside the pages"
+    )
+
     time_zone: str = Field("UTC", description="The hospital's IANA time zone, written into results")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("database_url", "broker_url", mode="before")
+    @field_validator("database_url", "broker_url", "web_port", "metrics_port", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -227,6 +244,15 @@ class Settings(BaseSettings):
             if addresses.count(address) > 1:
                 raise ValueError(f"{address} is there twice: join its results with +")
         return once
+
+    @field_validator("web_host", mode="after")
+    @classmethod
+    def _check_web_host(cls, value: str) -> str:
+        if not _is_loopback(value):
+            raise ValueError(
+                f"the pages know no users, so they are for this machine alone: 127.0.0.1, not {value!r}"
+            )
+        return value
 
     @field_validator("time_zone", mode="after")
     @classmethod

@@ -128,6 +128,7 @@ class Supervisor:
         children = [
             self._worker(queue.ANALYSIS, pool="prefork"),
             self._worker(queue.DELIVERY, pool="solo"),
+            *self._web(),
         ]
         up_file = self.settings.data_dir / UP_FILE
         try:
@@ -162,8 +163,18 @@ class Supervisor:
             records.close()
 
     def _worker(self, name: str, pool: str) -> Child:
-        environment = os.environ | self.settings.as_environment()
-        return Child(f"{name} worker", worker_command(name, pool, self.settings.log_level), environment)
+        command = worker_command(name, pool, self.settings.log_level)
+        return Child(f"{name} worker", command, self._environment())
+
+    def _web(self) -> list[Child]:
+        """The web server: a process of its own, so that nothing that a browser asks for holds an image up."""
+        if self.settings.web_port is None and self.settings.metrics_port is None:
+            return []
+        command = [sys.executable, "-m", "service.cli.main", "web", "--wait-for-port"]
+        return [Child("web server", command, self._environment())]
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | self.settings.as_environment()
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import logging
 import socket
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ RING_AGAIN_SECONDS: Final = 5.0
 
 LEFTOVERS_EVERY_SECONDS: Final = 600.0
 BEAT_IS_OLD_SECONDS: Final = 30.0
+_BEAT_FILES: Final = "sweeper.*.beat"
 
 
 class Sweeper:
@@ -102,8 +102,25 @@ def beat_file(data_dir: Path) -> Path:
 
 def is_beating(data_dir: Path) -> bool:
     """Whether the sweeper of this machine has completed studies lately."""
+    return _is_recent(beat_file(data_dir))
+
+
+def is_beating_anywhere(data_dir: Path) -> bool:
+    """Whether a sweeper of any machine has."""
+    return any(map(_is_recent, data_dir.glob(_BEAT_FILES)))
+
+
+def last_beat(data_dir: Path) -> float:
+    """When a sweeper of any machine last has, in seconds since 1970; 0 where none ever has."""
+    return max(map(_beat, data_dir.glob(_BEAT_FILES)), default=0.0)
+
+
+def _is_recent(file: Path) -> bool:
+    return time.time() - _beat(file) < BEAT_IS_OLD_SECONDS
+
+
+def _beat(file: Path) -> float:
     try:
-        beat = float(beat_file(data_dir).read_text(encoding="ascii"))
+        return float(file.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        return False
-    return time.time() - beat < timedelta(seconds=BEAT_IS_OLD_SECONDS).total_seconds()
+        return 0.0

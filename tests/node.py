@@ -18,8 +18,13 @@ from tests.processes import Process, running
 
 BIN = Path(sys.executable).parent
 
-QUICK = {"quiet_seconds": "1", "sweep_interval_seconds": "0.2", "retry_first_seconds": "0.5"}
-"""Settings under which a test need not wait as long as a hospital does."""
+QUICK = {
+    "quiet_seconds": "1",
+    "sweep_interval_seconds": "0.2",
+    "retry_first_seconds": "0.5",
+    "web_port": "",
+}
+"""Settings under which a test need not wait as long as a hospital does; without the pages."""
 
 _LOST = ("failed", "refused")
 """Outcomes that no waiting will change."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from service import logs
+from service.checks import require_folder
 from service.errors import SettingsError
 from service.records.database import Records
 from service.settings import Settings, load_settings
@@ -61,17 +61,6 @@ def settings_as_given(config: Path | None, **overrides: Any) -> Settings:
     settings = load_settings(config, **{name: value for name, value in overrides.items() if value != []})
     logs.configure(settings.log_level)
     return settings
-
-
-def require_folder(folder: Path) -> None:
-    """Looks whether ``folder`` is one, or could be made; makes nothing.
-
-    Raises:
-        SettingsError: If a file stands in its place or above it.
-    """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not nearest.is_dir():
-        raise SettingsError(f"{nearest} is not a folder")
 
 
 def open_records(settings: Settings) -> Records:

@@ -1,4 +1,4 @@
-"""Commands that run a part of the node until told to stop: ``up``, ``listen``, ``sweep``; and ``health``."""
+"""Commands that run the node, or a part of it, until told to stop; and ``health``, which asks for a part."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from http.client import HTTPException
+from typing import Annotated, Final
+from urllib.request import urlopen
 
 import typer
 from rich.console import Console
@@ -28,13 +31,16 @@ from service.records.database import Records
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
 from service.sweeper import Sweeper, is_beating
+from service.web.ports import PAGES, ports_of, running_ports
 from service.wire.listener import Listener, configure_process
 from service.wire.sender import Sender
+
+_HEALTH_SECONDS: Final = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (up, listen, sweep, health):
+    for command in (up, listen, sweep, web, health):
         app.command()(command)
 
 
@@ -93,11 +99,30 @@ def sweep(config: Config = None) -> None:
     Sweeper(settings).run(stop)
 
 
+def web(
+    config: Config = None,
+    data_dir: DataDir = None,
+    wait_for_port: Annotated[
+        bool, typer.Option("--wait-for-port", help="Wait where a port is taken, instead of ending.")
+    ] = False,
+) -> None:
+    """Run the web server alone: pages for this machine, and metrics and health for others where set.
+
+    Example: litegpt-node web --data-dir node-data
+    """
+    settings = settings_of_process(config, data_dir=data_dir)
+    # Imported here: no other command needs it.
+    from service.web.server import serve
+
+    serve(settings, wait_for_port=wait_for_port)
+
+
 class Part(StrEnum):
     """A part whose health can be asked."""
 
     LISTENER = "listener"
     SWEEPER = "sweeper"
+    WEB = "web"
 
 
 def health(
@@ -113,6 +138,21 @@ def health(
         # A listener that lets only listed callers in refuses us, and is well.
         with suppress(PeerRefused):
             Sender(settings).echo(ours)
+    if part is Part.WEB:
+        _require_web(settings)
+
+
+def _require_web(settings: Settings) -> None:
+    running = running_ports(settings.data_dir)
+    asked = [replace(port, number=running.get(port.name, port.number)) for port in ports_of(settings)]
+    if not asked:
+        raise NodeError("neither web_port nor metrics_port is set")
+    for port in asked:
+        try:
+            with urlopen(f"{port.url}health/live", timeout=_HEALTH_SECONDS) as answer:
+                answer.read(100)
+        except (OSError, HTTPException) as error:
+            raise NodeError(f"{port.url} does not answer: {error}") from None
 
 
 def _require_records(settings: Settings) -> None:
@@ -131,6 +171,11 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, ask)
 
 
+def _pages(settings: Settings) -> str:
+    """The address of the pages; empty where there are none, or the log says it (a free port)."""
+    return next((port.url for port in ports_of(settings) if port.name == PAGES and port.number), "")
+
+
 def _say_what_runs(settings: Settings) -> None:
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     console.print(
@@ -138,6 +183,7 @@ def _say_what_runs(settings: Settings) -> None:
             "LiteGPT node ",
             (settings.ae_title, "bold"),
             f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
+            f"pages at {pages}, " if (pages := _pages(settings)) else "",
             f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
             "Ctrl-C stops it, a second one at once.",
         )

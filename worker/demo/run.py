@@ -90,6 +90,7 @@ def demonstrate(
         ae_title=NODE,
         dicom_port=0,
         dicom_host="127.0.0.1",
+        web_port=None,
         quiet_seconds=QUIET_SECONDS,
         destinations=(str(pacs.destination),),
         sweep_interval_seconds=0.25,

@@ -1,0 +1,187 @@
+"""Whether what a node stands on is in order: each look returns a fact, or raises what is wrong.
+
+``litegpt-node check`` asks before a node is there, ``/health/ready`` while it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from litegpt.errors import ModelError
+from litegpt.identity import read_identity
+from service.archive import Archive
+from service.errors import NodeError, OutOfResources, SettingsError
+from service.queue import Bell
+from service.records.database import Records, durability_complaint
+from service.records.migrate import pending
+from service.settings import Destination, Settings
+from service.sweeper import is_beating_anywhere
+from service.web import ports
+from service.web.ports import Port
+from service.wire.sender import Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing looked at: a fact, or a complaint."""
+
+    name: str
+    fact: str
+    complaint: str | None = None
+
+
+def line(name: str, look: Callable[[], str]) -> Line:
+    """What a look says; its errors are complaints."""
+    try:
+        return Line(name, look())
+    except (NodeError, ModelError) as error:
+        return Line(name, "", str(error))
+    except PermissionError as error:
+        return Line(name, "", f"no permission for {error.filename or error}")
+
+
+def examine(settings: Settings) -> Iterator[Line]:
+    """Everything that a node needs, also of one that has not been up yet; nothing is changed."""
+    yield Line("settings", f"AE title {settings.ae_title}, port {settings.dicom_port}")
+    yield line("model", lambda: model(settings))
+    yield line("archive", lambda: _archive_to_be(settings))
+    yield line("database", lambda: _database_to_be(settings))
+    yield line("broker", lambda: broker(settings))
+    for port in ports.ports_of(settings):
+        yield line(port.name, partial(web_port, settings, port))
+    if not settings.destinations:
+        yield Line("destinations", "none: results stay in the node")
+    for to in settings.destinations:
+        yield line(str(to), partial(echo, settings, to))
+
+
+def _archive_to_be(settings: Settings) -> str:
+    require_folder(settings.data_dir)
+    if not settings.data_dir.is_dir():
+        return f"{settings.data_dir} does not exist yet; `up` makes it"
+    folder = Archive(settings.data_dir)
+    return archive(settings) if folder.is_there else _room(folder, settings)
+
+
+def _database_to_be(settings: Settings) -> str:
+    embedded = settings.embedded_database
+    if embedded and not embedded.is_file():
+        return f"{embedded} does not exist yet; `up` makes it"
+    return database(settings)
+
+
+def model(settings: Settings) -> str:
+    """The model's folder can be read.
+
+    Raises:
+        ModelError: If it cannot.
+    """
+    identity = read_identity(settings.model)
+    return f"{identity.id} {identity.version}{', a demonstration' if identity.demonstration else ''}"
+
+
+def archive(settings: Settings) -> str:
+    """The archive takes files, and its disk has room.
+
+    Raises:
+        OutOfResources: If it does not.
+        SettingsError: If there is less room than images are taken with.
+    """
+    folder = Archive(settings.data_dir)
+    if not folder.is_there:
+        raise OutOfResources(f"the archive {folder.root} is not there")
+    folder.probe()
+    return _room(folder, settings)
+
+
+def _room(folder: Archive, settings: Settings) -> str:
+    free = folder.free_bytes()
+    if free < settings.minimum_free_bytes:
+        raise SettingsError(f"{free / 1e9:.1f} GB free: images are refused below minimum_free_bytes")
+    return f"{folder.root}, {free / 1e9:.1f} GB free"
+
+
+def database(settings: Settings) -> str:
+    """The records answer, have the present tables, and keep what they are told.
+
+    Raises:
+        SettingsError: If they do not.
+    """
+    if settings.embedded_database and not settings.embedded_database.is_file():
+        raise SettingsError(f"there is no node in {settings.data_dir}")
+    records = Records.open(settings)
+    try:
+        records.require_schema()
+        if pending(records.engine):
+            raise SettingsError("the schema is not the present one: run `litegpt-node migrate`")
+        complaint = durability_complaint(records.engine)
+        if complaint:
+            raise SettingsError(complaint)
+        return records.engine.dialect.name
+    finally:
+        records.close()
+
+
+def broker(settings: Settings) -> str:
+    """The broker answers.
+
+    Raises:
+        OutOfResources: If it does not.
+    """
+    if settings.broker_url is None:
+        return "files in the data folder"
+    bell = Bell(settings)
+    try:
+        bell.check()
+    finally:
+        bell.close()
+    return "answers"
+
+
+def sweeper(settings: Settings) -> str:
+    """A sweeper has been round lately, on whatever machine.
+
+    Raises:
+        OutOfResources: If none has.
+    """
+    if not is_beating_anywhere(settings.data_dir):
+        raise OutOfResources("no sweeper has been round lately")
+    return "goes round"
+
+
+def web_port(settings: Settings, port: Port) -> str:
+    """The port is free, or the node that is up has it.
+
+    Raises:
+        SettingsError: If another program has it.
+    """
+    if ports.running_ports(settings.data_dir).get(port.name) == port.number:
+        return f"{port.url}, up"
+    ports.bind(port).close()
+    return port.url if port.number else "on a free port"
+
+
+def echo(settings: Settings, destination: Destination) -> str:
+    """The destination answers.
+
+    Raises:
+        PeerUnavailable: If it does not.
+        PeerRefused: If it does not want us.
+    """
+    Sender(settings).echo(destination)
+    return "answers C-ECHO"
+
+
+def require_folder(folder: Path) -> None:
+    """Looks whether ``folder`` is one, or could be made; makes nothing.
+
+    Raises:
+        SettingsError: If a file stands in its place or above it.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise SettingsError(f"{nearest} is not a folder")

@@ -1,0 +1,1 @@
+"""The node on HTTP: pages for a browser of this machine; metrics and health for other machines, too."""
