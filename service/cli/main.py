@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from litegpt.errors import ModelError
-from service.cli import actions, importing, processes, reconcile, records, studies
+from service.cli import actions, importing, processes, reconcile, records, studies, users
 from service.errors import NodeError, SettingsError
 
 COMMANDS_GROUP: Final = "litegpt_node.commands"
@@ -31,7 +31,7 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for room in (processes, importing, records, studies, actions, reconcile):
+    for room in (processes, importing, records, studies, actions, reconcile, users):
         room.register(app)
     for entry_point in entry_points(group=COMMANDS_GROUP):
         app.command(entry_point.name)(entry_point.load())
