@@ -16,3 +16,8 @@ class RadiographError(LiteGPTError):
 
 class ModelError(LiteGPTError):
     """The model folder is incomplete, inconsistent or not a model of ours."""
+
+
+def one_line(error: object) -> str:
+    """What an error says, as one line of at most 300 characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -23,7 +23,7 @@ from pydicom.uid import UID
 
 from litegpt.attributes import MALFORMED, integer, required_integer, text
 from litegpt.codestream import check_codestream
-from litegpt.errors import RadiographError
+from litegpt.errors import RadiographError, one_line
 from litegpt.grayscale import Grayscale, StoredValues
 
 MAXIMUM_PIXELS: Final = 100_000_000
@@ -164,14 +164,14 @@ def _read_file(path: Path) -> Dataset:
     except (*_UNREADABLE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system's own; pydicom raises plain OSErrors over content
-        raise RadiographError(f"the file is not readable as DICOM: {_one_line(error)}") from error
+        raise RadiographError(f"the file is not readable as DICOM: {one_line(error)}") from error
 
 
 def _pixel_data(dataset: Dataset) -> bytes:
     try:
         value = dataset.get("PixelData")
     except MALFORMED as error:
-        raise RadiographError(f"the pixel data cannot be read: {_one_line(error)}") from error
+        raise RadiographError(f"the pixel data cannot be read: {one_line(error)}") from error
     return value if isinstance(value, bytes) else b""
 
 
@@ -180,7 +180,7 @@ def _transfer_syntax(dataset: Dataset) -> UID:
     transfer_syntax = file_meta.get("TransferSyntaxUID") if file_meta is not None else None
     if not transfer_syntax:
         raise RadiographError("the object does not say its transfer syntax")
-    return UID(_one_line(transfer_syntax))
+    return UID(one_line(transfer_syntax))
 
 
 def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
@@ -199,7 +199,7 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
         if not isinstance(error, (*_UNREADABLE, OSError)) and type(error).__name__ != "PanicException":
             raise
         raise RadiographError(
-            f"the pixel data ({layout.transfer_syntax.name}) cannot be decoded: {_one_line(error)}"
+            f"the pixel data ({layout.transfer_syntax.name}) cannot be decoded: {one_line(error)}"
         ) from error
     expected = (layout.rows, layout.columns) if layout.samples == 1 else (layout.rows, layout.columns, 3)
     if pixels.shape != expected or pixels.dtype.itemsize > 2:
@@ -219,7 +219,7 @@ def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> 
         try:
             pixels = apply_color_lut(pixels, dataset)  # (rows, columns, 3)
         except _UNREADABLE as error:
-            raise RadiographError(f"the colour palette cannot be used: {_one_line(error)}") from error
+            raise RadiographError(f"the colour palette cannot be used: {one_line(error)}") from error
         highest = np.iinfo(pixels.dtype).max
     luminance = np.zeros(pixels.shape[:2], dtype=np.float32)  # (rows, columns)
     for channel, weight in enumerate(_LUMINANCE):
@@ -228,7 +228,3 @@ def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> 
     if np.ptp(shown) == 0:
         raise RadiographError("all pixels of the image have the same value: there is nothing to read")
     return shown
-
-
-def _one_line(text_or_error: object) -> str:
-    return " ".join(str(text_or_error).split())[:300] or type(text_or_error).__name__

@@ -42,7 +42,7 @@ def cache(
 
     Example: litegpt-train cache vindr-cxr data/vindr-cxr --cache build/cache
     """
-    from training.cache_folder import default_cache_folder
+    from litegpt.cache_folder import default_cache_folder
     from training.datasets.catalogue import read_dataset
     from training.datasets.problems import Tally
     from training.display_cache import DisplayCache

@@ -169,7 +169,7 @@ def _recipe(config: str | None, stage: str, start: Path | None, values: Sequence
 
 def _material(dataset: DatasetName | None, data: Path | None, cache: Path | None, workers: int) -> Material:
     """The dataset that was asked for, else phantoms."""
-    from training.cache_folder import default_cache_folder
+    from litegpt.cache_folder import default_cache_folder
     from training.dataset_course import DatasetCourse
     from training.stage import PHANTOMS, Material
 

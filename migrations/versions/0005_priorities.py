@@ -17,6 +17,8 @@ def upgrade() -> None:
     op.create_index("ix_analysis_due", "analysis", ["state", "priority", "not_before", "id"])
     op.create_index("ix_delivery_due", "delivery", ["state", "destination", "priority", "not_before", "id"])
     op.create_index("ix_study_accession_number", "study", ["accession_number"])
+    # An image that is removed is looked for among those that were read.
+    op.create_index("ix_analysis_image_instance_id", "analysis_image", ["instance_id"])
     op.create_table(
         "audit_event",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -32,6 +34,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("audit_event")
+    op.drop_index("ix_analysis_image_instance_id", "analysis_image")
     op.drop_index("ix_study_accession_number", "study")
     op.drop_index("ix_delivery_due", "delivery")
     op.drop_index("ix_analysis_due", "analysis")

@@ -120,11 +120,11 @@ def _without_end(study: Study, analysis: Analysis | None) -> Reason | None:
     uid = study.study_instance_uid
     if analysis is not None and analysis.state == AnalysisState.FAILED:
         what = f"analysis {analysis.id} is quarantined after {_number(analysis.attempt, 'attempt')}: "
-        remedy = f"litegpt-node show {uid} names its files; another image to analyse makes a new analysis"
+        remedy = f"litegpt-node show {uid} names its files; litegpt-node retry {uid} tries again"
         return Reason(what + _line(analysis.error), analysis.finished_at or analysis.created_at, remedy)
     if analysis is None or analysis.state == AnalysisState.SUPERSEDED:
         what = "it is complete, but there is no analysis of what was received"
-        remedy = f"litegpt-node show {uid} names its files; another image to analyse makes a new analysis"
+        remedy = f"litegpt-node rerun {uid} has it analysed"
         return Reason(what, study.completed_at or study.receiving_since, remedy)
     return None
 

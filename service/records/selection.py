@@ -109,17 +109,24 @@ class Selection:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions on ``Study``, all but its name."""
-        given: dict[str, ColumnElement[bool]] = {
-            "states": or_(*(STATES[state] for state in self.states)),
-            "since": Study.receiving_since >= self.since,
-            "until": Study.receiving_since <= self.until,
-            "study_dates_from": Study.study_date >= self.study_dates_from,
-            "study_dates_to": and_(Study.study_date <= self.study_dates_to, Study.study_date != ""),
-            "model": self._by_model(),
-            "label": self._found(),
-            "destination": _delivery(Delivery.destination == self.destination),
-        }
-        return [condition for name, condition in given.items() if getattr(self, name)]
+        given: list[ColumnElement[bool]] = []
+        if self.states:
+            given.append(or_(*(STATES[state] for state in self.states)))
+        if self.since is not None:
+            given.append(Study.receiving_since >= self.since)
+        if self.until is not None:
+            given.append(Study.receiving_since <= self.until)
+        if self.study_dates_from:
+            given.append(Study.study_date >= self.study_dates_from)
+        if self.study_dates_to:
+            given.append(and_(Study.study_date <= self.study_dates_to, Study.study_date != ""))
+        if self.model:
+            given.append(self._by_model())
+        if self.label:
+            given.append(self._found())
+        if self.destination:
+            given.append(_delivery(Delivery.destination == self.destination))
+        return given
 
     def _by_model(self) -> ColumnElement[bool]:
         named = Analysis.model_id + literal(" ") + Analysis.model_version

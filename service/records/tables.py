@@ -254,7 +254,7 @@ class AnalysisImage(Base):
     __tablename__ = "analysis_image"
 
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), primary_key=True)
-    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True, index=True)
     position: Mapped[int]
     not_read: Mapped[str] = mapped_column(default="")
     """Why the image could not be read; empty where it was."""

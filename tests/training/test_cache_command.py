@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from training.cache_folder import default_cache_folder
+from litegpt.cache_folder import default_cache_folder
 from training.cli import app, main
 from training.display_cache import DisplayCache
 from training.phantom.collection import fresh_phantoms, write_collection

@@ -12,9 +12,9 @@ from typing import Final
 
 import torch
 
-from litegpt.errors import LiteGPTError
+from litegpt.cache_folder import default_cache_folder
+from litegpt.errors import LiteGPTError, one_line
 from training.architecture import PAIR
-from training.cache_folder import default_cache_folder
 from training.dataset_course import DatasetCourse
 from training.errors import TrainingError
 from training.loop import Report, never
@@ -99,7 +99,7 @@ class Study:
                     # PyTorch says with RuntimeError that memory is out or that weights do not fit.
                     known = isinstance(error, (TrainingError, LiteGPTError))
                     logger.warning("%s, seed %d: %s", row.name, seed, error, exc_info=not known)
-                    yield Outcome(row.name, seed, {}, failure=_one_line(error))
+                    yield Outcome(row.name, seed, {}, failure=one_line(error))
 
     def done(self, rows: Sequence[Row]) -> list[Outcome]:
         """The outcomes that are there.
@@ -253,10 +253,6 @@ class Study:
         if figures is None:
             raise StoppedError
         return figures
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _material(row: Row) -> Material:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tarfile
@@ -10,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from litegpt.cache_folder import default_cache_folder
 from service.errors import NodeError, SettingsError
 
 OHIF_VERSION: Final = "3.12.10"
@@ -19,12 +19,8 @@ _FETCH_SECONDS: Final = 900.0
 
 
 def ohif_folder(version: str = OHIF_VERSION) -> Path:
-    """Where a version's build is kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``.
-
-    Source: XDG Base Directory Specification, which tells to ignore relative paths.
-    """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "litegpt-node" / f"ohif-{version}"
+    """Where a version's build is kept."""
+    return default_cache_folder("litegpt-node") / f"ohif-{version}"
 
 
 def is_fetched(build: Path) -> bool:

@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from litegpt.attributes import MALFORMED
-from litegpt.errors import RadiographError
+from litegpt.errors import RadiographError, one_line
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
@@ -259,7 +259,7 @@ class _Maker:
             return CannotReport(f"{name} is gone from the archive")
         if isinstance(error, OSError) and error.errno is not None:
             return OutOfResources(f"the archive: {error.strerror}")
-        return CannotReport(f"{name}: {_one_line(error)}")
+        return CannotReport(f"{name}: {one_line(error)}")
 
 
 def _named(sop_instance_uid: str) -> Dataset:
@@ -275,8 +275,4 @@ def _reporting() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise CannotReport(_one_line(error)) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise CannotReport(one_line(error)) from error
