@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,9 +17,8 @@ from service.records.tables import (
     DeliveryState,
     Priority,
     Study,
+    StudyState,
 )
-
-_WITHOUT_ANALYSIS: Final = "receiving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +55,13 @@ def today(session: Session, midnight: datetime) -> dict[str, int]:
         select(func.max(Analysis.id)).where(Analysis.study_id == Study.id).correlate(Study).scalar_subquery()
     )
     rows = session.execute(
-        select(func.coalesce(Analysis.state, _WITHOUT_ANALYSIS).label("state"), func.count())
+        select(Analysis.state, func.count())
         .select_from(Study)
         .outerjoin(Analysis, Analysis.id == newest)
         .where(Study.receiving_since >= midnight)
-        .group_by("state")
+        .group_by(Analysis.state)
     )
-    return {row[0]: row[1] for row in rows}
+    return {row[0] or StudyState.RECEIVING.value: row[1] for row in rows}
 
 
 def queue(session: Session) -> list[QueueLine]:

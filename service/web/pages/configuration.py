@@ -53,6 +53,8 @@ def lines_of(settings: Settings) -> list[Line]:
 def _written(value: object) -> str:
     if value is None or value == ():
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     text = str(value)

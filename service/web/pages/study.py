@@ -36,6 +36,11 @@ class Shown:
     header: Header | None
 
     @property
+    def letter(self) -> float:
+        """Height of the letters at the boxes, in pixels of the image."""
+        return 0.022 * self.header.columns if self.header else 0.0
+
+    @property
     def boxed(self) -> list[FindingView]:
         """Findings with a box, the large ones first so that small ones lie above them."""
         boxed = [finding for finding in self.image.view.findings if finding.box]
@@ -122,11 +127,9 @@ def _page(
         (shown if drawn else others).append(Shown(image, header))
     # The images that were read, first.
     shown.sort(key=lambda one: bool(one.image.view.reason))
-    labels = sorted({finding.label for one in shown for finding in one.boxed})
     values = {
         "shown": shown,
         "others": others,
-        "labels": labels,
         "patients": patients,
         "may_ask_for_patient": node.settings.show_patients and visitor.may(Role.OPERATOR),
         **_now(whole, visitor),
