@@ -75,6 +75,8 @@ class Page:
 def page_of(session: Session, selection: Selection, after: Key | None = None) -> Page:
     """A page of the studies that are meant; a name may be the beginning of a UID, and mean several."""
     conditions = selection.conditions()
+    if selection.accession_numbers:
+        conditions.append(Study.accession_number.in_(selection.accession_numbers))
     few = _named(selection) if selection.studies else _few(session, selection)
     if few is not None:
         return _page(session, _keys_of_few(session, [*conditions, few], after))

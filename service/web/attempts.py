@@ -36,10 +36,12 @@ class Attempts:
                 self._tried[key].append(now)
             return True
 
-    def forgive(self, name: str) -> None:
-        """Forgets a name's attempts: its user has signed in."""
+    def forgive(self, name: str, address: str) -> None:
+        """Forgets a name's attempts, for its user has signed in; and that one attempt of the address."""
         with self._lock:
             self._tried.pop(("name", name.strip().lower()[:64]), None)
+            if tried := self._tried.get(("address", address)):
+                tried.pop()
 
     def _recent(self, key: tuple[str, str], now: float) -> deque[float]:
         tried = self._tried.setdefault(key, deque())

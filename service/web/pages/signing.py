@@ -58,7 +58,7 @@ def sign_in(
         # Without the name: what was typed there may be a password.
         log.warning("an attempt to sign in from %s failed", address)
         return _form_page(request, node, pages, then, _REFUSED, 401)
-    pages.attempts.forgive(name)
+    pages.attempts.forgive(name, address)
     answer = RedirectResponse(_local(then), 303)
     _set_cookie(answer, node.settings, session_cookie(node.settings), token)
     answer.delete_cookie(form_cookie(node.settings), secure=node.settings.web_is_secure)
