@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.records.overview import DELIVERED
 from service.records.tables import (
     Analysis,
     AnalysisState,
@@ -114,15 +113,9 @@ def _counts(session: Session, state: DeliveryState) -> dict[str, int]:
 
 
 def _last_delivered(session: Session, destination: str) -> datetime | None:
-    # Of the newest deliveries: the rows of a busy destination are too many to go through.
-    newest = (
-        select(Delivery.sent_at)
-        .where(Delivery.destination == destination, Delivery.state.in_(DELIVERED))
-        .order_by(Delivery.id.desc())
-        .limit(200)
-        .subquery()
+    last: datetime | None = session.scalar(
+        select(func.max(Delivery.sent_at)).where(Delivery.destination == destination)
     )
-    last: datetime | None = session.scalar(select(func.max(newest.c.sent_at)))
     return last
 
 

@@ -157,7 +157,8 @@ def views_of(session: Session, study_ids: Collection[int]) -> dict[int, StudyVie
 def _everything() -> tuple[Any, ...]:
     return (
         selectinload(Study.instances),
-        selectinload(Study.analyses).selectinload(Analysis.images).selectinload(AnalysisImage.findings),
+        # Joined: by pairs of ids, SQLite would look for findings without an index.
+        selectinload(Study.analyses).selectinload(Analysis.images).joinedload(AnalysisImage.findings),
         selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
     )
 

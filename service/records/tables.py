@@ -274,7 +274,7 @@ class Finding(Base):
             ["analysis_id", "instance_id"], ["analysis_image.analysis_id", "analysis_image.instance_id"]
         ),
         Index(None, "analysis_id", "instance_id"),
-        Index("ix_finding_label", "label", "analysis_id"),
+        Index("ix_finding_label", "label", "score", "analysis_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -327,6 +327,7 @@ class Delivery(Base):
         _one_of("state", DeliveryState),
         UniqueConstraint("result_id", "destination"),
         Index(None, "state", "not_before"),
+        Index("ix_delivery_sent", "destination", "sent_at"),
         Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
     )
 

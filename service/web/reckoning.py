@@ -30,6 +30,8 @@ _SHARE: Final = 10.0
 """How many times as long as the last reckoning took there is none."""
 
 _FIRST_SECONDS: Final = 1.5
+_AT_ONCE_SECONDS: Final = 0.3
+"""How long a page waits for the first one, and for one that takes no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Reckoning:
         self._idle = threading.Event()
         self._idle.set()
         self._last: Reckoned | None = None
-        self._not_before = 0.0
+        self._not_before = self._took = 0.0
 
     def ask(self, records: Records) -> Reckoned | None:
         """What was reckoned last; ``None`` where the first is not done yet."""
@@ -57,7 +59,8 @@ class Reckoning:
             if self._idle.is_set() and time.monotonic() >= self._not_before:
                 self._idle.clear()
                 threading.Thread(target=self._run, args=(records,), name="reckoning", daemon=True).start()
-        self._idle.wait(_FIRST_SECONDS if self._last is None else 0.3)
+        if self._last is None or self._took < _AT_ONCE_SECONDS:
+            self._idle.wait(_FIRST_SECONDS if self._last is None else _AT_ONCE_SECONDS)
         return self._last
 
     def _run(self, records: Records) -> None:
@@ -70,7 +73,8 @@ class Reckoning:
             log.exception("reconciling the studies broke off")
         finally:
             now = time.monotonic()
-            self._not_before = now + max(_FRESH_SECONDS, _SHARE * (now - begun))
+            self._took = now - begun
+            self._not_before = now + max(_FRESH_SECONDS, _SHARE * self._took)
             self._idle.set()
 
 
