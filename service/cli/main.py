@@ -27,6 +27,7 @@ from service.cli import (
     retrieving,
     selftest,
     studies,
+    users,
     watch,
 )
 from service.errors import NodeError, SettingsError
@@ -52,6 +53,7 @@ def application() -> typer.Typer:
         jobs,
         records,
         backup,
+        users,
         studies,
         actions,
         reconcile,
