@@ -102,8 +102,17 @@ def beat_file(data_dir: Path) -> Path:
 
 def is_beating(data_dir: Path) -> bool:
     """Whether the sweeper of this machine has completed studies lately."""
+    return _is_fresh(beat_file(data_dir))
+
+
+def some_is_beating(data_dir: Path) -> bool:
+    """Whether a sweeper of any machine has, of those that share the folder."""
+    return any(_is_fresh(file) for file in data_dir.glob("sweeper.*.beat"))
+
+
+def _is_fresh(file: Path) -> bool:
     try:
-        beat = float(beat_file(data_dir).read_text(encoding="ascii"))
+        beat = float(file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return False
     return time.time() - beat < timedelta(seconds=BEAT_IS_OLD_SECONDS).total_seconds()

@@ -27,7 +27,7 @@ from service.records.tables import (
     StudyState,
 )
 from service.settings import Settings
-from service.sweeper import is_beating
+from service.sweeper import some_is_beating
 
 WINDOW: Final = timedelta(minutes=5)
 STUDIES: Final = 10
@@ -113,7 +113,7 @@ def look(session: Session, settings: Settings, now: datetime) -> Frame:
     minutes = WINDOW.total_seconds() / 60
     return Frame(
         at=now,
-        sweeper_beats=is_beating(settings.data_dir),
+        sweeper_beats=some_is_beating(settings.data_dir),
         rates=Rates(
             window_seconds=int(WINDOW.total_seconds()),
             received=_received_since(session, since) / minutes,

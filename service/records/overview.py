@@ -158,7 +158,8 @@ def show_study(session: Session, name: str) -> StudyView:
 def _everything() -> tuple[Any, ...]:
     return (
         selectinload(Study.instances),
-        selectinload(Study.analyses).selectinload(Analysis.images).selectinload(AnalysisImage.findings),
+        # Joined: a list of keys of two columns is none that SQLite looks up in an index.
+        selectinload(Study.analyses).selectinload(Analysis.images).joinedload(AnalysisImage.findings),
         selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
     )
 
