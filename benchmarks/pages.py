@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import random
-import shlex
 import statistics
 import subprocess
 import sys
@@ -344,7 +343,7 @@ def main() -> int:
         database = records.engine.dialect.name
         records.close()
     report = {
-        "command": shlex.join(["python", "benchmarks/pages.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/pages.py --studies {given.studies}",
         "database": database,
         "cores": os.cpu_count(),
         "python": platform.python_version(),

@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_web_session_expires_at"), "web_session", ["expires_at"])
     op.create_index("ix_study_received", "study", ["receiving_since", "id"])
     op.create_index(op.f("ix_study_study_date"), "study", ["study_date"])
-    op.create_index("ix_finding_label", "finding", ["label", "score", "analysis_id"])
+    op.create_index("ix_finding_label", "finding", ["label", "analysis_id", "score"])
     op.create_index("ix_delivery_sent", "delivery", ["destination", "sent_at"])
     op.create_index(
         "ix_instance_conflict",

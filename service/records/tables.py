@@ -294,7 +294,7 @@ class Finding(Base):
             ["analysis_id", "instance_id"], ["analysis_image.analysis_id", "analysis_image.instance_id"]
         ),
         Index(None, "analysis_id", "instance_id"),
-        Index("ix_finding_label", "label", "score", "analysis_id"),
+        Index("ix_finding_label", "label", "analysis_id", "score"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -29,9 +29,8 @@ _FRESH_SECONDS: Final = 4.0
 _SHARE: Final = 10.0
 """How many times as long as the last reckoning took there is none."""
 
-_FIRST_SECONDS: Final = 1.5
 _AT_ONCE_SECONDS: Final = 0.3
-"""How long a page waits for the first one, and for one that takes no longer."""
+"""How long a page waits for the first one, and for one that takes no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Reckoning:
                 self._idle.clear()
                 threading.Thread(target=self._run, args=(records,), name="reckoning", daemon=True).start()
         if self._last is None or self._took < _AT_ONCE_SECONDS:
-            self._idle.wait(_FIRST_SECONDS if self._last is None else _AT_ONCE_SECONDS)
+            self._idle.wait(_AT_ONCE_SECONDS)
         return self._last
 
     def _run(self, records: Records) -> None:

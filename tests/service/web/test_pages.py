@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+import threading
 from io import BytesIO, StringIO
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from PIL import Image
 from sqlalchemy import select
 
 from litegpt.radiograph import read_radiograph
+from service.actions.action import Tally
+from service.actions.analysing import Retry
+from service.errors import TryAgain
+from service.records.journal import write_down
 from service.records.tables import (
     Analysis,
     AnalysisState,
@@ -25,11 +30,13 @@ from service.records.tables import (
     Role,
     Study,
 )
+from service.records.worklist import Key
 from service.settings import load_settings
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
 from service.web.works import Work, Works
 from tests.images import make_radiograph
+from tests.service.study_rows import ago
 from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
 from tests.waiting import wait_until
 
@@ -311,12 +318,6 @@ def test_other_actions_on_a_selection(pages: Site, read_study: str) -> None:
 
 def test_one_work_at_a_time(pages: Site) -> None:
     """In this process, with an action that ends when the test says."""
-    import threading
-
-    from service.actions.action import Tally
-    from service.actions.analysing import Retry
-    from service.errors import TryAgain
-
     go_on = threading.Event()
 
     class Slow(Retry):
@@ -343,8 +344,6 @@ def test_one_work_at_a_time(pages: Site) -> None:
 
 def test_the_audit_as_a_table(pages: Site) -> None:
     with pages.records.writing() as session:
-        from service.records.journal import write_down
-
         write_down(session, "=cmd()", "deed", note='a "quoted", word')
     answer = pages.client("admin").get("/audit.csv")
     rows = list(csv.reader(StringIO(answer.text)))
@@ -369,32 +368,12 @@ def test_the_settings_hide_what_is_secret(pages: Site) -> None:
 
 def test_an_address_brings_the_same_filters_back() -> None:
     filters = Filters(study="A&B=1", state="failed", label="Nodule/Mass", destination=DESTINATION)
-    from urllib.parse import parse_qsl
-
     assert Filters.read(dict(parse_qsl(filters.query()[1:]))) == filters
-    from service.records.worklist import Key
-    from tests.service.study_rows import ago
-
     key = Key(ago(seconds=1.000001), 17)
     assert read_key(write_key(key)) == key
 
 
-def test_a_database_that_is_away_is_a_page(tmp_path: Path) -> None:
-    with site(tmp_path) as running:
-        client = running.client("viewer")
-        database = running.settings.data_dir / "node.sqlite"
-        database.rename(database.with_suffix(".away"))
-        database.write_bytes(b"no database at all" * 100)
-        wait_until(lambda: client.get("/").status in (500, 503), 30, "error")
-        answer = client.get("/")
-        assert answer.status == 503 or answer.body == b"Internal Server Error"
-
-
-def _roles() -> Iterator[Role]:
-    yield from Role
-
-
 def test_each_role_may_do_what_those_before_it_may() -> None:
-    viewer, operator, admin = _roles()
+    viewer, operator, admin = Role
     assert admin.includes(viewer) and admin.includes(operator) and operator.includes(viewer)
     assert not viewer.includes(operator) and not operator.includes(admin)
