@@ -149,6 +149,6 @@ def test_a_file_comes_in_on_both_databases(
 ) -> None:
     path = _save(make_radiograph(), tmp_path / "one.dcm")
     importer = Importer(Receiver(records, archive, Eligibility.of(settings)), 0)
-    outcomes = [importer.take(File("one", path)).outcome for _ in range(2)]
+    outcomes = [importer.take(File(path)).outcome for _ in range(2)]
     assert outcomes == [Outcome.TAKEN, Outcome.DUPLICATE]
     assert _count(records) == 1
