@@ -163,7 +163,7 @@ def find(paths: Sequence[Path], leave_out: Path) -> Iterator[Found]:
         leave_out: The node's own data folder, should it lie within one of them.
     """
     for path in paths:
-        for found in _walk(path, leave_out.resolve()):
+        for found in _walk(path, leave_out):
             if isinstance(found, File) and _is_zip(found.path):
                 yield from _members(found.path)
             else:
@@ -174,7 +174,7 @@ def count(paths: Sequence[Path], leave_out: Path) -> int:
     """How many ``find`` will come to, by names alone: a zip file counts by its table of contents."""
     total = 0
     for path in paths:
-        for found in _walk(path, leave_out.resolve()):
+        for found in _walk(path, leave_out):
             is_zip = isinstance(found, File) and found.path.suffix.lower() == ".zip"
             total += sum(1 for _ in _members(Path(found.name))) if is_zip else 1
     return total
@@ -205,6 +205,7 @@ def again(path: Path, position: int | None) -> Iterator[File | Member]:
 
 def _walk(top: Path, leave_out: Path) -> Iterator[File | Unreadable]:
     """By a stack of folders: a tree may be deeper than Python calls can be."""
+    own = leave_out.stat()
     stack: list[Iterator[Path]] = [iter([top])]
     while stack:
         path = next(stack[-1], None)
@@ -216,7 +217,7 @@ def _walk(top: Path, leave_out: Path) -> Iterator[File | Unreadable]:
                 yield File(path)
             elif len(stack) > 1 and path.is_symlink():
                 yield Unreadable(str(path), "a link to a folder: name it to take what is in it")
-            elif path.resolve() != leave_out:
+            elif not os.path.samestat(path.stat(), own):
                 with os.scandir(path) as entries:
                     names = sorted(entry.name for entry in entries)
                 stack.append(map(path.joinpath, names))
