@@ -205,7 +205,10 @@ def again(path: Path, position: int | None) -> Iterator[File | Member]:
 
 def _walk(top: Path, leave_out: Path) -> Iterator[File | Unreadable]:
     """By a stack of folders: a tree may be deeper than Python calls can be."""
-    own = leave_out.stat()
+    try:
+        own = leave_out.stat()
+    except OSError:
+        own = None  # a folder that is not there is nowhere within
     stack: list[Iterator[Path]] = [iter([top])]
     while stack:
         path = next(stack[-1], None)
@@ -217,7 +220,7 @@ def _walk(top: Path, leave_out: Path) -> Iterator[File | Unreadable]:
                 yield File(path)
             elif len(stack) > 1 and path.is_symlink():
                 yield Unreadable(str(path), "a link to a folder: name it to take what is in it")
-            elif not os.path.samestat(path.stat(), own):
+            elif own is None or not os.path.samestat(path.stat(), own):
                 with os.scandir(path) as entries:
                     names = sorted(entry.name for entry in entries)
                 stack.append(map(path.joinpath, names))
