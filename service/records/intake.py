@@ -7,6 +7,7 @@ first, as a corrected header where the pixels are the same, else as a conflict.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -42,6 +43,24 @@ class Intake(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of a received object, and why its image is not to be analysed (or nothing)."""
+
+    intake: Intake
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One dataset that came under a SOP Instance UID, and the file that it lies in."""
+
+    digest: str
+    file: Path
+    state: str
+    eligible: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Receiver:
     """Takes received files into the archive and the records."""
 
@@ -73,48 +92,56 @@ class Receiver:
             OutOfResources: If archive or records would not take it just now.
         """
         received = examine(path, sop_class_uid, sop_instance_uid)
-        if self.knows(received):
-            return Intake.DUPLICATE
+        return self.keep(received, calling_ae_title, priority).intake
+
+    def keep(
+        self,
+        received: ReceivedObject,
+        calling_ae_title: str = "",
+        priority: Priority = Priority.ROUTINE,
+    ) -> Kept:
+        """As ``take``, of a file that has been examined; nobody may have written into it since.
+
+        Raises:
+            OutOfResources: If archive or records would not take it just now.
+        """
+        if received.digest in self.known(received.sop_instance_uid):
+            return Kept(Intake.DUPLICATE)
         relative = self.archive.take_image(
-            path, received.study_instance_uid, received.sop_instance_uid, received.digest
+            received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         return self._record(received, relative, calling_ae_title, priority)
 
-    def knows(self, received: ReceivedObject) -> bool:
-        """Whether this very object is recorded, and its file still there."""
+    def foresee(self, received: ReceivedObject, foreseen: Sequence[Version] = ()) -> Kept:
+        """What ``keep`` would say, if ``foreseen`` had been kept before; nothing is written.
+
+        Raises:
+            OutOfResources: If the records are away.
+        """
+        if received.digest in self.known(received.sop_instance_uid):
+            return Kept(Intake.DUPLICATE)
         with self.records.reading() as session:
-            path = session.scalar(
-                select(Instance.path).where(
-                    Instance.sop_instance_uid == received.sop_instance_uid,
-                    Instance.digest == received.digest,
-                )
-            )
-        return path is not None and self.archive.absolute(path).is_file()
+            earlier = self._versions(session, received)
+        return self._judge(received, received.path, [*earlier, *foreseen])
+
+    def known(self, sop_instance_uid: str) -> set[str]:
+        """The digests of what is recorded under a UID and whose files are still there."""
+        with self.records.reading() as session:
+            rows = session.execute(
+                select(Instance.digest, Instance.path).where(Instance.sop_instance_uid == sop_instance_uid)
+            ).all()
+        return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
     def _record(
         self, received: ReceivedObject, relative: str, calling_ae_title: str, priority: Priority
-    ) -> Intake:
+    ) -> Kept:
         now = utc_now()
-        reason = self.reason_against(received)
         with self.records.writing() as session:
             study, is_new = _lock_study(session, received, now, priority)
-            earlier = list(
-                session.scalars(
-                    select(Instance)
-                    .where(
-                        Instance.study_id == study.id,
-                        Instance.sop_instance_uid == received.sop_instance_uid,
-                    )
-                    .order_by(Instance.id)
-                )
-            )
-            if any(instance.digest == received.digest for instance in earlier):
-                return Intake.DUPLICATE
-            intake = self._compare(relative, earlier)
-            if intake is Intake.CONFLICT:
-                reason = CONFLICTING
-            elif any(instance.eligible for instance in earlier):
-                reason = CORRECTED
+            earlier = self._versions(session, received)
+            kept = self._judge(received, self.archive.absolute(relative), earlier)
+            if kept.intake is Intake.DUPLICATE:
+                return kept
             session.add(
                 Instance(
                     study=study,
@@ -125,14 +152,14 @@ class Receiver:
                     digest=received.digest,
                     path=relative,
                     size_bytes=received.size_bytes,
-                    state=InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED,
-                    eligible=not reason,
-                    reason=reason,
+                    state=_state_of(kept.intake),
+                    eligible=not kept.reason,
+                    reason=kept.reason,
                     calling_ae_title=calling_ae_title,
                     received_at=now,
                 )
             )
-            if not reason:
+            if not kept.reason:
                 _reopen(study, now, priority)
             elif is_new or not any(instance.eligible for instance in study.instances):
                 study.last_eligible_at = now
@@ -140,24 +167,55 @@ class Receiver:
             "stored %s of study %s: %s%s",
             received.sop_instance_uid,
             received.study_instance_uid,
-            intake,
-            f", not analysed: {reason}" if reason else "",
+            kept.intake,
+            f", not analysed: {kept.reason}" if kept.reason else "",
         )
-        return intake
+        return kept
 
-    def reason_against(self, received: ReceivedObject) -> str:
+    def _versions(self, session: Session, received: ReceivedObject) -> list[Version]:
+        """What is recorded under its UID in its study, in the order in which it came."""
+        rows = session.execute(
+            select(Instance.digest, Instance.path, Instance.state, Instance.eligible)
+            .join(Study)
+            .where(
+                Study.study_instance_uid == received.study_instance_uid,
+                Instance.sop_instance_uid == received.sop_instance_uid,
+            )
+            .order_by(Instance.id)
+        ).all()
+        return [
+            Version(digest, self.archive.absolute(path), state, eligible)
+            for digest, path, state, eligible in rows
+        ]
+
+    def _judge(self, received: ReceivedObject, file: Path, earlier: Sequence[Version]) -> Kept:
+        """Against the first of the earlier files that is still there."""
+        if any(version.digest == received.digest for version in earlier):
+            return Kept(Intake.DUPLICATE)
+        stored = [version.file for version in earlier if version.state == InstanceState.STORED]
+        present = next((path for path in stored if path.is_file()), None)
+        intake = Intake.STORED
+        if present is not None:
+            intake = Intake.CORRECTED_HEADER if same_pixels(present, file) else Intake.CONFLICT
+        if intake is Intake.CONFLICT:
+            return Kept(intake, CONFLICTING)
+        if any(version.eligible for version in earlier):
+            return Kept(intake, CORRECTED)
+        return Kept(intake, self._reason_against(received))
+
+    def _reason_against(self, received: ReceivedObject) -> str:
         """Why its image is not to be analysed, or nothing."""
         reason = self.eligibility.reason_against(received.header)
         return _storable(reason) or ("" if received.has_pixels else "no pixel data")
 
-    def _compare(self, relative: str, earlier: list[Instance]) -> Intake:
-        """Against the first of the earlier files that is still there; the study's row is locked."""
-        stored = [self.archive.absolute(one.path) for one in earlier if one.state == InstanceState.STORED]
-        present = [path for path in stored if path.is_file()]
-        if not present:
-            return Intake.STORED
-        same = same_pixels(present[0], self.archive.absolute(relative))
-        return Intake.CORRECTED_HEADER if same else Intake.CONFLICT
+
+def version_of(received: ReceivedObject, kept: Kept) -> Version:
+    """What would be recorded of a received object, were it kept."""
+    return Version(received.digest, received.path, _state_of(kept.intake), not kept.reason)
+
+
+def _state_of(intake: Intake) -> InstanceState:
+    return InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED
 
 
 def _lock_study(
