@@ -144,8 +144,8 @@ class Selection:
 def _by_value(column: Any) -> Any:
     """A column out of sight of SQLite's planner.
 
-    Without statistics it takes ``state = …`` for a rare thing, and goes through all rows in that state instead
-    of those of the study at hand.
+    Without statistics it takes ``state = …`` for a rare thing, and goes through all rows in that state
+    instead of those of the study at hand.
     """
     return func.coalesce(column, "")
 
