@@ -27,7 +27,7 @@ from service.records.tables import (
 from service.records.worklist import Key, Page, page_of
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 
-COUNT = 36
+COUNT = 48
 SELECTIONS = [
     Selection(),
     *(Selection(states=(state,)) for state in STATES),
@@ -55,7 +55,7 @@ def many(records: Records) -> Records:
     deliveries = [DeliveryState.SENT, DeliveryState.DUE, DeliveryState.REFUSED, DeliveryState.WITHDRAWN]
     with records.writing() as session:
         for number in range(COUNT):
-            state = chance.choice(list(AnalysisState))
+            state = chance.choice([AnalysisState.DONE] * 7 + list(AnalysisState))
             to = tuple(
                 DeliveryRow(chance.choice(deliveries), chance.choice(["PACS@host:104", "OTHER@host:104"]))
                 for _ in range(chance.randrange(3))
@@ -114,14 +114,14 @@ def test_pages_hold_what_is_meant_in_order(many: Records, monkeypatch: pytest.Mo
     monkeypatch.setattr(worklist, "_FEW", few)
     monkeypatch.setattr(worklist, "_FEW_DAYS", few and 100_000)
     monkeypatch.setattr(worklist, "_STRIDES", (2, 5))
-    met = 0
+    unmet = []
     for selection in SELECTIONS:
         pages = list(_walk(many, selection))
         listed = [row.study.study_instance_uid for page in pages for row in page.rows]
         assert listed == _expected(many, selection), selection
         assert all(len(page.rows) <= 4 for page in pages)
-        met += bool(listed)
-    assert met > len(SELECTIONS) - 4
+        unmet += [] if listed else [selection]
+    assert len(unmet) < 4, unmet
 
 
 def test_a_long_search_says_how_far_it_came(many: Records, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_a_long_search_says_how_far_it_came(many: Records, monkeypatch: pytest.M
     assert page.after == (seventh.receiving_since, seventh.id)
 
 
-@pytest.mark.parametrize(("name", "met"), [("1.2.3", 7), ("A3", 2), ("1.2.35", 1), ("1.3", 0), ("1_2", 0)])
+@pytest.mark.parametrize(("name", "met"), [("1.2.3", 11), ("A3", 3), ("1.2.35", 1), ("1.3", 0), ("1_2", 0)])
 def test_a_name_may_be_a_beginning(many: Records, name: str, met: int) -> None:
     with many.reading() as session:
         assert len(page_of(session, Selection(studies=(name,))).rows) == met

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from pydicom import Dataset
@@ -201,7 +202,12 @@ def text_of(answer: Answer) -> str:
 def site(folder: Path, roles: tuple[Role, ...] = tuple(Role), **settings: str) -> Iterator[Site]:
     """A web server until the block ends, with a user of each role, named like it."""
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = {"data_dir": str(folder / "node"), "web_port": "0", "quiet_seconds": "0", **settings}
+    chosen: dict[str, Any] = {
+        "data_dir": str(folder / "node"),
+        "web_port": "0",
+        "quiet_seconds": "0",
+        **settings,
+    }
     chosen.setdefault("destinations", DESTINATION)
     loaded = load_settings(**chosen)
     Archive(loaded.data_dir).prepare()
@@ -210,8 +216,8 @@ def site(folder: Path, roles: tuple[Role, ...] = tuple(Role), **settings: str) -
     for role in roles:
         add_user(records, role, role)
     environment = {PREFIX + name.upper(): value for name, value in chosen.items()}
-    command = [Path(sys.executable), "-m", "service.cli.main", "web"]
+    command = [sys.executable, "-m", "service.cli.main", "web"]
     with running(command, log=folder / "web.log", environment=environment) as process:
-        port = process.wait_until(lambda: running_ports(loaded.data_dir).get(PAGES), 60, "pages")
+        port = process.wait_until(lambda: running_ports(loaded.data_dir).get(PAGES, 0), 60, "pages")
         yield Site(loaded, records, process, port)
     records.close()

@@ -8,6 +8,7 @@ import re
 import threading
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -59,7 +60,7 @@ def read_study(pages: Site) -> str:
     return uid
 
 
-def _failed(pages: Site, **attributes: str) -> str:
+def _failed(pages: Site, **attributes: Any) -> str:
     uid = pages.take(make_radiograph(**attributes))
     pages.read(uid, state=AnalysisState.FAILED)
     return uid

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -219,11 +220,12 @@ def test_without_users_the_pages_are_read_only_until_there_is_one(empty: Site) -
 
 
 def test_other_machines_are_not_served_without_https_and_users(empty: Site, tmp_path: Path) -> None:
-    for wrong, words in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"web_host": "0.0.0.0"}, "web_behind_proxy"),
         ({"web_host": "::"}, "web_behind_proxy"),
         ({"web_tls_certificate": "certificate.pem"}, "go together"),
-    ):
+    ]
+    for wrong, words in refused:
         with pytest.raises(SettingsError, match=words):
             load_settings(**wrong)
     data = {"data_dir": tmp_path / "node"}
@@ -273,7 +275,7 @@ def test_https(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
-    tls = {"web_tls_certificate": str(certificate), "web_tls_key": str(key)}
+    tls: dict[str, Any] = {"web_tls_certificate": str(certificate), "web_tls_key": str(key)}
     with site(tmp_path, **tls) as secured:
         client = Client(secured.port, ssl.create_default_context(cafile=str(certificate)))
         assert client.sign_in("viewer").status == 303
