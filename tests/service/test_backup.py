@@ -248,10 +248,10 @@ def test_what_does_not_belong_there_is_refused(whole: tuple[SmallNode, Path], tm
         lines = gzip.decompress(members["records/instance.jsonl.gz"])
         members["records/instance.jsonl.gz"] = gzip.compress(lines.replace(b'"study_id":1', b'"study_id":99'))
 
-    def no_rows(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
-        members["records/instance.jsonl.gz"] = gzip.compress(b"")
+    def other_number(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
+        manifest["parts"]["records/delivery.jsonl.gz"]["rows"] = 1
 
-    for number, change in enumerate((outside, one_more, fewer, other_columns, orphan, no_rows)):
+    for number, change in enumerate((outside, one_more, fewer, other_columns, orphan, other_number)):
         folder = tmp_path / str(number)
         with pytest.raises(BackupDamaged):
             _restored(_rewritten(whole[1], change), load_settings(data_dir=folder))
@@ -382,6 +382,25 @@ def test_nothing_half_is_left(records: Records, settings: Settings, tmp_path: Pa
             break
     assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 8
     assert [path.name for path in folder.iterdir()] == ["b.tar"]
+
+
+def test_a_restore_that_broke_off_leaves_no_rows_and_can_be_run_again(
+    records: Records, settings: Settings, tmp_path: Path
+) -> None:
+    _fill(records)
+    path, to = tmp_path / "b.tar", load_settings(data_dir=tmp_path / "restored")
+    write_backup(settings, records, path, with_files=False, on_progress=quiet)
+
+    def stop_at_the_last(step: str, done: int, total: int) -> None:
+        if step == "finding":
+            raise KeyboardInterrupt
+
+    restored = Records.open(to)
+    with pytest.raises(KeyboardInterrupt):
+        restore(Backup.open(path), restored, Archive(to.data_dir), stop_at_the_last)
+    restored.close()
+    assert not any(plain_rows(to.sqlalchemy_url).values())
+    assert _restored(path, to) == plain_rows(settings.sqlalchemy_url)
 
 
 def test_ctrl_c_leaves_nothing_half(tmp_path: Path) -> None:
