@@ -316,6 +316,21 @@ def _asked_again(kept: Kept[int], asked: list[int]) -> bool:
     return len(asked) == 2
 
 
+def test_what_takes_long_is_asked_for_less_often_where_that_is_wanted() -> None:
+    asked: list[int] = []
+
+    def slow() -> int:
+        asked.append(1)
+        time.sleep(0.05)
+        return len(asked)
+
+    kept = Kept("slow", slow, fresh_seconds=0.0, most_of_time=0.0001)
+    for _ in range(3):
+        kept.begin()
+        assert kept.is_answered_by(time.monotonic() + 10)
+    assert asked == [1]
+
+
 def test_a_fresh_answer_is_not_asked_for_again_and_an_error_is_none() -> None:
     asked: list[int] = []
 
