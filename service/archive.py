@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -113,13 +112,33 @@ class Archive:
         digest = hashlib.sha256(content).hexdigest()
         return self._move(Path(name), self._folder("results", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
 
-    def remove(self, paths: Iterable[str]) -> None:
-        """Removes files that no row names any more, and the folders that are empty then."""
-        for relative in paths:
-            path = self.absolute(relative)
-            path.unlink(missing_ok=True)
-            with suppress(OSError):  # there is more in it, or it is gone already
+    def put(self, source: Path, relative: str) -> None:
+        """Moves a file on the archive's own file system to a recorded path, durably.
+
+        Raises:
+            OutOfResources: If the disk would not take it.
+        """
+        self._move(source, self.root / relative)
+
+    def remove(self, relative: str, inode: int) -> None:
+        """Removes a file, unless another one has come to its place since its inode was looked up.
+
+        Raises:
+            OutOfResources: If the disk would not let it go.
+        """
+        path, aside = self.root / relative, self.incoming / f"{uuid.uuid4()}.removed"
+        try:
+            path.rename(aside)
+            if aside.stat().st_ino != inode:
+                with suppress(FileExistsError):  # yet another has come, which is the same object
+                    os.link(aside, path)
+            aside.unlink()
+            with suppress(OSError):  # other files of the study, or a listener that is just bringing one
                 path.parent.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutOfResources(f"the archive: {error.strerror}") from error
 
     def sweep_incoming(self) -> int:
         """Removes what transfers that ended badly left behind; the number of files removed is returned."""
@@ -157,10 +176,10 @@ class Archive:
 
     def _move(self, source: Path, target: Path) -> str:
         try:
-            _sync(source)
+            sync(source)
             _make_folder(target.parent, self.root)
             source.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         except OSError as error:
             raise OutOfResources(f"the archive: {error.strerror}") from error
         return str(target.relative_to(self.root))
@@ -184,10 +203,11 @@ def _make_folder(folder: Path, root: Path) -> None:
         folder = folder.parent
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
-        _sync(new.parent)
+        sync(new.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Has a file, or the names in a folder, written to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

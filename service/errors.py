@@ -4,11 +4,13 @@ NodeError
 ├── SettingsError            the admin must change a setting; the process exits with code 2
 ├── TryAgain                 the same call may succeed later
 │   ├── OutOfResources       disk or database would not take it just now
+│   ├── StillInWork          a study cannot be removed before what is under way has ended
 │   ├── PeerUnavailable      a remote node did not answer, or asked to be tried later
 │   └── PeerFailed           a remote node answers, and could not do this one thing just now
 └── NeverAgain               the same call will fail the same way
     ├── DatasetMismatch      the dataset is not what its association said
     ├── CannotUnderstand     the dataset cannot be read
+    ├── BackupDamaged        a backup is not what its manifest says, or ends early
     ├── PeerRefused          a remote node refused for good
     │   ├── KindRefused      it takes no objects of this SOP class
     │   ├── NotSetUp         it is not set up for us, whatever we ask
@@ -33,6 +35,10 @@ class OutOfResources(TryAgain):
     """The archive or the records would not take it just now."""
 
 
+class StillInWork(TryAgain):
+    """A study cannot be removed before what is under way has ended."""
+
+
 class PeerUnavailable(TryAgain):
     """A remote node did not answer, or asked to be tried later."""
 
@@ -51,6 +57,10 @@ class DatasetMismatch(NeverAgain):
 
 class CannotUnderstand(NeverAgain):
     """The dataset cannot be read, or lacks what identifies it."""
+
+
+class BackupDamaged(NeverAgain):
+    """A backup is not what its manifest says, or ends early."""
 
 
 class PeerRefused(NeverAgain):

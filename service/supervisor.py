@@ -117,7 +117,7 @@ class Supervisor:
             SettingsError: If the port, the database or the model cannot be used.
             OutOfResources: If the data folder cannot be written.
         """
-        with _alone_in(self.settings.data_dir):
+        with alone_in(self.settings.data_dir):
             self._run()
 
     def _run(self) -> None:
@@ -185,8 +185,12 @@ class Supervisor:
 
 
 @contextmanager
-def _alone_in(data_dir: Path) -> Iterator[None]:
-    """Keeps a second node off the same folder; the lock goes with the process, however it ends."""
+def alone_in(data_dir: Path) -> Iterator[None]:
+    """Keeps a second node off the same folder; the lock goes with the process, however it ends.
+
+    Raises:
+        SettingsError: If a node is up there.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.lock").open("w", encoding="ascii") as lock:
         try:

@@ -70,7 +70,7 @@ class Course:
 
     def _write_down(self, action: Action, selection: Selection, tally: Tally) -> None:
         asked = {"studies": selection.as_json(), **action.options()}
-        log.info("%s by %s: %s", action.name, self.who, dict(tally))
+        log.debug("%s by %s: %s", action.name, self.who, dict(tally))
         with self.records.writing() as session:
             session.add(
                 AuditEvent(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from litegpt.identity import read_identity
@@ -19,6 +16,7 @@ from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.cli.choosing import Chosen, choosing
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
+from service.cli.progress import studies_counted
 from service.completion import Completion
 from service.errors import SettingsError
 from service.records.tables import Priority
@@ -133,9 +131,8 @@ def _run(action: Action, chosen: Chosen, settings: Settings, dry_run: bool, as_j
     selection = chosen.selection(settings)
     records = open_records(settings)
     try:
-        with _progress(action.name) as progress:
-            task = progress.add_task(action.name, total=None)
-            course = Course(records, _who(), dry_run, lambda studies: progress.advance(task, studies))
+        with studies_counted(action.name) as count:
+            course = Course(records, _who(), dry_run, count)
             tally = course.run(action, selection)
     finally:
         records.close()
@@ -149,19 +146,6 @@ def _line(action: Action, tally: Tally, dry_run: bool) -> Text:
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in tally.most_common())
     would = " (nothing was changed)" if dry_run else ""
     return Text(f"{action.name}: {counts or 'nothing that fits'}{would}")
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """Shown to people only, and gone at the end."""
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn(f"{name}: {{task.completed:,}} studies"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield progress
 
 
 def _completion(settings: Settings) -> Completion:

@@ -62,7 +62,7 @@ class Chosen:
             SettingsError: If they say nothing, or something that cannot be.
         """
         given = self.options
-        dates = _dates(given["study_date"])
+        dates = study_dates(given["study_date"])
         selection = Selection(
             studies=self.studies,
             accession_numbers=_lines(given["accessions"]),
@@ -134,7 +134,12 @@ def _lines(file: Path | None) -> tuple[str, ...]:
     return numbers
 
 
-def _dates(text: str) -> tuple[str, str]:
+def study_dates(text: str) -> tuple[str, str]:
+    """First and last Study Date of ``--study-date``; an empty one is no bound.
+
+    Raises:
+        SettingsError: If it is written otherwise.
+    """
     first, _, last = text.partition("..")
     try:
         return tuple(_date(day) for day in (first, last or first))  # type: ignore[return-value]

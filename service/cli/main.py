@@ -16,6 +16,9 @@ from rich.text import Text
 from litegpt.errors import ModelError
 from service.cli import (
     actions,
+    backup,
+    comparing,
+    exporting,
     importing,
     jobs,
     processes,
@@ -24,6 +27,8 @@ from service.cli import (
     retrieving,
     selftest,
     studies,
+    users,
+    watch,
 )
 from service.errors import NodeError, SettingsError
 
@@ -41,7 +46,23 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for room in (processes, importing, retrieving, jobs, records, studies, actions, reconcile, selftest):
+    rooms = (
+        processes,
+        importing,
+        retrieving,
+        jobs,
+        records,
+        backup,
+        users,
+        studies,
+        actions,
+        reconcile,
+        exporting,
+        comparing,
+        watch,
+        selftest,
+    )
+    for room in rooms:
         room.register(app)
     for entry_point in entry_points(group=COMMANDS_GROUP):
         app.command(entry_point.name)(entry_point.load())

@@ -96,7 +96,7 @@ def _warn_of_demonstration(console: Console, views: Sequence[StudyView]) -> None
 
 def _lines(view: StudyView) -> Iterator[Text]:
     yield Text(f"study     {view.study_instance_uid}  {view.accession_number}")
-    yield Text.assemble("state     ", _coloured(view.outcome), f"  {view.error}")
+    yield Text.assemble("state     ", coloured(view.outcome), f"  {view.error}")
     yield Text(f"analysis  {view.analysis_id or '-'}  attempt {view.attempt}  {view.model}")
     for image in view.images:
         sender = image.calling_ae_title or "?"
@@ -110,7 +110,8 @@ def _lines(view: StudyView) -> Iterator[Text]:
         yield Text(f"          {delivery.path}")
 
 
-def _coloured(outcome: str) -> Text:
+def coloured(outcome: str) -> Text:
+    """Where a study stands, in the colour of that."""
     return Text(outcome, style=_COLOURS.get(outcome, "cyan"))
 
 
@@ -123,13 +124,12 @@ def _about(image: ImageView) -> list[str]:
 def _row(view: StudyView) -> tuple[Text, ...]:
     analysed = sum(not image.reason for image in view.images)
     boxed = [finding for image in view.images for finding in image.findings if finding.box]
-    remark = view.error or next((delivery.error for delivery in view.deliveries if delivery.error), "")
     return (
         Text(view.study_instance_uid),
         Text(view.accession_number),
         Text(view.study_date),
         Text(f"{analysed}/{len(view.images)}"),
-        _coloured(view.outcome),
+        coloured(view.outcome),
         Text(str(sum(finding.reported for finding in boxed)) if view.analysis_state == "done" else ""),
-        Text(remark),
+        Text(view.remark),
     )

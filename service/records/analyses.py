@@ -30,6 +30,7 @@ from service.records.tables import (
     Priority,
     Result,
 )
+from service.selftest.marks import is_held
 from service.settings import Destination
 
 
@@ -166,7 +167,8 @@ def finish(
 ) -> None:
     """Writes an analysis's findings and results, and a delivery of each to each destination that wants it.
 
-    A result that an earlier attempt made already stays as it is: its bytes may have been delivered.
+    A result that an earlier attempt made already stays as it is: its bytes may have been delivered. Those of
+    a self-test that is held go nowhere.
 
     Args:
         records: Where to.
@@ -183,6 +185,8 @@ def finish(
     values: dict[str, object] = {"state": AnalysisState.DONE, "error": ""}
     if quarantined:
         values = {"state": AnalysisState.FAILED, "error": quarantined, "failures": claim.failures + 1}
+    if is_held(claim.study_instance_uid):
+        destinations = ()
     with records.writing() as session:
         _write(session, claim, **values, not_before=now, finished_at=now)
         of_analysis = select(Result.sop_instance_uid).where(Result.analysis_id == claim.analysis_id)

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.errors import SettingsError
@@ -31,15 +31,15 @@ def migrate(engine: Engine, revision: str = "head") -> tuple[str | None, str | N
     """
     try:
         with engine.begin() as connection:
-            before = MigrationContext.configure(connection).get_current_revision()
-            config = _config()
-            _require_known(config, before)
+            before, config = revision_of(connection), _config()
+            if before is not None:
+                require_known(before, "the database")
             config.attributes["connection"] = connection
             if revision == "base" or (before and _is_ancestor(config, revision, before)):
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
-            return before, MigrationContext.configure(connection).get_current_revision()
+            return before, revision_of(connection)
     except (SQLAlchemyError, CommandError) as error:
         raise SettingsError(f"the database cannot be migrated: {str(error).splitlines()[0]}") from error
 
@@ -50,27 +50,36 @@ def pending(engine: Engine) -> bool:
     Raises:
         SettingsError: If it is of a newer version of the node.
     """
-    config = _config()
     with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    _require_known(config, current)
-    return current != ScriptDirectory.from_config(config).get_current_head()
+        current = revision_of(connection)
+    if current is not None:
+        require_known(current, "the database")
+    return current != ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The schema that a database has; ``None`` is an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_known(revision: str, whose: str) -> None:
+    """Looks whether this version of the node knows a schema.
+
+    Raises:
+        SettingsError: If it does not; ``whose`` is what has that schema.
+    """
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(revision)
+    except CommandError:
+        raise SettingsError(
+            f"{whose} is of a newer version of the node (schema {revision}) than this one"
+        ) from None
 
 
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(str(files("migrations")))))
     return config
-
-
-def _require_known(config: Config, current: str | None) -> None:
-    try:
-        if current is not None:
-            ScriptDirectory.from_config(config).get_revision(current)
-    except CommandError:
-        raise SettingsError(
-            f"the database is of a newer version of the node (schema {current}) than this one"
-        ) from None
 
 
 def _is_ancestor(config: Config, revision: str, of: str) -> bool:

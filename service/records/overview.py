@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import UID
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, union_all
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import NeverAgain
@@ -21,6 +22,9 @@ from service.records.tables import (
     Study,
     StudyState,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
 
@@ -102,19 +106,48 @@ class StudyView:
     deliveries: tuple[DeliveryView, ...] = field(default=())
 
     @property
+    def reported_labels(self) -> tuple[str, ...]:
+        """The labels that results tell, each once, the surest first."""
+        reported = [one for image in self.images for one in image.findings if one.reported]
+        reported.sort(key=lambda one: -one.score)
+        return tuple(dict.fromkeys(one.label for one in reported))
+
+    @property
+    def remark(self) -> str:
+        """What went wrong, where something did."""
+        return self.error or next((delivery.error for delivery in self.deliveries if delivery.error), "")
+
+    @property
     def last_eligible_at(self) -> datetime | None:
         """When the study's last analysed image arrived."""
         return max((image.received_at for image in self.images if not image.reason), default=None)
 
     def as_json(self) -> dict[str, Any]:
         """The same for a script; time stamps in ISO 8601."""
-        return asdict(self, dict_factory=lambda items: {key: _plain(value) for key, value in items})
+        return as_plain_dict(self)
+
+
+def as_plain_dict(view: DataclassInstance) -> dict[str, Any]:
+    """A dataclass, deep, as JSON can hold it; time stamps in ISO 8601."""
+    return asdict(view, dict_factory=lambda items: {key: _plain(value) for key, value in items})
 
 
 def list_studies(session: Session, limit: int = 100) -> list[StudyView]:
     """The studies that received something last, newest first."""
+    last_first = (Study.last_eligible_at.desc(), Study.id)
+    # State by state, as the index has them: else all studies would be sorted to show a few.
+    newest = union_all(
+        *(
+            select(select(Study.id).where(Study.state == state).order_by(*last_first).limit(limit).subquery())
+            for state in StudyState
+        )
+    ).subquery()
     studies = session.scalars(
-        select(Study).options(*_everything()).order_by(Study.last_eligible_at.desc(), Study.id).limit(limit)
+        select(Study)
+        .join(newest, newest.c.id == Study.id)
+        .options(*_everything())
+        .order_by(*last_first)
+        .limit(limit)
     )
     return [_view(study) for study in studies]
 
@@ -135,10 +168,17 @@ def show_study(session: Session, name: str) -> StudyView:
     return _view(studies[0])
 
 
+def views_of(session: Session, study_ids: Collection[int]) -> dict[int, StudyView]:
+    """These studies, by their ids."""
+    studies = session.scalars(select(Study).options(*_everything()).where(Study.id.in_(study_ids)))
+    return {study.id: _view(study) for study in studies}
+
+
 def _everything() -> tuple[Any, ...]:
     return (
         selectinload(Study.instances),
-        selectinload(Study.analyses).selectinload(Analysis.images).selectinload(AnalysisImage.findings),
+        # Joined: by pairs of ids, SQLite would look for findings without an index.
+        selectinload(Study.analyses).selectinload(Analysis.images).joinedload(AnalysisImage.findings),
         selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
     )
 

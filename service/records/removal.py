@@ -1,20 +1,20 @@
-"""Removing a study: every row that hangs on it, then its files."""
+"""Removing one study for good: its rows in one transaction, then its files."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
-from service.errors import NeverAgain
+from service.errors import NeverAgain, OutOfResources, StillInWork
 from service.records.database import Records
+from service.records.standing import WAITING
 from service.records.tables import (
     Analysis,
     AnalysisImage,
-    AnalysisState,
     Delivery,
     DeliveryState,
     Finding,
@@ -24,52 +24,74 @@ from service.records.tables import (
     StudyState,
 )
 
-log = logging.getLogger(__name__)
 
+def remove_study(records: Records, archive: Archive, study_instance_uid: str) -> int:
+    """Removes a study with its instances, analyses, findings, results, deliveries and files.
 
-def remove_study(records: Records, archive: Archive, study_instance_uid: str) -> None:
-    """Removes a study of which nothing is under way, rows first: no row ever names a file that is gone.
+    What was delivered stays where it is. A crash between rows and files leaves files that nothing names.
+
+    Returns:
+        How many files there were.
 
     Raises:
-        NeverAgain: If there is no such study, or it is not settled yet.
-        OutOfResources: If the database is away.
+        StillInWork: If it still receives, or an analysis or a delivery of it is not over.
+        NeverAgain: If there is no such study.
+        OutOfResources: If the database or the disk would not do it just now.
     """
     with records.writing() as session:
-        study = session.scalars(
-            select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
-        ).one_or_none()
-        if study is None:
+        study_id = session.scalar(
+            select(Study.id).where(Study.study_instance_uid == study_instance_uid).with_for_update()
+        )
+        if study_id is None:
             raise NeverAgain(f"no such study: {study_instance_uid}")
-        if _is_under_way(session, study):
-            raise NeverAgain(f"study {study_instance_uid} is still under way")
-        paths = _paths(session, study.id)
-        _delete_rows(session, study.id)
-    archive.remove(paths)
-    log.info("study %s: removed with %d files", study_instance_uid, len(paths))
+        _require_over(session, study_id)
+        inodes = _inodes(archive, _paths(session, study_id))
+        _delete_rows(session, study_id)
+    for path, inode in inodes.items():
+        archive.remove(path, inode)
+    return len(inodes)
 
 
-def _is_under_way(session: Session, study: Study) -> bool:
-    waiting = Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING))
-    due = exists().where(
-        Result.analysis_id == Analysis.id,
-        Delivery.result_id == Result.id,
-        Delivery.state == DeliveryState.DUE,
-    )
-    of_study = select(Analysis.id).where(Analysis.study_id == study.id, or_(waiting, due)).limit(1)
-    return study.state == StudyState.RECEIVING or session.scalars(of_study).first() is not None
+def _require_over(session: Session, study_id: int) -> None:
+    """Looks whether all work on the study has ended, and holds the rows so that none begins again."""
+    state = session.scalar(select(Study.state).where(Study.id == study_id))
+    if state == StudyState.RECEIVING:
+        raise StillInWork("the study is still receiving")
+    analyses = session.scalars(
+        select(Analysis.state).where(Analysis.study_id == study_id).with_for_update()
+    ).all()
+    if waiting := set(analyses) & set(WAITING):
+        raise StillInWork(f"an analysis of the study is {min(waiting)}")
+    deliveries = session.scalars(
+        select(Delivery.state).where(Delivery.result_id.in_(_results(study_id))).with_for_update()
+    ).all()
+    if DeliveryState.DUE in deliveries:
+        raise StillInWork("a result of the study is due for delivery")
 
 
-def _paths(session: Session, study_id: int) -> Sequence[str]:
+def _paths(session: Session, study_id: int) -> list[str]:
     images = session.scalars(select(Instance.path).where(Instance.study_id == study_id)).all()
-    results = select(Result.path).join(Analysis, Analysis.id == Result.analysis_id)
-    return [*images, *session.scalars(results.where(Analysis.study_id == study_id))]
+    results = session.scalars(select(Result.path).where(Result.id.in_(_results(study_id)))).all()
+    return [*images, *results]
+
+
+def _inodes(archive: Archive, paths: Iterable[str]) -> dict[str, int]:
+    """The files that are there: one that comes to such a place later is another one, and stays."""
+    inodes = {}
+    for path in paths:
+        try:
+            inodes[path] = archive.absolute(path).stat().st_ino
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise OutOfResources(f"the archive: {error.strerror}") from error
+    return inodes
 
 
 def _delete_rows(session: Session, study_id: int) -> None:
     analyses = select(Analysis.id).where(Analysis.study_id == study_id)
-    results = select(Result.id).where(Result.analysis_id.in_(analyses))
     for statement in (
-        delete(Delivery).where(Delivery.result_id.in_(results)),
+        delete(Delivery).where(Delivery.result_id.in_(_results(study_id))),
         delete(Result).where(Result.analysis_id.in_(analyses)),
         delete(Finding).where(Finding.analysis_id.in_(analyses)),
         delete(AnalysisImage).where(AnalysisImage.analysis_id.in_(analyses)),
@@ -78,3 +100,8 @@ def _delete_rows(session: Session, study_id: int) -> None:
         delete(Study).where(Study.id == study_id),
     ):
         session.execute(statement.execution_options(synchronize_session=False))
+
+
+def _results(study_id: int) -> Select[Any]:
+    of_study = select(Result.id).join(Analysis, Analysis.id == Result.analysis_id)
+    return of_study.where(Analysis.study_id == study_id)

@@ -141,6 +141,12 @@ class Selection:
         )
 
 
+_study_state: Final = func.coalesce(Study.state, "")
+_delivery_state: Final = func.coalesce(Delivery.state, "")
+"""The states, out of sight of SQLite's planner: without statistics it takes ``state = …`` for a rare thing,
+and goes through all rows in that state instead of those of the study at hand."""
+
+
 def _newest() -> Any:
     """The id of the newest analysis of ``Study``."""
     analysis = aliased(Analysis)
@@ -160,10 +166,10 @@ def _states() -> Mapping[str, ColumnElement[bool]]:
     """By their words in ``overview``; a study is in one of them, and in conflict besides."""
     no_analysis = not_(exists().where(Analysis.study_id == Study.id))
     receiving = or_(Study.state == StudyState.RECEIVING, no_analysis)
-    complete = Study.state == StudyState.COMPLETE
+    complete = _study_state == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))
-    goes_somewhere, refused = _delivery(), _delivery(Delivery.state == DeliveryState.REFUSED)
-    unfinished = _delivery(Delivery.state.in_(_UNDELIVERED))
+    goes_somewhere, refused = _delivery(), _delivery(_delivery_state == DeliveryState.REFUSED.value)
+    unfinished = _delivery(_delivery_state.in_([state.value for state in _UNDELIVERED]))
     in_conflict = exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
     by_analysis = {
         state.value: and_(complete, _current(Analysis.state == state))

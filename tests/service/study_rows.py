@@ -14,6 +14,7 @@ from service.records.tables import (
     AnalysisState,
     Delivery,
     DeliveryState,
+    Finding,
     Instance,
     InstanceState,
     Result,
@@ -38,6 +39,18 @@ class ImageRow:
     state: InstanceState = InstanceState.STORED
     received_at: datetime = NOW
     not_read: str = ""
+    uid: str = ""
+
+
+@dataclass(frozen=True)
+class FindingRow:
+    """A finding; its box is left, top, right, bottom."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float] | None = None
+    box_score: float | None = None
+    reported: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,10 @@ class AnalysisRow:
     finished_at: datetime | None = None
     error: str = ""
     attempt: int = 0
+    model_id: str = "model"
+    model_version: str = "1"
+    findings: tuple[tuple[FindingRow, ...], ...] = ()
+    """Of each of the images that it has, the first ones at least."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ class StudyRow:
     state: StudyState = StudyState.COMPLETE
     received_at: datetime = NOW
     accession_number: str = ""
+    study_date: str = ""
 
 
 def write(session: Session, row: StudyRow, uid: str = "") -> str:
@@ -79,6 +97,7 @@ def write(session: Session, row: StudyRow, uid: str = "") -> str:
     study = Study(
         study_instance_uid=uid or f"1.2.3.{next(_numbers)}",
         accession_number=row.accession_number,
+        study_date=row.study_date,
         state=row.state,
         receiving_since=row.received_at,
         last_eligible_at=row.received_at,
@@ -94,12 +113,12 @@ def write(session: Session, row: StudyRow, uid: str = "") -> str:
 def _instance(image: ImageRow) -> Instance:
     number = next(_numbers)
     return Instance(
-        sop_instance_uid=f"1.2.4.{number}",
+        sop_instance_uid=image.uid or f"1.2.4.{number}",
         sop_class_uid="1.2",
         series_instance_uid="1.2",
         transfer_syntax_uid="1.2",
         digest="",
-        path="",
+        path=f"images/00/{number}.dcm",
         size_bytes=1,
         state=image.state,
         eligible=not image.reason,
@@ -116,8 +135,8 @@ def _analysis(study: Study, of: StudyRow, row: AnalysisRow) -> Analysis:
     ]
     return Analysis(
         input_digest=str(next(_numbers)),
-        model_id="model",
-        model_version="1",
+        model_id=row.model_id,
+        model_version=row.model_version,
         settings_digest="",
         demonstration=True,
         state=row.state,
@@ -128,20 +147,41 @@ def _analysis(study: Study, of: StudyRow, row: AnalysisRow) -> Analysis:
         started_at=row.created_at if row.attempt else None,
         finished_at=row.finished_at,
         images=[
-            AnalysisImage(instance=instance, position=position, not_read=image.not_read)
+            AnalysisImage(
+                instance=instance,
+                position=position,
+                not_read=image.not_read,
+                findings=_findings(row.findings[position : position + 1]),
+            )
             for position, (image, instance) in enumerate(eligible[: row.images])
         ],
         results=[_result(delivery) for delivery in row.deliveries],
     )
 
 
+def _findings(of_image: tuple[tuple[FindingRow, ...], ...]) -> list[Finding]:
+    return [
+        Finding(
+            position=position,
+            label=row.label,
+            score=row.score,
+            box_score=row.box_score,
+            reported=row.reported,
+            **dict(zip(("x_min", "y_min", "x_max", "y_max"), row.box or (), strict=False)),
+        )
+        for rows in of_image
+        for position, row in enumerate(rows)
+    ]
+
+
 def _result(row: DeliveryRow) -> Result:
+    number = next(_numbers)
     return Result(
         kind="sr",
         sop_class_uid="1.2",
-        sop_instance_uid=f"2.25.{next(_numbers)}",
+        sop_instance_uid=f"2.25.{number}",
         template_version="1",
-        path="",
+        path=f"results/00/{number}.dcm",
         digest="",
         created_at=row.made_at,
         deliveries=[

@@ -124,7 +124,7 @@ def test_each_dependency_that_is_not_in_order_is_named(data_dir: Path) -> None:
         beat_file(data_dir, PART).write_text(f"{time.time() - 31}\n")
         (data_dir / "incoming").rmdir()
         (data_dir / "node.sqlite").rename(data_dir / "away.sqlite")
-        answer = wait_until(lambda: _not_ready(url), 10, "look at what is missing")
+        answer = wait_until(lambda: _not_ready(url), 60, "look at what is missing")
         assert answer is not None
         status, told = answer
         assert status == 503
@@ -139,7 +139,7 @@ def test_each_dependency_that_is_not_in_order_is_named(data_dir: Path) -> None:
             _beat(data_dir)
             return ask_json(url)[0] == 200
 
-        process.wait_until(ready, 10, "readiness again")
+        process.wait_until(ready, 60, "readiness again")
 
 
 def _not_ready(url: str) -> tuple[int, dict[str, dict[str, object]]] | None:

@@ -1,0 +1,1 @@
+"""Backups: ``form`` says what is in one; ``writing`` makes, ``reading`` checks, ``restoring`` loads it."""
