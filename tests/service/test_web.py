@@ -74,8 +74,8 @@ def _deaf() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.20", "pacs.hospital.example", ""])
-def test_pages_are_for_this_machine_alone(host: str) -> None:
-    with pytest.raises(SettingsError, match="web_host: the pages know no users"):
+def test_pages_for_other_machines_need_tls_or_a_proxy(host: str) -> None:
+    with pytest.raises(SettingsError, match="web_host: pages that other machines reach"):
         load_settings(web_host=host)
 
 
