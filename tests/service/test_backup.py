@@ -436,7 +436,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         return highest
 
     peak(100)  # what is loaded once
-    assert peak(12_000) < 1.3 * peak(1_200)
+    assert peak(10_000) < 1.3 * peak(1_000)
 
 
 @pytest.mark.parametrize(
