@@ -28,6 +28,9 @@ FLOW_SECONDS: Final = 5.0
 STOCK_SECONDS: Final = 60.0
 """For how long what was counted is told again."""
 
+_MOST_OF_TIME: Final = 0.02
+"""Part of the time that counting may take; of very many studies it is done less often."""
+
 _PATIENCE_SECONDS: Final = 5.0
 _PATIENCE_FOR_STOCK_SECONDS: Final = 0.7
 """How long a scrape waits for it; then it tells what was counted before."""
@@ -50,8 +53,8 @@ class RecordsCollector(Collector):
     def __init__(self, settings: Settings, records: Records) -> None:
         self._records = records
         self._destinations = [to.address for to in settings.destinations]
-        self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS)
-        self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS)
+        self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
+        self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing, which keeps the registry from asking the records at the start."""

@@ -9,28 +9,29 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
-_SHARE: Final = 0.1
-
 
 class Kept(Generic[Answer]):
     """What a call returned last."""
 
-    def __init__(self, name: str, ask: Callable[[], Answer], fresh_seconds: float) -> None:
+    def __init__(
+        self, name: str, ask: Callable[[], Answer], fresh_seconds: float, *, most_of_time: float = 1.0
+    ) -> None:
         """Args:
         name: Of the thread, and in the log.
         ask: The call; an error of it is logged, and the answer is then ``None``.
-        fresh_seconds: For how long an answer is kept; longer where it took so long that asking again would
-            take more than a tenth of all time.
+        fresh_seconds: For how long an answer is kept.
+        most_of_time: It is kept for longer where asking again would take more than this part of all time.
         """
         self._name = name
         self._ask = ask
         self._fresh_seconds = fresh_seconds
+        self._most_of_time = most_of_time
         self._lock = threading.Lock()
         self._answered = threading.Event()
         self._answered.set()
@@ -58,5 +59,5 @@ class Kept(Generic[Answer]):
             log.exception("%s broke off", self._name)
             self.last = None
         end = time.monotonic()
-        self._fresh_until = end + max(self._fresh_seconds, (end - start) / _SHARE)
+        self._fresh_until = end + max(self._fresh_seconds, (end - start) / self._most_of_time)
         self._answered.set()

@@ -45,6 +45,7 @@ def filled(records: Records) -> Iterator[Records]:
                     AnalysisState.DONE,
                     (
                         DeliveryRow(DeliveryState.DUE, made_at=ago(hours=2)),
+                        DeliveryRow(DeliveryState.DUE, made_at=ago(hours=1)),
                         DeliveryRow(DeliveryState.DUE, FORMER, made_at=ago(hours=3)),
                         sent,
                     ),
@@ -79,7 +80,7 @@ def test_what_has_come_together(filled: Records) -> None:
     with filled.snapshot() as session:
         stock = tally.stock(session)
     assert stock.stored == {"stored": Stored(8, 8), "conflict": Stored(1, 1)}
-    assert stock.deliveries == {(PACS, "due"): 1, (FORMER, "due"): 1, (PACS, "sent"): 2}
+    assert stock.deliveries == {(PACS, "due"): 2, (FORMER, "due"): 1, (PACS, "sent"): 2}
     assert stock.findings == ()
 
 
@@ -107,7 +108,7 @@ def _an_analysed_image(session: Session) -> tuple[int, int]:
 
 def test_destinations_that_are_not_configured_are_one(filled: Records, settings: Settings) -> None:
     told = _told(filled, settings.model_copy(update={"destinations": ()}))
-    assert told("litegpt_deliveries", destination="other", state="due") == 2
+    assert told("litegpt_deliveries", destination="other", state="due") == 3
     assert {dict(labels)["destination"] for labels in told.all_of("litegpt_deliveries")} == {"other"}
     age = told("litegpt_oldest_undelivered_seconds", destination="other")
     assert age == pytest.approx((utc_now() - ago(hours=3)).total_seconds(), abs=60)

@@ -74,8 +74,8 @@ def _deaf() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.20", "pacs.hospital.example", ""])
-def test_pages_are_for_this_machine_alone(host: str) -> None:
-    with pytest.raises(SettingsError, match="web_host: the pages know no users"):
+def test_pages_for_other_machines_need_tls_or_a_proxy(host: str) -> None:
+    with pytest.raises(SettingsError, match="web_host: pages that other machines reach"):
         load_settings(web_host=host)
 
 
@@ -314,6 +314,21 @@ def test_what_hangs_has_one_thread_and_its_last_answer_stays() -> None:
 def _asked_again(kept: Kept[int], asked: list[int]) -> bool:
     kept.begin()
     return len(asked) == 2
+
+
+def test_what_takes_long_is_asked_for_less_often_where_that_is_wanted() -> None:
+    asked: list[int] = []
+
+    def slow() -> int:
+        asked.append(1)
+        time.sleep(0.05)
+        return len(asked)
+
+    kept = Kept("slow", slow, fresh_seconds=0.0, most_of_time=0.0001)
+    for _ in range(3):
+        kept.begin()
+        assert kept.is_answered_by(time.monotonic() + 10)
+    assert asked == [1]
 
 
 def test_a_fresh_answer_is_not_asked_for_again_and_an_error_is_none() -> None:
