@@ -153,8 +153,8 @@ class _Comparison:
 
     def _labels_table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        table.add_column("images with", overflow="fold")
-        headings = ("A", "B", "both", "only A", "only B", "neither", "kappa", "IoU", "score B - A")
+        table.add_column("images with", no_wrap=True)
+        headings = ("A", "B", "both", "only A", "only B", "neither", "kappa", "IoU", "score")
         for heading in headings:
             table.add_column(heading, justify="right")
         counts = ("reported_a", "reported_b", "both", "only_a", "only_b", "neither")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Executable, and_, or_, select
+from sqlalchemy import Executable, and_, func, or_, select
 
 from service.records.database import Records
 from service.records.selection import Selection
@@ -71,6 +71,30 @@ def pages(records: Records, selection: Selection, *, all_analyses: bool = False)
         yield Page(len(study_ids), found)
 
 
+_COLUMNS: Final = (
+    Study.study_instance_uid,
+    Study.accession_number,
+    Study.study_date,
+    Instance.received_at,
+    Instance.sop_instance_uid,
+    Analysis.id.label("analysis_id"),
+    Analysis.model_id,
+    Analysis.model_version,
+    Analysis.demonstration,
+    Finding.label,
+    Finding.score,
+    Finding.x_min,
+    Finding.y_min,
+    Finding.x_max,
+    Finding.y_max,
+    Finding.box_score,
+    Finding.reported,
+    func.coalesce(AnalysisImage.not_read, Instance.reason).label("not_read"),
+    Analysis.state.label("analysis_state"),
+)
+"""Of the fields of ``Row``, in their order."""
+
+
 def _query(study_ids: Sequence[int], all_analyses: bool) -> Executable:
     newest = newest_analyses(study_ids)
     is_newest = Analysis.id == newest.c.id
@@ -80,7 +104,7 @@ def _query(study_ids: Sequence[int], all_analyses: bool) -> Executable:
         Finding.analysis_id == AnalysisImage.analysis_id, Finding.instance_id == AnalysisImage.instance_id
     )
     return (
-        select(Study, Instance, Analysis, AnalysisImage.not_read, Finding)
+        select(*_COLUMNS)
         .join(Instance, Instance.study_id == Study.id)
         .outerjoin(newest, newest.c.study_id == Study.id)
         .outerjoin(Analysis, of_study if all_analyses else and_(of_study, is_newest))
@@ -96,28 +120,9 @@ def _query(study_ids: Sequence[int], all_analyses: bool) -> Executable:
 
 
 def _row(found: Any) -> Row:
-    study, instance, analysis, not_read, finding = found
-    return Row(
-        study_instance_uid=study.study_instance_uid,
-        accession_number=study.accession_number,
-        study_date=_day(study.study_date),
-        received_at=instance.received_at,
-        sop_instance_uid=instance.sop_instance_uid,
-        analysis_id=analysis.id if analysis else None,
-        model_id=analysis.model_id if analysis else None,
-        model_version=analysis.model_version if analysis else None,
-        demonstration=analysis.demonstration if analysis else None,
-        label=finding.label if finding else None,
-        score=finding.score if finding else None,
-        x_min=finding.x_min if finding else None,
-        y_min=finding.y_min if finding else None,
-        x_max=finding.x_max if finding else None,
-        y_max=finding.y_max if finding else None,
-        box_score=finding.box_score if finding else None,
-        reported=finding.reported if finding else None,
-        not_read=instance.reason if not_read is None else not_read,
-        analysis_state=analysis.state if analysis else None,
-    )
+    """``found`` has the row's fields in their order, as the records have them."""
+    row = Row._make(found)
+    return row._replace(study_date=_day(found.study_date))
 
 
 def _day(text: str) -> date | None:

@@ -48,7 +48,7 @@ DIFFERED = StudyRow(
     (ImageRow(), ImageRow(), ImageRow(), ImageRow("lateral view LL")),
     accession_number="A[/1]",
 )
-"""Three images: Edema, reported by the first alone though both have it; a mass by the first twice; COPD."""
+"""Edema is reported by the first alone though both have it, a mass by the first twice, COPD by the second."""
 APART = (
     # Read by one alone, by the other not yet, or not to be read by it.
     StudyRow((_by("1", (MASS,)),)),
