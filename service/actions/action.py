@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -65,19 +65,26 @@ class Course:
                 self.report(len(page))
         finally:
             if tally and not self.dry_run:
-                self._write_down(action, selection, tally)
+                asked = {"studies": selection.as_json(), **action.options()}
+                write_down(self.records, self.who, action.name, asked, tally)
         return tally
 
-    def _write_down(self, action: Action, selection: Selection, tally: Tally) -> None:
-        asked = {"studies": selection.as_json(), **action.options()}
-        log.debug("%s by %s: %s", action.name, self.who, dict(tally))
-        with self.records.writing() as session:
-            session.add(
-                AuditEvent(
-                    at=utc_now(),
-                    who=self.who,
-                    action=action.name,
-                    asked=json.dumps(asked),
-                    outcome=json.dumps(tally),
-                )
-            )
+
+def write_down(
+    records: Records, who: str, action: str, asked: Mapping[str, Any], outcome: Mapping[str, int]
+) -> None:
+    """Writes an audit event.
+
+    Args:
+        records: Where to.
+        who: Who asked.
+        action: For what.
+        asked: Of which studies and how, without any patient's name.
+        outcome: What came of it.
+    """
+    log.debug("%s by %s: %s", action, who, dict(outcome))
+    event = AuditEvent(
+        at=utc_now(), who=who, action=action, asked=json.dumps(asked), outcome=json.dumps(outcome)
+    )
+    with records.writing() as session:
+        session.add(event)

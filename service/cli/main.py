@@ -22,6 +22,7 @@ from service.cli import (
     importing,
     jobs,
     processes,
+    purging,
     reconcile,
     records,
     retrieving,
@@ -57,6 +58,7 @@ def application() -> typer.Typer:
         reconcile,
         exporting,
         comparing,
+        purging,
         watch,
         selftest,
     )

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.eligibility import Eligibility
+from service.errors import OutOfResources
 from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
@@ -31,12 +32,16 @@ CONFLICTING: Final = "other pixels under a UID that is already stored"
 CORRECTED: Final = "corrected header of an image that is already stored"
 """Why an object is not analysed that came under a UID that was there."""
 
+SUCCEEDED: Final = "purged, and stored again with other bytes"
+"""Why an object is not analysed any more: whether it was the same image cannot be told, so the new one is."""
+
 
 class Intake(StrEnum):
     """What became of a received object."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"
+    STORED_AGAIN = "stored again after it was purged"
     CORRECTED_HEADER = "corrected header"
     CONFLICT = "conflict"
 
@@ -81,12 +86,13 @@ class Receiver:
         return self._record(received, relative, calling_ae_title, priority)
 
     def knows(self, received: ReceivedObject) -> bool:
-        """Whether this very object is recorded, and its file still there."""
+        """Whether this very object is recorded, and its file still there and to stay."""
         with self.records.reading() as session:
             path = session.scalar(
                 select(Instance.path).where(
                     Instance.sop_instance_uid == received.sop_instance_uid,
                     Instance.digest == received.digest,
+                    Instance.purged_at.is_(None),
                 )
             )
         return path is not None and self.archive.absolute(path).is_file()
@@ -108,13 +114,17 @@ class Receiver:
                     .order_by(Instance.id)
                 )
             )
-            if any(instance.digest == received.digest for instance in earlier):
-                return Intake.DUPLICATE
+            for instance in earlier:
+                if instance.digest == received.digest:
+                    return self._store_again(instance, study, relative, now)
             intake = self._compare(relative, earlier)
             if intake is Intake.CONFLICT:
                 reason = CONFLICTING
-            elif any(instance.eligible for instance in earlier):
-                reason = CORRECTED
+            else:
+                if intake is Intake.STORED and not reason:
+                    _succeed(earlier)
+                if any(instance.eligible for instance in earlier):
+                    reason = CORRECTED
             session.add(
                 Instance(
                     study=study,
@@ -145,6 +155,26 @@ class Receiver:
         )
         return intake
 
+    def _store_again(self, instance: Instance, study: Study, relative: str, now: datetime) -> Intake:
+        """The same object came again: where its file was purged it has one again, else nothing changes.
+
+        Raises:
+            OutOfResources: If a purge took the new file for the old one: it is to be sent once more.
+        """
+        if instance.purged_at is None:
+            return Intake.DUPLICATE
+        if not self.archive.absolute(relative).is_file():
+            raise OutOfResources(f"{instance.sop_instance_uid} was being purged")
+        instance.purged_at, instance.path = None, relative
+        # A purge counts a study's age from here.
+        study.last_eligible_at = now
+        log.info(
+            "stored %s of study %s again after it was purged",
+            instance.sop_instance_uid,
+            study.study_instance_uid,
+        )
+        return Intake.STORED_AGAIN
+
     def reason_against(self, received: ReceivedObject) -> str:
         """Why its image is not to be analysed, or nothing."""
         reason = self.eligibility.reason_against(received.header)
@@ -152,12 +182,19 @@ class Receiver:
 
     def _compare(self, relative: str, earlier: list[Instance]) -> Intake:
         """Against the first of the earlier files that is still there; the study's row is locked."""
-        stored = [self.archive.absolute(one.path) for one in earlier if one.state == InstanceState.STORED]
-        present = [path for path in stored if path.is_file()]
+        stored = [one for one in earlier if one.state == InstanceState.STORED and one.purged_at is None]
+        present = [path for one in stored if (path := self.archive.absolute(one.path)).is_file()]
         if not present:
             return Intake.STORED
         same = same_pixels(present[0], self.archive.absolute(relative))
         return Intake.CORRECTED_HEADER if same else Intake.CONFLICT
+
+
+def _succeed(earlier: list[Instance]) -> None:
+    """Gives the place of purged versions of an image to the one that came now."""
+    for instance in earlier:
+        if instance.eligible and instance.purged_at is not None:
+            instance.eligible, instance.reason = False, SUCCEEDED
 
 
 def _lock_study(
