@@ -16,6 +16,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRBigEndian
 
+from litegpt.attributes import MALFORMED
+
 _SHAPE: Final = (
     "Rows",
     "Columns",
@@ -35,11 +37,14 @@ def same_pixels(first: Path, second: Path) -> bool:
 
     What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at.
     """
-    one, other = dcmread(first), dcmread(second)
-    if any(one.get(keyword) != other.get(keyword) for keyword in _SHAPE):
+    try:
+        one, other = dcmread(first), dcmread(second)
+        if any(one.get(keyword) != other.get(keyword) for keyword in _SHAPE):
+            return False
+        if _encoding(one) == _encoding(other) and one.get("PixelData") == other.get("PixelData"):
+            return True
+    except MALFORMED:
         return False
-    if _encoding(one) == _encoding(other) and one.get("PixelData") == other.get("PixelData"):
-        return True
     pixels, others = _decoded(one), _decoded(other)
     return pixels is not None and others is not None and bool(np.array_equal(pixels, others))
 
@@ -57,6 +62,5 @@ def _decoded(dataset: Dataset) -> np.ndarray[Any, Any] | None:
             return pixel_array(dataset, raw=True)
         plugins = [name for name in get_decoder(syntax).available_plugins if name != _UNSAFE_PLUGIN]
         return pixel_array(dataset, raw=True, decoding_plugin=plugins[0]) if plugins else None
-    except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        # What pydicom and its decoders raise on data they cannot decode is not one family.
+    except (*MALFORMED, RuntimeError):  # the latter is what decoders raise
         return None

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info, read_partial
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from litegpt.attributes import MALFORMED
@@ -34,8 +34,8 @@ _CHUNK_BYTES: Final = 1 << 20
 MAXIMUM_INFLATED_BYTES: Final = 256 << 20
 """Largest dataset that may be deflated: four times the largest radiograph there is."""
 
-_GROUP_LENGTH_AT: Final = 140
-"""Offset of the value of (0002,0000): 128 preamble, 4 "DICM", 8 tag, VR and length."""
+_FILE_META_AT: Final = 132
+"""Where the file meta information begins: after 128 bytes of preamble and "DICM" (PS3.10 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,49 @@ class ReceivedObject:
     has_pixels: bool
 
 
+@dataclass(frozen=True, slots=True)
+class FileMeta:
+    """The file meta information of a Part 10 file; texts are empty where it does not say.
+
+    Attributes:
+        dataset_offset: Where the dataset begins, in bytes. It is found by reading the elements: a file that
+            did not come by C-STORE may lack the group length, or state a wrong one.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> FileMeta:
+        """Reads it; ``file`` stands at the dataset then.
+
+        Raises:
+            CannotUnderstand: If it cannot be read.
+        """
+        file.seek(_FILE_META_AT)
+        try:
+            meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2)
+            return cls(
+                sop_class_uid=str(meta.get("MediaStorageSOPClassUID", "")),
+                sop_instance_uid=str(meta.get("MediaStorageSOPInstanceUID", "")),
+                transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
+                dataset_offset=file.tell(),
+            )
+        except _UNREADABLE as error:
+            raise CannotUnderstand(f"the file meta information cannot be read: {error}") from error
+
+
+def _after_group_2(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag >> 16 != 2
+
+
 def examine(
-    path: Path, sop_class_uid: str | None = None, sop_instance_uid: str | None = None
+    path: Path,
+    sop_class_uid: str | None = None,
+    sop_instance_uid: str | None = None,
+    digest: str | None = None,
 ) -> ReceivedObject:
     """Reads what identifies a received Part 10 file, and checks that the file is whole.
 
@@ -69,6 +110,7 @@ def examine(
         path: A file with preamble and file meta information.
         sop_class_uid: The class that the C-STORE command named; ``None`` where there was no command.
         sop_instance_uid: The instance that it named, likewise.
+        digest: The dataset's digest, from whoever took it while writing the file; ``None`` has it read here.
 
     Raises:
         CannotUnderstand: If the dataset cannot be read to its end, or lacks a valid identifying UID.
@@ -89,17 +131,20 @@ def examine(
         study_instance_uid=uids["StudyInstanceUID"],
         series_instance_uid=uids["SeriesInstanceUID"],
         transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
-        digest=file_digest(path, dataset_offset(path)),
+        digest=digest or file_digest(path, dataset_offset(path)),
         size_bytes=path.stat().st_size,
         has_pixels=has_pixels,
     )
 
 
 def dataset_offset(path: Path) -> int:
-    """Where the dataset begins in a Part 10 file (PS3.10 7.1): after the group length's worth of group 2."""
+    """Where the dataset of a Part 10 file begins, in bytes.
+
+    Raises:
+        CannotUnderstand: If the file meta information cannot be read.
+    """
     with path.open("rb") as file:
-        file.seek(_GROUP_LENGTH_AT)
-        return _GROUP_LENGTH_AT + 4 + int.from_bytes(file.read(4), "little")
+        return FileMeta.read(file).dataset_offset
 
 
 class _PixelsAhead:
@@ -117,13 +162,18 @@ class _PixelsAhead:
 
 def _read_header(path: Path) -> tuple[Dataset, bool]:
     pixels = _PixelsAhead()
-    _require_modest_inflation(path)
     with path.open("rb") as file:
-        header = _partial(file, pixels)
-        if "TransferSyntaxUID" not in header.file_meta:
+        syntax = FileMeta.read(file).transfer_syntax_uid
+        if not syntax:
             raise CannotUnderstand("the file does not say its transfer syntax")
-        _require_sound_elements(header)
-        deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+        if not UID(syntax).is_transfer_syntax:
+            raise CannotUnderstand(f"the transfer syntax is unknown: {syntax[:80]!r}")
+        deflated = syntax == DeflatedExplicitVRLittleEndian
+        if deflated:
+            _require_modest_inflation(file)
+        file.seek(0)
+        header = _partial(file, pixels)
+        _require_sound_elements(header, UID(syntax))
         if pixels.length is not None and not deflated:
             _require_whole_pixels(file, pixels.length)
     if not header:
@@ -131,27 +181,16 @@ def _read_header(path: Path) -> tuple[Dataset, bool]:
     return header, pixels.length is not None
 
 
-def _require_modest_inflation(path: Path) -> None:
+def _require_modest_inflation(file: BinaryIO) -> None:
     """pydicom inflates a deflated dataset whole, and a small file may hold a very large one."""
-    if _transfer_syntax(path) != DeflatedExplicitVRLittleEndian:
-        return
     inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    with path.open("rb") as file:
-        file.seek(dataset_offset(path))
-        try:
-            while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(_CHUNK_BYTES)):
-                inflated += len(inflater.decompress(chunk, _CHUNK_BYTES))
-                if inflated > MAXIMUM_INFLATED_BYTES:
-                    raise CannotUnderstand("the deflated dataset is too large")
-        except zlib.error as error:
-            raise CannotUnderstand(f"the deflated dataset is damaged: {error}") from error
-
-
-def _transfer_syntax(path: Path) -> str:
     try:
-        return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
-    except _UNREADABLE as error:
-        raise CannotUnderstand(f"the file meta information cannot be read: {error}") from error
+        while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(_CHUNK_BYTES)):
+            inflated += len(inflater.decompress(chunk, _CHUNK_BYTES))
+            if inflated > MAXIMUM_INFLATED_BYTES:
+                raise CannotUnderstand("the deflated dataset is too large")
+    except zlib.error as error:
+        raise CannotUnderstand(f"the deflated dataset is damaged: {error}") from error
 
 
 def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) -> Any:
@@ -159,13 +198,14 @@ def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) 
         return read_partial(file, stop_when=stop_when)
     except zlib.error as error:
         raise CannotUnderstand(f"the deflated dataset ends early or is damaged: {error}") from error
+    except RecursionError as error:
+        raise CannotUnderstand("the dataset's sequences are nested too deep") from error
     except (*_UNREADABLE, OSError) as error:
         raise CannotUnderstand(f"the dataset cannot be read: {error}") from error
 
 
-def _require_sound_elements(header: Dataset) -> None:
+def _require_sound_elements(header: Dataset, agreed: UID) -> None:
     """Every element whole, and in the transfer syntax that was agreed: pydicom reads on where one is not."""
-    agreed: UID = header.file_meta.TransferSyntaxUID
     raw: Any
     for raw in header.values():  # as they were read: going over the Dataset itself would decode each element
         if not isinstance(raw, RawDataElement):

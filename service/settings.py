@@ -36,6 +36,8 @@ PREFIX: Final = "LITEGPT_"
 SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
 """Environment variables that name a source of settings instead of a setting."""
 
+_TLS: Final = ("web_tls_certificate", "web_tls_key")
+
 TESTS: Final = "LITEGPT_TEST_"
 """Prefix of the variables that only the test suite reads."""
 
@@ -197,9 +199,19 @@ class Settings(BaseSettings):
     retry_first_seconds: float = Field(10, ge=0, description="First wait before another attempt; doubles")
     retry_maximum_seconds: float = Field(900, ge=0, description="Longest wait between attempts")
 
-    web_host: str = Field("127.0.0.1", description="Address the pages bind; this machine's own, `localhost`")
+    web_host: str = Field(
+        "127.0.0.1", description="Address the pages bind; another than this machine's own needs users and TLS"
+    )
     web_port: int | None = Field(
         8043, ge=0, le=65535, description="Port of the pages; 0 takes a free one; empty: no pages"
+    )
+    web_tls_certificate: Path | None = Field(None, description="PEM file: the pages speak HTTPS with it")
+    web_tls_key: Path | None = Field(None, description="PEM file with its key")
+    web_behind_proxy: bool = Field(
+        False, description="A proxy of yours speaks HTTPS for the pages, and alone reaches them"
+    )
+    show_patients: bool = Field(
+        False, description="Whether pages tell names and ids of patients, one at a time, when asked to"
     )
     metrics_host: str = Field("0.0.0.0", description="Address that `/metrics` and `/health` alone bind")
     metrics_port: int | None = Field(
@@ -210,7 +222,7 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field(LogFormat.TEXT, description="`text`, or `json`: an object a line")
 
-    @field_validator("database_url", "broker_url", "web_port", "metrics_port", mode="before")
+    @field_validator("database_url", "broker_url", "web_port", "metrics_port", *_TLS, mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -255,15 +267,6 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address} is there twice: join its results with +")
         return once
 
-    @field_validator("web_host", mode="after")
-    @classmethod
-    def _check_web_host(cls, value: str) -> str:
-        if not _is_loopback(value):
-            raise ValueError(
-                f"the pages know no users, so they are for this machine alone: 127.0.0.1, not {value!r}"
-            )
-        return value
-
     @field_validator("time_zone", mode="after")
     @classmethod
     def _check_time_zone(cls, value: str) -> str:
@@ -287,6 +290,27 @@ class Settings(BaseSettings):
         if self.delivery_lease_seconds <= self.dimse_timeout_seconds:
             raise ValueError("delivery_lease_seconds must exceed dimse_timeout_seconds")
         return self
+
+    @model_validator(mode="after")
+    def _check_web(self) -> Self:
+        if (self.web_tls_certificate is None) != (self.web_tls_key is None):
+            raise ValueError("web_tls_certificate and web_tls_key go together")
+        if not self.web_is_local and not self.web_is_secure:
+            raise ValueError(
+                f"web_host: pages that other machines reach, at {self.web_host}, need "
+                "web_tls_certificate and web_tls_key, or web_behind_proxy"
+            )
+        return self
+
+    @property
+    def web_is_local(self) -> bool:
+        """Whether the pages are bound to an address that only this machine reaches."""
+        return _is_loopback(self.web_host)
+
+    @property
+    def web_is_secure(self) -> bool:
+        """Whether browsers reach the pages by HTTPS alone."""
+        return self.web_tls_certificate is not None or self.web_behind_proxy
 
     @property
     def result_kinds(self) -> tuple[ResultKind, ...]:

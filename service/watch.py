@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
-from service.heartbeat import is_beating
+from service.heartbeat import is_beating_anywhere
 from service.records import overview
 from service.records.overview import DELIVERED
 from service.records.tables import (
@@ -114,7 +114,7 @@ def look(session: Session, settings: Settings, now: datetime) -> Frame:
     minutes = WINDOW.total_seconds() / 60
     return Frame(
         at=now,
-        sweeper_beats=is_beating(settings.data_dir, PART),
+        sweeper_beats=is_beating_anywhere(settings.data_dir, PART),
         rates=Rates(
             window_seconds=int(WINDOW.total_seconds()),
             received=_received_since(session, since) / minutes,

@@ -28,6 +28,7 @@ PERMISSIVE: Final = frozenset(
         "HPND",
         "ISC",
         "MIT",
+        "MIT-0",
         "MIT-CMU",
         "PSF-2.0",
         "Unlicense",

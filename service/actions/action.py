@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from sqlalchemy.orm import Session
 
-from service.records.database import Records, utc_now
+from service.records.database import Records
+from service.records.journal import write_down
 from service.records.selection import Selection
-from service.records.tables import AuditEvent
 
 log = logging.getLogger(__name__)
 
@@ -65,26 +64,11 @@ class Course:
                 self.report(len(page))
         finally:
             if tally and not self.dry_run:
-                asked = {"studies": selection.as_json(), **action.options()}
-                write_down(self.records, self.who, action.name, asked, tally)
+                self._write_down(action, selection, tally)
         return tally
 
-
-def write_down(
-    records: Records, who: str, action: str, asked: Mapping[str, Any], outcome: Mapping[str, int]
-) -> None:
-    """Writes an audit event.
-
-    Args:
-        records: Where to.
-        who: Who asked.
-        action: For what.
-        asked: Of which studies and how, without any patient's name.
-        outcome: What came of it.
-    """
-    log.debug("%s by %s: %s", action, who, dict(outcome))
-    event = AuditEvent(
-        at=utc_now(), who=who, action=action, asked=json.dumps(asked), outcome=json.dumps(outcome)
-    )
-    with records.writing() as session:
-        session.add(event)
+    def _write_down(self, action: Action, selection: Selection, tally: Tally) -> None:
+        asked = {"studies": selection.as_json(), **action.options()}
+        log.debug("%s by %s: %s", action.name, self.who, dict(tally))
+        with self.records.writing() as session:
+            write_down(session, self.who, action.name, tally, **asked)

@@ -15,10 +15,10 @@ from typing import Final
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
-from service.actions.action import write_down
 from service.actions.analysing import newest_analyses
 from service.archive import Archive
 from service.records.database import Records, utc_now
+from service.records.journal import write_down
 from service.records.standing import settled
 from service.records.tables import Analysis, Instance, Result, Study
 
@@ -159,7 +159,8 @@ class Purge:
     def _write_down(self, limits: Limits, purged: Purged) -> None:
         asked = {name: str(value) for name, value in asdict(limits).items() if value is not None}
         outcome = {name: value for name, value in asdict(purged).items() if name != "enough"}
-        write_down(self.records, self.who, "purge", asked, outcome)
+        with self.records.writing() as session:
+            write_down(session, self.who, "purge", outcome, **asked)
 
 
 def purgeable(limits: Limits) -> list[ColumnElement[bool]]:

@@ -28,6 +28,7 @@ from service.cli import (
     retrieving,
     selftest,
     studies,
+    users,
     watch,
 )
 from service.errors import NodeError, SettingsError
@@ -53,6 +54,7 @@ def application() -> typer.Typer:
         jobs,
         records,
         backup,
+        users,
         studies,
         actions,
         reconcile,

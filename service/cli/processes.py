@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import ssl
 import sys
 import threading
 from contextlib import suppress
@@ -168,7 +169,9 @@ def _require_web(settings: Settings) -> None:
         raise NodeError("neither web_port nor metrics_port is set")
     for port in asked:
         try:
-            with urlopen(f"{port.url}health/live", timeout=_HEALTH_SECONDS) as answer:
+            # Whether it lives, not who it is: its certificate may be for another name than this machine's.
+            context = ssl._create_unverified_context() if port.tls else None
+            with urlopen(f"{port.url}health/live", timeout=_HEALTH_SECONDS, context=context) as answer:
                 answer.read(100)
         except (OSError, HTTPException) as error:
             raise NodeError(f"{port.url} does not answer: {error}") from None

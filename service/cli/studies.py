@@ -128,9 +128,6 @@ def _about(image: ImageView) -> list[str]:
 def _row(view: StudyView) -> tuple[Text, ...]:
     analysed = sum(not image.reason for image in view.images)
     boxed = [finding for image in view.images for finding in image.findings if finding.box]
-    remark = view.error or next((delivery.error for delivery in view.deliveries if delivery.error), "")
-    if view.purged_at:
-        remark = "; ".join(filter(None, (remark, f"images purged {view.purged_at:%Y-%m-%d}")))
     return (
         Text(view.study_instance_uid),
         Text(view.accession_number),
@@ -138,5 +135,5 @@ def _row(view: StudyView) -> tuple[Text, ...]:
         Text(f"{analysed}/{len(view.images)}"),
         coloured(view.outcome),
         Text(str(sum(finding.reported for finding in boxed)) if view.analysis_state == "done" else ""),
-        Text(remark),
+        Text(view.remark),
     )

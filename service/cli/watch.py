@@ -104,9 +104,7 @@ def _keys() -> Iterator[Any]:
 
 
 def _screen(frame: Frame) -> RenderableType:
-    beats = (
-        Text("sweeper runs", "green") if frame.sweeper_beats else Text("no sweeper on this machine", "red")
-    )
+    beats = Text("sweeper runs", "green") if frame.sweeper_beats else Text("no sweeper runs", "red")
     head = Text.assemble(f"{frame.at:%Y-%m-%d %H:%M:%S} UTC   ", beats, "   ", _disk(frame))
     parts: list[RenderableType] = [head, Text(), _flow(frame)]
     if frame.destinations:

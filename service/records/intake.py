@@ -7,13 +7,14 @@ first, as a corrected header where the pixels are the same, else as a conflict.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
-from sqlalchemy import CursorResult, select
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -44,6 +45,25 @@ class Intake(StrEnum):
     STORED_AGAIN = "stored again after it was purged"
     CORRECTED_HEADER = "corrected header"
     CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of a received object, and why its image is not to be analysed (or nothing)."""
+
+    intake: Intake
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One dataset that came under a SOP Instance UID, and the file that it lies in, or lay in if purged."""
+
+    digest: str
+    file: Path
+    state: str
+    eligible: bool
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,53 +98,63 @@ class Receiver:
             OutOfResources: If archive or records would not take it just now.
         """
         received = examine(path, sop_class_uid, sop_instance_uid)
-        if self.knows(received):
-            return Intake.DUPLICATE
+        return self.keep(received, calling_ae_title, priority).intake
+
+    def keep(
+        self,
+        received: ReceivedObject,
+        calling_ae_title: str = "",
+        priority: Priority = Priority.ROUTINE,
+    ) -> Kept:
+        """As ``take``, of a file that has been examined; nobody may have written into it since.
+
+        Raises:
+            OutOfResources: If archive or records would not take it just now.
+        """
+        if received.digest in self.known(received.sop_instance_uid):
+            return Kept(Intake.DUPLICATE)
         relative = self.archive.take_image(
-            path, received.study_instance_uid, received.sop_instance_uid, received.digest
+            received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         return self._record(received, relative, calling_ae_title, priority)
 
-    def knows(self, received: ReceivedObject) -> bool:
-        """Whether this very object is recorded, and its file still there and to stay."""
+    def foresee(self, received: ReceivedObject, foreseen: Sequence[Version] = ()) -> Kept:
+        """What ``keep`` would say, if ``foreseen`` had been kept before; nothing is written.
+
+        Raises:
+            OutOfResources: If the records are away.
+        """
+        if received.digest in self.known(received.sop_instance_uid):
+            return Kept(Intake.DUPLICATE)
         with self.records.reading() as session:
-            path = session.scalar(
-                select(Instance.path).where(
-                    Instance.sop_instance_uid == received.sop_instance_uid,
-                    Instance.digest == received.digest,
-                    Instance.purged_at.is_(None),
+            earlier = self._versions(session, received)
+        return self._judge(received, received.path, [*earlier, *foreseen])
+
+    def known(self, sop_instance_uid: str) -> set[str]:
+        """The digests of what is recorded under a UID and whose files are there to stay."""
+        with self.records.reading() as session:
+            rows = session.execute(
+                select(Instance.digest, Instance.path).where(
+                    Instance.sop_instance_uid == sop_instance_uid, Instance.purged_at.is_(None)
                 )
-            )
-        return path is not None and self.archive.absolute(path).is_file()
+            ).all()
+        return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
     def _record(
         self, received: ReceivedObject, relative: str, calling_ae_title: str, priority: Priority
-    ) -> Intake:
+    ) -> Kept:
         now = utc_now()
-        reason = self.reason_against(received)
         with self.records.writing() as session:
             study, is_new = _lock_study(session, received, now, priority)
-            earlier = list(
-                session.scalars(
-                    select(Instance)
-                    .where(
-                        Instance.study_id == study.id,
-                        Instance.sop_instance_uid == received.sop_instance_uid,
-                    )
-                    .order_by(Instance.id)
-                )
-            )
-            for instance in earlier:
-                if instance.digest == received.digest:
-                    return self._store_again(instance, study, relative, now)
-            intake = self._compare(relative, earlier)
-            if intake is Intake.CONFLICT:
-                reason = CONFLICTING
-            else:
-                if intake is Intake.STORED and not reason:
-                    _succeed(earlier)
-                if any(instance.eligible for instance in earlier):
-                    reason = CORRECTED
+            earlier = self._versions(session, received)
+            kept = self._judge(received, self.archive.absolute(relative), earlier)
+            if kept.intake is Intake.DUPLICATE:
+                return kept
+            if kept.intake is Intake.STORED_AGAIN:
+                self._store_again(session, study, received, relative)
+                return kept
+            if not kept.reason:
+                _succeed(session, study, received)
             session.add(
                 Instance(
                     study=study,
@@ -135,14 +165,14 @@ class Receiver:
                     digest=received.digest,
                     path=relative,
                     size_bytes=received.size_bytes,
-                    state=InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED,
-                    eligible=not reason,
-                    reason=reason,
+                    state=_state_of(kept.intake),
+                    eligible=not kept.reason,
+                    reason=kept.reason,
                     calling_ae_title=calling_ae_title,
                     received_at=now,
                 )
             )
-            if not reason:
+            if not kept.reason:
                 _reopen(study, now, priority)
             elif is_new or not any(instance.eligible for instance in study.instances):
                 study.last_eligible_at = now
@@ -150,51 +180,95 @@ class Receiver:
             "stored %s of study %s: %s%s",
             received.sop_instance_uid,
             received.study_instance_uid,
-            intake,
-            f", not analysed: {reason}" if reason else "",
+            kept.intake,
+            f", not analysed: {kept.reason}" if kept.reason else "",
         )
-        return intake
+        return kept
 
-    def _store_again(self, instance: Instance, study: Study, relative: str, now: datetime) -> Intake:
-        """The same object came again: where its file was purged it has one again, else nothing changes.
+    def _store_again(self, session: Session, study: Study, received: ReceivedObject, relative: str) -> None:
+        """Gives a purged object its file again; a purge counts the study's age anew.
 
         Raises:
             OutOfResources: If a purge took the new file for the old one: it is to be sent once more.
         """
-        if instance.purged_at is None:
-            return Intake.DUPLICATE
         if not self.archive.absolute(relative).is_file():
-            raise OutOfResources(f"{instance.sop_instance_uid} was being purged")
-        instance.purged_at, instance.path = None, relative
-        # A purge counts a study's age from here.
-        study.last_eligible_at = now
+            raise OutOfResources(f"{received.sop_instance_uid} was being purged")
+        session.execute(
+            update(Instance)
+            .where(Instance.sop_instance_uid == received.sop_instance_uid, Instance.digest == received.digest)
+            .values(purged_at=None, path=relative)
+        )
+        study.last_eligible_at = utc_now()
         log.info(
             "stored %s of study %s again after it was purged",
-            instance.sop_instance_uid,
-            study.study_instance_uid,
+            received.sop_instance_uid,
+            received.study_instance_uid,
         )
-        return Intake.STORED_AGAIN
 
-    def reason_against(self, received: ReceivedObject) -> str:
+    def _versions(self, session: Session, received: ReceivedObject) -> list[Version]:
+        """What is recorded under its UID in its study, in the order in which it came."""
+        rows = session.execute(
+            select(Instance.digest, Instance.path, Instance.state, Instance.eligible, Instance.purged_at)
+            .join(Study)
+            .where(
+                Study.study_instance_uid == received.study_instance_uid,
+                Instance.sop_instance_uid == received.sop_instance_uid,
+            )
+            .order_by(Instance.id)
+        ).all()
+        return [
+            Version(digest, self.archive.absolute(path), state, eligible, purged_at is not None)
+            for digest, path, state, eligible, purged_at in rows
+        ]
+
+    def _judge(self, received: ReceivedObject, file: Path, earlier: Sequence[Version]) -> Kept:
+        """Against the first of the earlier files that is still there."""
+        same = [version for version in earlier if version.digest == received.digest]
+        own = self._reason_against(received)
+        if same:
+            purged = all(version.purged for version in same)
+            return Kept(Intake.STORED_AGAIN, own) if purged else Kept(Intake.DUPLICATE)
+        stored = [version for version in earlier if version.state == InstanceState.STORED]
+        there = (version.file for version in stored if not version.purged and version.file.is_file())
+        present = next(there, None)
+        intake = Intake.STORED
+        if present is not None:
+            intake = Intake.CORRECTED_HEADER if same_pixels(present, file) else Intake.CONFLICT
+        if intake is Intake.CONFLICT:
+            return Kept(intake, CONFLICTING)
+        # What is purged has no pixels to compare with: the new ones are to be read in its place.
+        given_up = present is None and not own
+        if any(version.eligible and not (version.purged and given_up) for version in earlier):
+            return Kept(intake, CORRECTED)
+        return Kept(intake, own)
+
+    def _reason_against(self, received: ReceivedObject) -> str:
         """Why its image is not to be analysed, or nothing."""
         reason = self.eligibility.reason_against(received.header)
         return _storable(reason) or ("" if received.has_pixels else "no pixel data")
 
-    def _compare(self, relative: str, earlier: list[Instance]) -> Intake:
-        """Against the first of the earlier files that is still there; the study's row is locked."""
-        stored = [one for one in earlier if one.state == InstanceState.STORED and one.purged_at is None]
-        present = [path for one in stored if (path := self.archive.absolute(one.path)).is_file()]
-        if not present:
-            return Intake.STORED
-        same = same_pixels(present[0], self.archive.absolute(relative))
-        return Intake.CORRECTED_HEADER if same else Intake.CONFLICT
+
+def version_of(received: ReceivedObject, kept: Kept) -> Version:
+    """What would be recorded of a received object, were it kept."""
+    return Version(received.digest, received.path, _state_of(kept.intake), not kept.reason)
 
 
-def _succeed(earlier: list[Instance]) -> None:
+def _state_of(intake: Intake) -> InstanceState:
+    return InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED
+
+
+def _succeed(session: Session, study: Study, received: ReceivedObject) -> None:
     """Gives the place of purged versions of an image to the one that came now."""
-    for instance in earlier:
-        if instance.eligible and instance.purged_at is not None:
-            instance.eligible, instance.reason = False, SUCCEEDED
+    session.execute(
+        update(Instance)
+        .where(
+            Instance.study_id == study.id,
+            Instance.sop_instance_uid == received.sop_instance_uid,
+            Instance.eligible,
+            Instance.purged_at.is_not(None),
+        )
+        .values(eligible=False, reason=SUCCEEDED)
+    )
 
 
 def _lock_study(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -108,6 +109,20 @@ class StudyView:
     deliveries: tuple[DeliveryView, ...] = field(default=())
 
     @property
+    def reported_labels(self) -> tuple[str, ...]:
+        """The labels that results tell, each once, the surest first."""
+        reported = [one for image in self.images for one in image.findings if one.reported]
+        reported.sort(key=lambda one: -one.score)
+        return tuple(dict.fromkeys(one.label for one in reported))
+
+    @property
+    def remark(self) -> str:
+        """What went wrong, where something did, and that images are gone."""
+        wrong = self.error or next((delivery.error for delivery in self.deliveries if delivery.error), "")
+        purged = f"images purged {self.purged_at:%Y-%m-%d}" if self.purged_at else ""
+        return "; ".join(filter(None, (wrong, purged)))
+
+    @property
     def last_eligible_at(self) -> datetime | None:
         """When the study's last analysed image arrived."""
         return max((image.received_at for image in self.images if not image.reason), default=None)
@@ -163,10 +178,17 @@ def show_study(session: Session, name: str) -> StudyView:
     return _view(studies[0])
 
 
+def views_of(session: Session, study_ids: Collection[int]) -> dict[int, StudyView]:
+    """These studies, by their ids."""
+    studies = session.scalars(select(Study).options(*_everything()).where(Study.id.in_(study_ids)))
+    return {study.id: _view(study) for study in studies}
+
+
 def _everything() -> tuple[Any, ...]:
     return (
         selectinload(Study.instances),
-        selectinload(Study.analyses).selectinload(Analysis.images).selectinload(AnalysisImage.findings),
+        # Joined: by pairs of ids, SQLite would look for findings without an index.
+        selectinload(Study.analyses).selectinload(Analysis.images).joinedload(AnalysisImage.findings),
         selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
     )
 

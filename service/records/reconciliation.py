@@ -5,7 +5,7 @@ The sums are made by the database and the studies come one by one, so memory doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -132,12 +132,17 @@ def sum_up(session: Session, question: Question) -> Sums:
     return Sums(tuple(standings), _images(session, question), _deliveries(session, question))
 
 
-def unsettled(session: Session, question: Question, limit: int | None = None) -> Iterator[UnsettledStudy]:
-    """The open and the stuck studies, oldest first, read as they are asked for."""
+def unsettled(
+    session: Session,
+    question: Question,
+    limit: int | None = None,
+    verdicts: Sequence[Verdict] = (Verdict.OPEN, Verdict.STUCK),
+) -> Iterator[UnsettledStudy]:
+    """The open and the stuck studies, or one kind of them, oldest first, read as they are asked for."""
     table = standing(question)
     rows = session.execute(
         select(table)
-        .where(table.c.verdict != Verdict.SETTLED.value)
+        .where(table.c.verdict.in_([verdict.value for verdict in verdicts]))
         .order_by(table.c.since, table.c.id)
         .limit(limit),
         execution_options={"yield_per": _AT_ONCE},

@@ -125,7 +125,7 @@ class Selection:
         if self.label:
             given.append(self._found())
         if self.destination:
-            given.append(_delivery(Delivery.destination == self.destination))
+            given.append(_delivery(_by_value(Delivery.destination) == self.destination))
         return given
 
     def _by_model(self) -> ColumnElement[bool]:
@@ -139,6 +139,15 @@ class Selection:
             Finding.score >= self.minimum_score,
             Finding.reported,
         )
+
+
+def _by_value(column: Any) -> Any:
+    """A column out of sight of SQLite's planner.
+
+    Without statistics it takes ``state = …`` for a rare thing, and goes through all rows in that state
+    instead of those of the study at hand.
+    """
+    return func.coalesce(column, "")
 
 
 def _newest() -> Any:
@@ -160,10 +169,10 @@ def _states() -> Mapping[str, ColumnElement[bool]]:
     """By their words in ``overview``; a study is in one of them, and in conflict besides."""
     no_analysis = not_(exists().where(Analysis.study_id == Study.id))
     receiving = or_(Study.state == StudyState.RECEIVING, no_analysis)
-    complete = Study.state == StudyState.COMPLETE
+    complete = _by_value(Study.state) == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))
-    goes_somewhere, refused = _delivery(), _delivery(Delivery.state == DeliveryState.REFUSED)
-    unfinished = _delivery(Delivery.state.in_(_UNDELIVERED))
+    goes_somewhere, refused = _delivery(), _delivery(_by_value(Delivery.state) == DeliveryState.REFUSED.value)
+    unfinished = _delivery(_by_value(Delivery.state).in_([state.value for state in _UNDELIVERED]))
     in_conflict = exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
     by_analysis = {
         state.value: and_(complete, _current(Analysis.state == state))

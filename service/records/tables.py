@@ -99,6 +99,18 @@ class RetrievalState(StrEnum):
     SKIPPED = "skipped"
 
 
+class Role(StrEnum):
+    """What a user of the pages may do; each may also do what those before it may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def includes(self, other: Role) -> bool:
+        """Whether this role may do what ``other`` may."""
+        return list(Role).index(self) >= list(Role).index(other)
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware time stamp, stored in UTC on databases with and without time zones."""
 
@@ -128,6 +140,9 @@ def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_known")
 
 
+_IN_CONFLICT = text("state = 'conflict'")
+
+
 class Base(DeclarativeBase):
     """Base of the tables; constraint names follow one pattern so that migrations can name them."""
 
@@ -147,12 +162,17 @@ class Study(Base):
     """One study, as far as it has arrived."""
 
     __tablename__ = "study"
-    __table_args__ = (_one_of("state", StudyState), Index(None, "state", "last_eligible_at"))
+    __table_args__ = (
+        _one_of("state", StudyState),
+        Index(None, "state", "last_eligible_at"),
+        # Lists are newest first by this key.
+        Index("ix_study_received", "receiving_since", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     accession_number: Mapped[str] = mapped_column(default="", index=True)
-    study_date: Mapped[str] = mapped_column(String(8), default="")
+    study_date: Mapped[str] = mapped_column(String(8), default="", index=True)
     state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING)
     receiving_since: Mapped[datetime]
     """Start of the present receiving period; the hard cap counts from here."""
@@ -175,6 +195,7 @@ class Instance(Base):
     __table_args__ = (
         _one_of("state", InstanceState),
         UniqueConstraint("sop_instance_uid", "digest"),
+        Index("ix_instance_conflict", "study_id", sqlite_where=_IN_CONFLICT, postgresql_where=_IN_CONFLICT),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -275,6 +296,7 @@ class Finding(Base):
             ["analysis_id", "instance_id"], ["analysis_image.analysis_id", "analysis_image.instance_id"]
         ),
         Index(None, "analysis_id", "instance_id"),
+        Index("ix_finding_label", "label", "analysis_id", "score"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -329,6 +351,7 @@ class Delivery(Base):
         _one_of("state", DeliveryState),
         UniqueConstraint("result_id", "destination"),
         Index(None, "state", "not_before"),
+        Index("ix_delivery_sent", "destination", "sent_at"),
         Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
     )
 
@@ -426,3 +449,36 @@ class RetrievalStudy(Base):
     """How many of these are here."""
     error: Mapped[str] = mapped_column(default="")
     finished_at: Mapped[datetime | None]
+
+
+class User(Base):
+    """A person who may sign in at the pages."""
+
+    __tablename__ = "web_user"
+    __table_args__ = (_one_of("role", Role),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    password_hash: Mapped[str]
+    """Argon2id, with its own salt and parameters."""
+    role: Mapped[str] = mapped_column(String(16))
+    active: Mapped[bool] = mapped_column(server_default=true())
+    """Whether the user may sign in; one that may not keeps the name for the audit."""
+    created_at: Mapped[datetime]
+
+
+class WebSession(Base):
+    """A user who is signed in at one browser."""
+
+    __tablename__ = "web_session"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the random token that the browser's cookie holds."""
+    user_id: Mapped[int] = mapped_column(ForeignKey("web_user.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    """The end, however busy the session is."""
+
+    user: Mapped[User] = relationship()

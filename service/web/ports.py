@@ -29,23 +29,27 @@ class Port:
     Attributes:
         name: ``pages`` or ``metrics``.
         host, number: Where it is; 0 before the system has chosen one.
+        tls: Whether it speaks HTTPS.
     """
 
     name: str
     host: str
     number: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """Its address, as seen from this machine where the host stands for every one."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.number}/"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.number}/"
 
 
 def ports_of(settings: Settings) -> Iterator[Port]:
     """Those that are asked for."""
     if settings.web_port is not None:
-        yield Port(PAGES, settings.web_host, settings.web_port)
+        tls = settings.web_tls_certificate is not None
+        yield Port(PAGES, settings.web_host, settings.web_port, tls)
     if settings.metrics_port is not None:
         yield Port(METRICS, settings.metrics_host, settings.metrics_port)
 

@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, NoReturn
 
 import uvicorn
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.errors import SettingsError
 from service.settings import Settings
 from service.web import ports
+from service.web.admission import require_certificate, require_users
 from service.web.app import create_app, create_metrics_app
 from service.web.ports import Port
 
@@ -50,10 +52,13 @@ def serve(settings: Settings, *, wait_for_port: bool = False) -> NoReturn:
         wait_for_port: Wait for a port that is taken, with one line in the log, instead of giving up.
 
     Raises:
-        SettingsError: If there is no port to serve, or it cannot be bound.
+        SettingsError: If there is no port to serve, or it cannot be bound; if others reach the pages and
+            there are no users, or the certificate cannot be used.
     """
     if not any(ports.ports_of(settings)):
         raise SettingsError("there is nothing to serve: neither web_port nor metrics_port is set")
+    require_users(settings)
+    require_certificate(settings)
     asyncio.run(_Service(settings, wait_for_port).run())
     # A route's thread that still waits, as for a database that hangs, must not hold the end up.
     logging.shutdown()
@@ -109,8 +114,8 @@ class _Service:
         bound = await self._bind(port)
         if bound is None:
             return
-        self._say(Port(port.name, port.host, bound.getsockname()[1]))
-        server = _Server(_config(_APPLICATIONS[port.name](self._settings)))
+        self._say(replace(port, number=bound.getsockname()[1]))
+        server = _Server(_config(_APPLICATIONS[port.name](self._settings), self._settings, port))
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -141,9 +146,13 @@ class _Service:
         log.info("%s at %s", port.name, port.url)
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: FastAPI, settings: Settings, port: Port) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        ssl_certfile=settings.web_tls_certificate if port.tls else None,
+        ssl_keyfile=settings.web_tls_key if port.tls else None,
+        # Whose address a request has is for the pages to say: what a browser writes there is no evidence.
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -71,3 +71,12 @@ def test_a_random_image_is_not_another_one(tmp_path: Path) -> None:
     assert not same_pixels(
         _file(tmp_path, "before", make_radiograph()), _file(tmp_path, "after", make_radiograph(noise))
     )
+
+
+def test_what_says_its_size_in_no_known_way_is_not_the_same(tmp_path: Path) -> None:
+    before = _file(tmp_path, "before", make_radiograph())
+    content = before.read_bytes()
+    at = content.index(b"\x28\x00\x10\x00US")  # Rows, in a VR that there is not
+    after = tmp_path / "after"
+    after.write_bytes(content[: at + 4] + b"U\t" + content[at + 6 :])
+    assert not same_pixels(before, after)

@@ -163,3 +163,42 @@ def test_every_real_radiograph_is_whole_and_none_is_when_cut(tmp_path: Path) -> 
         cut.write_bytes(path.read_bytes()[:-1000])
         with pytest.raises(CannotUnderstand):
             examine(cut)
+
+
+@pytest.mark.parametrize("group_length", ["absent", "0", "too large"])
+def test_a_group_length_that_is_wrong_or_absent(tmp_path: Path, group_length: str) -> None:
+    """What did not come by C-STORE may say anything there; its digest is over its dataset all the same."""
+    path = _file(tmp_path, make_radiograph())
+    content = path.read_bytes()
+    dataset = content[content.index(b"\x08\x00\x05\x00CS") :]
+    lengths = {
+        "absent": b"",
+        "0": content[132:140] + bytes(4),
+        "too large": content[132:140] + b"\xff\xff\xff\x0f",
+    }
+    path.write_bytes(content[:132] + lengths[group_length] + content[144:])
+    assert examine(path).digest == hashlib.sha256(dataset).hexdigest()
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.1", "1.2.3", "1.2.840.10008.1.2\\1.2.840.10008.1.2.1"])
+def test_a_transfer_syntax_that_is_none_is_refused(tmp_path: Path, syntax: str) -> None:
+    path = _file(tmp_path, make_radiograph())
+    content = path.read_bytes()
+    at = content.index(b"\x02\x00\x10\x00UI")
+    value = syntax.encode() + b"\0" * (len(syntax) % 2)
+    element = content[at : at + 6] + len(value).to_bytes(2, "little") + value
+    end = at + 8 + int.from_bytes(content[at + 6 : at + 8], "little")
+    path.write_bytes(content[:at] + element + content[end:])
+    with pytest.raises(CannotUnderstand, match="the transfer syntax is unknown"):
+        examine(path)
+
+
+def test_sequences_that_are_nested_too_deep_are_refused(tmp_path: Path) -> None:
+    path = _file(tmp_path, make_radiograph())
+    content = path.read_bytes()
+    at = content.index(b"\x10\x00\x10\x00PN")
+    opened = b"\x09\x00\x01\x10SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    closed = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    path.write_bytes(content[:at] + opened * 3000 + closed * 3000 + content[at:])
+    with pytest.raises(CannotUnderstand, match="nested too deep"):
+        examine(path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from service.records.database import Records
-from service.records.tables import AnalysisState, DeliveryState, StudyState
+from service.records.tables import AnalysisState, Delivery, DeliveryState, StudyState
 from service.settings import Settings
 from service.watch import STUDIES, DestinationLoad, Frame, Queue, look
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
@@ -52,6 +53,8 @@ def test_rates_are_of_the_last_minutes_alone(records: Records, settings: Setting
     with records.writing() as session:
         for row in (long_ago, lately, not_applicable, failed):
             write(session, row)
+        # As the lease under which each was sent leaves it: it may end long after.
+        session.execute(update(Delivery).values(not_before=NOW))
     frame = _look(records, settings)
     assert (frame.rates.received, frame.rates.analysed, frame.rates.delivered) == (4 / 5, 2 / 5, 2 / 5)
     assert frame.destinations == (DestinationLoad("A@a:1", 1, 0, 0), DestinationLoad("B@b:2", 1, 0, 0))

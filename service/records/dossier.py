@@ -1,0 +1,241 @@
+"""One study with its whole history: every image, every analysis, every result and where it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydicom.uid import UID
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from service.errors import NeverAgain
+from service.records.journal import Event, events_of_study
+from service.records.overview import ImageView, StudyView, views_of
+from service.records.reasons import Reason, reasons_of
+from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An archived object: where it is, and what the newest analysis says about it."""
+
+    id: int
+    digest: str
+    sop_class: str
+    size_bytes: int
+    view: ImageView
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryHistory:
+    """One result at one destination; ``not_before`` is when a due one is tried next."""
+
+    destination: str
+    state: str
+    priority: Priority
+    attempt: int
+    error: str
+    not_before: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultHistory:
+    """One DICOM object that was made, and where it went."""
+
+    id: int
+    sop_class: str
+    sop_instance_uid: str
+    path: str
+    created_at: datetime
+    purged_at: datetime | None
+    deliveries: tuple[DeliveryHistory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisHistory:
+    """One analysis from its beginning to its end."""
+
+    id: int
+    model: str
+    demonstration: bool
+    state: str
+    priority: Priority
+    attempt: int
+    error: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    results: tuple[ResultHistory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened."""
+
+    at: datetime
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """Everything about one study; analyses newest first.
+
+    Attributes:
+        study: Where it stands, by its newest analysis.
+        reasons: Why it is not settled.
+        events: What people did with it, newest first.
+    """
+
+    study: StudyView
+    received_at: datetime
+    completed_at: datetime | None
+    images: tuple[StoredImage, ...]
+    analyses: tuple[AnalysisHistory, ...]
+    reasons: tuple[Reason, ...]
+    events: tuple[Event, ...]
+
+    def timeline(self) -> list[Moment]:
+        """What happened, in order."""
+        moments = [Moment(image.view.received_at, _received(image.view)) for image in self.images]
+        if self.completed_at:
+            moments.append(Moment(self.completed_at, "complete"))
+        for analysis in self.analyses:
+            moments += _of_analysis(analysis)
+        moments += [Moment(event.at, f"{event.action} by {event.who}") for event in self.events]
+        return sorted(moments, key=lambda moment: moment.at)
+
+
+def dossier_of(session: Session, uid: str) -> Dossier:
+    """The study with this Study Instance UID.
+
+    Raises:
+        NeverAgain: If there is none.
+    """
+    study = session.scalars(
+        select(Study).where(Study.study_instance_uid == uid).options(*_everything())
+    ).one_or_none()
+    if study is None:
+        raise NeverAgain("There is no such study.")
+    view = views_of(session, [study.id])[study.id]
+    # reasons_of empties the session, so it comes last.
+    images = _images(study, view)
+    analyses = tuple(_analysis(analysis) for analysis in reversed(study.analyses))
+    events = tuple(events_of_study(session, uid))
+    return Dossier(
+        study=view,
+        received_at=study.receiving_since,
+        completed_at=study.completed_at,
+        images=images,
+        analyses=analyses,
+        events=events,
+        reasons=tuple(reasons_of(session, [study.id])[study.id]),
+    )
+
+
+def image_of(session: Session, uid: str, instance_id: int) -> Instance:
+    """One archived object of a study.
+
+    Raises:
+        NeverAgain: If the study has no such object.
+    """
+    image = session.scalars(
+        select(Instance).join(Study).where(Study.study_instance_uid == uid, Instance.id == instance_id)
+    ).one_or_none()
+    if image is None:
+        raise NeverAgain("There is no such image.")
+    return image
+
+
+def result_of(session: Session, uid: str, result_id: int) -> Result:
+    """One result of a study.
+
+    Raises:
+        NeverAgain: If the study has no such result.
+    """
+    result = session.scalars(
+        select(Result)
+        .join(Analysis)
+        .join(Study)
+        .where(Study.study_instance_uid == uid, Result.id == result_id)
+    ).one_or_none()
+    if result is None:
+        raise NeverAgain("There is no such result.")
+    return result
+
+
+def _everything() -> tuple[Any, ...]:
+    return (
+        selectinload(Study.instances),
+        selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
+    )
+
+
+def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
+    return tuple(
+        StoredImage(row.id, row.digest, UID(row.sop_class_uid).name, row.size_bytes, image)
+        for row, image in zip(study.instances, view.images, strict=True)
+    )
+
+
+def _analysis(row: Analysis) -> AnalysisHistory:
+    return AnalysisHistory(
+        id=row.id,
+        model=f"{row.model_id} {row.model_version}",
+        demonstration=row.demonstration,
+        state=row.state,
+        priority=Priority(row.priority),
+        attempt=row.attempt,
+        error=row.error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        results=tuple(_result(result) for result in sorted(row.results, key=lambda result: result.id)),
+    )
+
+
+def _result(row: Result) -> ResultHistory:
+    return ResultHistory(
+        id=row.id,
+        sop_class=UID(row.sop_class_uid).name.removesuffix(" Storage"),
+        sop_instance_uid=row.sop_instance_uid,
+        path=row.path,
+        created_at=row.created_at,
+        purged_at=row.purged_at,
+        deliveries=tuple(_delivery(delivery) for delivery in sorted(row.deliveries, key=lambda one: one.id)),
+    )
+
+
+def _delivery(row: Delivery) -> DeliveryHistory:
+    return DeliveryHistory(
+        destination=row.destination,
+        state=row.state,
+        priority=Priority(row.priority),
+        attempt=row.attempt,
+        error=row.error,
+        not_before=row.not_before,
+        sent_at=row.sent_at,
+    )
+
+
+def _received(image: ImageView) -> str:
+    sender = f" from {image.calling_ae_title}" if image.calling_ae_title else ""
+    return f"image received{sender}"
+
+
+def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
+    name = f"analysis {analysis.id}"
+    moments = [Moment(analysis.created_at, f"{name} asked for, {analysis.model}")]
+    if analysis.started_at:
+        moments.append(Moment(analysis.started_at, f"{name} begun, attempt {analysis.attempt}"))
+    if analysis.finished_at:
+        moments.append(Moment(analysis.finished_at, f"{name} {analysis.state}"))
+    for result in analysis.results:
+        moments += [
+            Moment(delivery.sent_at, f"{result.sop_class} sent to {delivery.destination}")
+            for delivery in result.deliveries
+            if delivery.sent_at
+        ]
+    return moments

@@ -1,0 +1,157 @@
+"""Actions on one study, or on all that a filter means: a rehearsal first, then the deed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+from starlette.datastructures import FormData
+
+from litegpt.identity import read_identity
+from service.actions.action import Action
+from service.actions.analysing import Cancel, Force, Rerun, Retry
+from service.actions.resending import Resend
+from service.completion import Completion
+from service.errors import NeverAgain, SettingsError
+from service.records.tables import Priority
+from service.settings import Destination, Settings
+from service.web.filters import Filters
+from service.web.node import OfNode
+from service.web.pages.footing import OfPages
+from service.web.visitors import AForm, AnOperator
+from service.web.works import Work
+
+router = APIRouter()
+
+_AT_ONCE_SECONDS: Final = 1.0
+"""What is done so soon needs no page that says it goes on."""
+
+_OPTIONS: Final = ("priority", "to", "again")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An action as it is offered: what it says it does, and its options."""
+
+    name: str
+    title: str
+    does: str
+    options: tuple[str, ...] = ()
+    priority: str = ""
+
+
+ACTIONS: Final = (
+    Offer("rerun", "Re-run", "The present model reads them again.", ("priority",), "backlog"),
+    Offer("retry", "Retry", "Takes them out of quarantine.", ("priority",), ""),
+    Offer("resend", "Resend", "Results that were refused are sent again.", ("to", "again"), "routine"),
+    Offer("force", "Complete now", "Without waiting for the quiet period."),
+    Offer("cancel", "Cancel", "Ends what waits or runs, and what is due."),
+)
+
+
+@router.get("/actions/{name}")
+def choose(request: Request, name: str, node: OfNode, pages: OfPages, visitor: AnOperator) -> Response:
+    """Which action, on which studies, with which options; nothing is done yet."""
+    filters = Filters.read(request.query_params)
+    filters.selection(node.settings.zone)
+    return pages.rendering.page(
+        request,
+        "action.html",
+        visitor,
+        offer=_offer(name),
+        filters=filters,
+        priorities=[str(priority) for priority in Priority],
+        destinations=[to.address for to in node.settings.destinations],
+    )
+
+
+@router.post("/actions/{name}")
+def act(name: str, node: OfNode, pages: OfPages, visitor: AnOperator, form: AForm) -> Response:
+    """Begins a rehearsal, or the deed where ``step`` says ``do``."""
+    filters = Filters.read(form)
+    options = tuple((key, str(form[key])) for key in _OPTIONS if form.get(key))
+    work = Work(
+        who=visitor.name,
+        action=_action(_offer(name), form, node.settings, visitor.name),
+        selection=filters.selection(node.settings.zone),
+        asked=(*filters.given(), *options),
+        rehearsal=form.get("step") != "do",
+    )
+    pages.works.begin(node.records, work)
+    work.ended.wait(_AT_ONCE_SECONDS)
+    return RedirectResponse(f"/works/{work.id}", 303)
+
+
+@router.get("/works/{work_id}")
+def work(request: Request, work_id: str, pages: OfPages, visitor: AnOperator) -> Response:
+    """How far it is, what came of it, and after a rehearsal the button that does it."""
+    return _work_page(request, work_id, pages, visitor, "work.html")
+
+
+@router.get("/works/{work_id}/now")
+def work_now(request: Request, work_id: str, pages: OfPages, visitor: AnOperator) -> Response:
+    """What changes on that page."""
+    return _work_page(request, work_id, pages, visitor, "work_now.html")
+
+
+def _work_page(
+    request: Request, work_id: str, pages: OfPages, visitor: AnOperator, template: str
+) -> Response:
+    found = pages.works.find(work_id)
+    if found is None:
+        raise NeverAgain("That is long over, or the node was started anew since. The audit has it.")
+    filters = Filters.read(dict(found.asked))
+    return pages.rendering.page(
+        request,
+        template,
+        visitor,
+        work=found,
+        offer=_offer(found.action.name),
+        filters=filters,
+        back=f"/studies/{filters.study}" if _is_one(filters) else f"/studies{filters.query()}",
+    )
+
+
+def _is_one(filters: Filters) -> bool:
+    """Whether a single study is meant, by its UID."""
+    return filters.given() == (("study", filters.study),) and "." in filters.study
+
+
+def _offer(name: str) -> Offer:
+    offer = next((offer for offer in ACTIONS if offer.name == name), None)
+    if offer is None:
+        raise NeverAgain("There is no such action.")
+    return offer
+
+
+def _action(offer: Offer, form: FormData, settings: Settings, who: str) -> Action:
+    if offer.name == "retry":
+        return Retry(_priority(form, offer.priority))
+    if offer.name == "cancel":
+        return Cancel(who)
+    if offer.name == "resend":
+        priority = _priority(form, offer.priority) or Priority.ROUTINE
+        return Resend(_destination(form, settings), bool(form.get("again")), priority)
+    completion = Completion.of(settings, read_identity(settings.model))
+    if offer.name == "force":
+        return Force(completion)
+    return Rerun(completion, _priority(form, offer.priority) or Priority.BACKLOG)
+
+
+def _priority(form: FormData, default: str) -> Priority | None:
+    name = str(form.get("priority") or default)
+    if name and name.upper() not in Priority.__members__:
+        raise SettingsError(f"There is no priority {name}.")
+    return Priority[name.upper()] if name else None
+
+
+def _destination(form: FormData, settings: Settings) -> Destination | None:
+    address = str(form.get("to") or "")
+    if not address:
+        return None
+    found = next((to for to in settings.destinations if to.address == address), None)
+    if found is None:
+        raise SettingsError("That is no destination of this node.")
+    return found

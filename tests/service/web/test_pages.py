@@ -1,0 +1,379 @@
+"""What the pages show, to whom, and what operators do with them. Against a real server process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import threading
+from io import BytesIO, StringIO
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from litegpt.radiograph import read_radiograph
+from service.actions.action import Tally
+from service.actions.analysing import Retry
+from service.errors import TryAgain
+from service.records.journal import write_down
+from service.records.tables import (
+    Analysis,
+    AnalysisState,
+    AuditEvent,
+    Delivery,
+    DeliveryState,
+    Instance,
+    Role,
+    Study,
+)
+from service.records.worklist import Key
+from service.settings import load_settings
+from service.web.filters import Filters, read_key, write_key
+from service.web.pages.configuration import lines_of
+from service.web.works import Work, Works
+from tests.images import make_radiograph
+from tests.service.study_rows import ago
+from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
+from tests.waiting import wait_until
+
+NAME = "Verysecret^Patient"
+BOX = (12.5, 20.0, 60.25, 99.0)
+
+
+@pytest.fixture(scope="module")
+def read_study(pages: Site) -> str:
+    """One image that was read, another that was not to be; the result was refused."""
+    image = make_radiograph(
+        rows=120, columns=90, PatientName=NAME, PatientID="SECRET-ID", AccessionNumber="READ"
+    )
+    lateral = make_radiograph(
+        study_uid=str(image.StudyInstanceUID), ViewPosition="LL", PatientName=NAME, AccessionNumber="READ"
+    )
+    uid = pages.take(image, lateral)
+    below = finding("Edema", (0, 0, 5, 5), reported=False, score=0.25)
+    pages.read(uid, finding("Cardiomegaly", BOX), below, finding("Pneumonia", None))
+    return uid
+
+
+def _failed(pages: Site, **attributes: str) -> str:
+    uid = pages.take(make_radiograph(**attributes))
+    pages.read(uid, state=AnalysisState.FAILED)
+    return uid
+
+
+def _analysis(pages: Site, uid: str) -> Analysis:
+    with pages.records.reading() as session:
+        return session.scalars(select(Analysis).join(Study).where(Study.study_instance_uid == uid)).one()
+
+
+def _images(pages: Site, uid: str) -> list[Instance]:
+    with pages.records.reading() as session:
+        rows = select(Instance).join(Study).where(Study.study_instance_uid == uid).order_by(Instance.id)
+        return list(session.scalars(rows))
+
+
+def test_a_study_is_shown_with_all_that_happened(pages: Site, read_study: str) -> None:
+    answer = pages.client("viewer").get(f"/studies/{read_study}")
+    assert answer.status == 200
+    said = text_of(answer)
+    for words in (
+        "Study READ",
+        "Demonstration model",
+        "Cardiomegaly 0.88",
+        "Edema below its threshold: in no report 0.25",
+        "Pneumonia 0.88 whole image",
+        "Not read: lateral view LL",
+        "refused 0xA700: refused",
+        "image received from MODALITY",
+        "1 result refused by",
+    ):
+        assert words in said, words
+    rects = re.findall(r'<rect class="box label-\d+( below)?"[^>]* x="([\d.]+)" y="([\d.]+)"', answer.text)
+    assert sorted(rects) == [("", "12.5", "20.0"), (" below", "0.0", "0.0")]
+
+
+def test_what_a_header_says_is_never_markup(pages: Site) -> None:
+    hostile = "<script>alert(1)</script>"
+    uid = pages.take(make_radiograph(BodyPartExamined="<B>HAND", AccessionNumber="<i>A&B", ViewPosition="LL"))
+    with pages.records.writing() as session:
+        image = session.scalars(select(Instance).join(Study).where(Study.study_instance_uid == uid)).one()
+        image.reason = hostile
+    for path in (f"/studies/{uid}", "/studies", f"/studies?study={hostile}"):
+        text = pages.client("admin").get(path).text
+        assert hostile not in text
+        assert "<i>A" not in text
+
+
+def test_a_picture_is_the_radiograph_as_a_viewer_shows_it(pages: Site, read_study: str) -> None:
+    client, (image, _) = pages.client("viewer"), _images(pages, read_study)
+    answer = client.get(f"/studies/{read_study}/images/{image.id}.png")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    expected = read_radiograph(pages.archive.absolute(image.path)).pixels
+    assert np.array_equal(np.asarray(Image.open(BytesIO(answer.body))), expected)
+    assert answer.headers["cache-control"] == "private, no-cache"
+    again = client.get(f"/studies/{read_study}/images/{image.id}.png", If_None_Match=answer.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+    stale = client.get(f"/studies/{read_study}/images/{image.id}.png", If_None_Match='"other"')
+    assert stale.status == 200
+    stranger = pages.client().get(
+        f"/studies/{read_study}/images/{image.id}.png", If_None_Match=answer.headers["etag"]
+    )
+    assert stranger.status == 303
+
+
+def test_a_large_image_is_made_smaller_in_proportion(pages: Site) -> None:
+    uid = pages.take(make_radiograph(rows=3000, columns=600))
+    (image,) = _images(pages, uid)
+    answer = pages.client("viewer").get(f"/studies/{uid}/images/{image.id}.png")
+    assert Image.open(BytesIO(answer.body)).size == (320, 1600)
+
+
+def test_a_file_that_is_gone_or_is_another_study_s(pages: Site, read_study: str) -> None:
+    client, uid = pages.client("viewer"), pages.take(make_radiograph(AccessionNumber="GONE"))
+    (image,) = _images(pages, uid)
+    assert client.get(f"/studies/{read_study}/images/{image.id}.png").status == 404
+    for wrong in ("0", "-1", "x", str(2**64), "../../secret"):
+        assert client.get(f"/studies/{uid}/images/{wrong}.png").status == 404
+    pages.archive.absolute(image.path).unlink()
+    assert client.get(f"/studies/{uid}/images/{image.id}.png").status == 404
+    assert "the file is not there, or cannot be read" in text_of(client.get(f"/studies/{uid}"))
+
+
+def test_a_result_is_what_was_sent(pages: Site, read_study: str) -> None:
+    client = pages.client("viewer")
+    text = client.get(f"/studies/{read_study}").text
+    (path,) = set(re.findall(r'href="(/studies/[\d.]+/results/\d+\.dcm)"', text))
+    answer = client.get(path)
+    assert answer.body == b"report of " + read_study.encode()
+    assert answer.headers["content-type"] == "application/dicom"
+    assert "attachment" in answer.headers["content-disposition"]
+    assert client.get(path.replace(read_study, "1.2.3")).status == 404
+
+
+def test_no_page_names_a_patient(pages: Site, read_study: str) -> None:
+    client = pages.client("admin")
+    for path in ("/", "/studies", f"/studies/{read_study}", f"/studies/{read_study}/now", "/audit"):
+        text = client.get(path).text
+        assert "Verysecret" not in text
+        assert "SECRET-ID" not in text
+    answer = client.post(f"/studies/{read_study}/patient", {"csrf": client.csrf()})
+    assert answer.status == 403
+    assert "Verysecret" not in answer.text
+
+
+def test_a_patient_is_named_on_request_where_that_is_allowed(tmp_path: Path) -> None:
+    with site(tmp_path, show_patients="true") as shown:
+        uid = shown.take(make_radiograph(PatientName=NAME, PatientID="SECRET-ID"))
+        operator, viewer = shown.client("operator"), shown.client("viewer")
+        assert "Verysecret" not in operator.get(f"/studies/{uid}").text
+        answer = operator.post(f"/studies/{uid}/patient", {"csrf": operator.csrf()})
+        assert "Verysecret Patient (SECRET-ID)" in text_of(answer)
+        title = re.search(r"<title>(.*?)</title>", answer.text)
+        assert title and "Verysecret" not in title[1]
+        assert operator.post(f"/studies/{uid}/patient", {"csrf": "0"}).status == 403
+        assert viewer.post(f"/studies/{uid}/patient", {"csrf": viewer.csrf()}).status == 403
+        audit = text_of(shown.client("admin").get("/audit"))
+        assert audit.count("operator show patient") == 1
+        assert uid in audit
+        assert "Verysecret" not in audit
+        assert "Verysecret" not in shown.process.output()
+
+
+def test_filters_live_in_the_address(pages: Site, read_study: str) -> None:
+    client = pages.client("viewer")
+    _failed(pages, AccessionNumber="BROKEN")
+
+    def listed(query: str) -> set[str]:
+        answer = client.get(f"/studies?{query}")
+        assert answer.status == 200
+        return set(re.findall(r"READ|BROKEN", answer.text.partition("<tbody>")[2]))
+
+    assert listed("") == {"READ", "BROKEN"}
+    assert listed("state=failed") == {"BROKEN"}
+    assert listed("study=READ") == listed(f"study={read_study}") == {"READ"}
+    assert listed("label=Cardiomegaly") == listed("label=Cardiomegaly&score=0.875") == {"READ"}
+    assert listed("label=Cardiomegaly&score=0.9") == listed("label=Edema") == set()
+    assert listed(f"destination={DESTINATION}&state=refused") == {"READ"}
+    assert listed("until=2020-01-01") == listed("study_until=2020-01-01") == listed("model=none") == set()
+    assert listed("since=2020-01-01&study_since=2020-01-01&model=0.3.0") == {"READ", "BROKEN"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("state=lost", "label=Flu", "since=yesterday", "since=9999-99-99", "score=2&label=Edema"),
+        *("after=x-1", "after=20260101T000000.0-99999999999999999999"),
+        *("study=%00", "model=a%0ab", f"study={'1' * 500}"),
+    ],
+)
+def test_a_wrong_filter_is_answered_in_a_line(pages: Site, query: str) -> None:
+    answer = pages.client("viewer").get(f"/studies?{query}")
+    assert answer.status == 422
+    assert "Not possible" in text_of(answer)
+
+
+@pytest.mark.parametrize("path", ["/studies/1.2.3", "/studies/x", "/studies/1.2%00", "/nothing", "/works/x"])
+def test_what_is_not_there(pages: Site, path: str) -> None:
+    answer = pages.client("operator").get(path)
+    assert answer.status == 404
+    assert "Not possible" in text_of(answer)
+
+
+def test_the_overview_tells_what_is_stuck_and_what_to_do(pages: Site, read_study: str) -> None:
+    uid, client = _failed(pages, AccessionNumber="STUCK"), pages.client("viewer")
+
+    def overview() -> str:
+        said = text_of(client.get("/overview/now", X_Refresh="1"))
+        return said if "STUCK" in said else ""
+
+    said = wait_until(overview, 60, "study among the stuck ones")
+    for words in ("is quarantined after 1 attempt: the model broke off", f"litegpt-node resend {read_study}"):
+        assert words in said
+    assert re.search(rf"{DESTINATION} 0 \d+ never 0xA700: refused", said)
+    assert "sweeper not in order no sweeper has been round lately" in said
+    assert "model in order litegpt-phantom" in said
+    assert f"/studies/{uid}" in client.get("/").text
+
+
+def test_viewers_have_no_buttons_and_are_refused(pages: Site, read_study: str) -> None:
+    viewer = pages.client("viewer")
+    for path in ("/studies", f"/studies/{read_study}", "/"):
+        assert "/actions/" not in viewer.get(path).text
+    assert 'href="/audit"' not in viewer.get("/").text
+    before = _analysis(pages, read_study).state
+    for path in ("/actions/rerun", "/actions/cancel", "/works/x", "/audit", "/audit.csv"):
+        assert viewer.get(path).status == 403
+    form = {"csrf": viewer.csrf(), "study": read_study, "step": "do"}
+    for action in ("rerun", "retry", "resend", "force", "cancel"):
+        assert viewer.post(f"/actions/{action}", form).status == 403
+    assert _analysis(pages, read_study).state == before
+    operator = pages.client("operator")
+    assert f"/actions/retry?study={read_study}" in operator.get(f"/studies/{read_study}").text
+    assert operator.get("/audit").status == 403
+
+
+def _act(client: Client, name: str, step: str, **form: str) -> str:
+    """What is said once it is over."""
+    answer = client.post(f"/actions/{name}", {"csrf": client.csrf(), "step": step, **form})
+    assert answer.status == 303, text_of(answer)
+
+    def said() -> str:
+        said = text_of(client.get(answer.location))
+        return said if "What would come of it" in said or "Done" in said or "Back" in said else ""
+
+    return wait_until(said, 60, "end of the work")
+
+
+def test_a_study_is_retried_after_a_rehearsal(pages: Site) -> None:
+    uid, client = _failed(pages), pages.client("operator")
+    said = _act(client, "retry", "look", study=uid)
+    assert "What would come of it 1 queued" in said
+    assert _analysis(pages, uid).state == AnalysisState.FAILED
+    assert "Done 1 queued" in _act(client, "retry", "do", study=uid, priority="stat")
+    row = _analysis(pages, uid)
+    assert (row.state, row.priority) == (AnalysisState.QUEUED, 0)
+    with pages.records.reading() as session:
+        event = session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
+    assert event is not None
+    assert (event.who, event.action) == ("operator", "retry")
+    assert json.loads(event.asked) == {"studies": {"studies": [uid]}, "priority": "stat"}
+    assert "operator: retry: 1 queued" in text_of(client.get(f"/studies/{uid}"))
+
+
+def test_what_was_posted_is_posted_again_after_the_rehearsal(pages: Site) -> None:
+    uid, client = _failed(pages), pages.client("operator")
+    form = {"csrf": client.csrf(), "study": uid, "state": "failed", "priority": "backlog", "step": "look"}
+    page = client.get(client.post("/actions/retry", form).location).text
+    repeated = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page))
+    assert {name: repeated[name] for name in ("study", "state", "priority")} == {
+        "study": uid,
+        "state": "failed",
+        "priority": "backlog",
+    }
+    assert client.post("/actions/retry", repeated | {"step": "do"}).status == 303
+    wait_until(lambda: _analysis(pages, uid).state == AnalysisState.QUEUED, 30, "retry")
+    assert _analysis(pages, uid).priority == 2
+
+
+def test_other_actions_on_a_selection(pages: Site, read_study: str) -> None:
+    client = pages.client("operator")
+    uid = pages.take(make_radiograph(AccessionNumber="MANY-1"))
+    assert "1 cancelled" in _act(client, "cancel", "do", state="queued", study=uid)
+    assert _analysis(pages, uid).error == "cancelled by operator"
+    assert "1 queued" in _act(client, "rerun", "do", study=uid)
+    assert "1 complete already" in _act(client, "force", "do", study=uid)
+    assert "1 due again" in _act(client, "resend", "do", study=read_study, to=DESTINATION)
+    with pages.records.reading() as session:
+        assert DeliveryState.DUE in session.scalars(select(Delivery.state)).all()
+    assert "no study is called 1.2.3.4" in _act(client, "retry", "look", study="1.2.3.4")
+    for wrong in ({"priority": "now"}, {"to": "X@y:1"}, {"state": "lost"}):
+        name = "resend" if "to" in wrong else "rerun"
+        assert client.post(f"/actions/{name}", {"csrf": client.csrf(), **wrong}).status == 422
+    assert client.post("/actions/delete", {"csrf": client.csrf()}).status == 404
+
+
+def test_one_work_at_a_time(pages: Site) -> None:
+    """In this process, with an action that ends when the test says."""
+    go_on = threading.Event()
+
+    class Slow(Retry):
+        def apply(self, session: object, study_ids: object) -> Tally:
+            go_on.wait(30)
+            return Tally({"queued": 1})
+
+    pages.take(make_radiograph())
+    works = Works()
+
+    def work(who: str) -> Work:
+        return Work(who, Slow(), Filters().selection(pages.settings.zone), (), rehearsal=True)
+
+    first, second = work("anna"), work("bert")
+    works.begin(pages.records, first)
+    with pytest.raises(TryAgain, match="anna has another retry going on"):
+        works.begin(pages.records, second)
+    go_on.set()
+    assert first.ended.wait(30)
+    assert works.find(first.id) is first
+    works.begin(pages.records, second)
+    assert second.ended.wait(30)
+
+
+def test_the_audit_as_a_table(pages: Site) -> None:
+    with pages.records.writing() as session:
+        write_down(session, "=cmd()", "deed", note='a "quoted", word')
+    answer = pages.client("admin").get("/audit.csv")
+    rows = list(csv.reader(StringIO(answer.text)))
+    assert rows[0] == ["at", "who", "action", "asked", "outcome"]
+    assert ["'=cmd()", "deed", '{"note": "a \\"quoted\\", word"}', "{}"] in [row[1:] for row in rows]
+    assert "attachment" in answer.headers["content-disposition"]
+
+
+def test_the_settings_hide_what_is_secret(pages: Site) -> None:
+    settings = load_settings(
+        database_url="postgresql+psycopg://litegpt:verysecret@db/litegpt?password=verysecret",
+        broker_url="redis://:verysecret@redis:6379/0",
+        quiet_seconds=5,
+    )
+    lines = {line.name: line for line in lines_of(settings)}
+    assert "verysecret" not in str(lines)
+    assert lines["database_url"].value.startswith("postgresql+psycopg://litegpt:***@db/litegpt")
+    assert (lines["quiet_seconds"].value, lines["quiet_seconds"].default) == ("5.0", False)
+    assert (lines["show_patients"].value, lines["show_patients"].default) == ("false", True)
+    assert "quiet_seconds" in text_of(pages.client("viewer").get("/settings"))
+
+
+def test_an_address_brings_the_same_filters_back() -> None:
+    filters = Filters(study="A&B=1", state="failed", label="Nodule/Mass", destination=DESTINATION)
+    assert Filters.read(dict(parse_qsl(filters.query()[1:]))) == filters
+    key = Key(ago(seconds=1.000001), 17)
+    assert read_key(write_key(key)) == key
+
+
+def test_each_role_may_do_what_those_before_it_may() -> None:
+    viewer, operator, admin = Role
+    assert admin.includes(viewer) and admin.includes(operator) and operator.includes(viewer)
+    assert not viewer.includes(operator) and not operator.includes(admin)

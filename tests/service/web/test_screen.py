@@ -1,0 +1,215 @@
+"""What a person sees and does in a browser; screenshots lie in ``build/web`` afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
+
+from litegpt.phantoms import phantom_files
+from service.records.tables import Analysis, AnalysisState, Study
+from tests.images import make_radiograph
+from tests.service.web.site import PASSWORD, Site, finding
+
+PICTURES: Final = Path(__file__).resolve().parents[3] / "build" / "web"
+
+LEFT, TOP, RIGHT, BOTTOM = 60, 30, 110, 120
+DESKTOP: Final = {"width": 1400, "height": 900}
+PHONE: Final = {"width": 390, "height": 844}
+
+
+_TOO_WIDE: Final = """() => [...document.querySelectorAll("main *")]
+    .filter(one => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll, .about"))
+    .map(one => one.outerHTML.slice(0, 80))"""
+
+
+@pytest.fixture(scope="module")
+def square(pages: Site) -> str:
+    """An image with a bright square, and the box that is to be around it, with another."""
+    pixels = np.full((150, 200), 400, np.uint16)
+    pixels[TOP:BOTTOM, LEFT:RIGHT] = 3600
+    uid = pages.take(make_radiograph(pixels, AccessionNumber="SQUARE"))
+    around = finding("Nodule/Mass", (LEFT, TOP, RIGHT, BOTTOM))
+    pages.read(uid, around, finding("Rib fracture", (1.5, 2.25, 30.75, 20.5), reported=False, score=0.2))
+    return uid
+
+
+@pytest.fixture(scope="module")
+def failed(pages: Site) -> str:
+    uid = pages.take(make_radiograph(AccessionNumber="BROKEN"))
+    pages.read(uid, state=AnalysisState.FAILED)
+    return uid
+
+
+@contextmanager
+def _browsing(
+    browser: Browser, pages: Site, name: str, size: dict[str, int] = DESKTOP, scheme: str = "light"
+) -> Iterator[Page]:
+    """A page where the user has signed in with the keyboard; nothing may go wrong in it."""
+    context = browser.new_context(
+        viewport={"width": size["width"], "height": size["height"]},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page, complaints = context.new_page(), []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    try:
+        page.goto(f"http://127.0.0.1:{pages.port}/")
+        expect(page.get_by_label("Name")).to_be_focused()
+        page.keyboard.type(name)
+        page.keyboard.press("Tab")
+        page.keyboard.type(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+        yield page
+        assert complaints == []
+    finally:
+        context.close()
+
+
+def _picture(page: Page, name: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+def _open(page: Page, accession: str) -> None:
+    """Finds a study by the list's filter."""
+    page.get_by_role("link", name="Studies").click()
+    page.get_by_label("Accession number or study UID").fill(accession)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**study={accession}*")
+    rows = page.locator("table.studies tbody tr")
+    expect(rows).to_have_count(1)
+    rows.get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Study {accession}")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_box_stands_around_what_is_on_the_screen(
+    browser: Browser, pages: Site, square: str, size: dict[str, int]
+) -> None:
+    with _browsing(browser, pages, "viewer", size) as page:
+        _open(page, "SQUARE")
+        picture = page.locator(".picture")
+        page.wait_for_function("() => document.querySelector('.picture img').complete")
+        image = picture.locator("img").bounding_box()
+        box = picture.locator("rect.box:not(.below)").evaluate(
+            "(rect) => { const m = rect.getScreenCTM(), b = rect.getBBox(); return ["
+            "b.x * m.a + m.e, b.y * m.d + m.f, (b.x + b.width) * m.a + m.e, (b.y + b.height) * m.d + m.f]; }"
+        )
+        assert image is not None
+        scale = image["width"] / 200
+        assert image["height"] / 150 == pytest.approx(scale, abs=0.01)
+        expected = [LEFT * scale, TOP * scale, RIGHT * scale, BOTTOM * scale]
+        corners = [at - by for at, by in zip(box, [image["x"], image["y"]] * 2, strict=True)]
+        assert corners == pytest.approx(expected, abs=scale / 2)
+        # And against the pixels of the screen themselves, without what is drawn over them.
+        page.locator(".picture svg").evaluate("(svg) => svg.remove()")
+        shown = np.asarray(Image.open(BytesIO(picture.locator("img").screenshot())).convert("L"), float)
+        shown[[0, -1]] = 0  # the edges share pixels with what is around
+        shown[:, [0, -1]] = 0
+        rows, columns = (np.flatnonzero((shown > 128).mean(axis) > 0.2) for axis in (1, 0))
+        seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        assert seen == pytest.approx(expected, abs=max(1.5, scale / 2))
+
+
+def test_boxes_are_named_and_can_be_switched_off(browser: Browser, pages: Site, square: str) -> None:
+    with _browsing(browser, pages, "viewer") as page:
+        _open(page, "SQUARE")
+        mass, fracture = page.locator("rect.box:not(.below)"), page.locator("rect.box.below")
+        expect(mass).to_be_visible()
+        expect(fracture).to_be_visible()
+        page.get_by_label("Show Nodule/Mass").press("Space")
+        expect(mass).to_be_hidden()
+        expect(fracture).to_be_visible()
+        page.get_by_label("Show Nodule/Mass").press("Space")
+        expect(mass).to_be_visible()
+        page.locator(".findings tr", has_text="Nodule/Mass").hover()
+        expect(mass).to_have_class("box label-15 marked")
+        expect(page.locator(".findings")).to_contain_text("below its threshold")
+
+
+def test_an_operator_retries_what_failed(browser: Browser, pages: Site, failed: str) -> None:
+    with _browsing(browser, pages, "operator") as page:
+        _open(page, "BROKEN")
+        page.get_by_role("link", name="Retry…").click()
+        page.get_by_role("button", name="Count first").click()
+        expect(page.locator(".tally")).to_have_text("1 queued", use_inner_text=True)
+        _picture(page, "retry")
+        page.get_by_role("button", name="Retry: 1 study").click()
+        expect(page.get_by_role("heading", name="Done")).to_be_visible()
+        page.get_by_role("link", name="Back").click()
+        expect(page.locator(".state.busy").first).to_have_text("queued")
+        expect(page.get_by_text("operator: retry: 1 queued")).to_be_visible()
+    with pages.records.reading() as session:
+        row = session.scalars(select(Analysis).join(Study).where(Study.study_instance_uid == failed)).one()
+    assert row.state == AnalysisState.QUEUED
+
+
+def test_a_viewer_finds_no_button(browser: Browser, pages: Site, square: str) -> None:
+    with _browsing(browser, pages, "viewer") as page:
+        _open(page, "SQUARE")
+        assert page.get_by_role("link", name="Retry…").count() == 0
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{pages.port}/actions/retry")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    page.get_by_label("Name").fill("viewer")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("That is for an operator.")
+    context.close()
+
+
+def test_a_study_s_page_updates_itself(browser: Browser, pages: Site) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="LIVE"))
+    with _browsing(browser, pages, "viewer") as page:
+        _open(page, "LIVE")
+        expect(page.get_by_text("Not read yet.")).to_be_visible()
+        pages.read(uid, finding("Cardiomegaly", (5, 5, 20, 20)))
+        expect(page.locator("rect.box")).to_have_count(1, timeout=20_000)
+
+
+def test_it_can_be_read_without_any_script(browser: Browser, pages: Site, square: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{pages.port}/studies/{square}")
+    page.get_by_label("Name").fill("viewer")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("rect.box")).to_have_count(2)
+    page.get_by_label("Show Nodule/Mass").uncheck()
+    expect(page.locator("rect.box:not(.below)")).to_be_hidden()
+    context.close()
+
+
+def test_pictures_of_every_page_for_a_person_to_look_at(browser: Browser, pages: Site, failed: str) -> None:
+    uid = pages.take(pydicom.dcmread(phantom_files()[0]))
+    heart, base = (271.0, 334.0, 648.0, 631.0), (115.0, 418.0, 344.0, 623.0)
+    pages.read(uid, finding("Cardiomegaly", heart), finding("Pleural effusion", base, score=0.97))
+    for look, size, scheme in (
+        ("light", DESKTOP, "light"),
+        ("dark", DESKTOP, "dark"),
+        ("phone", PHONE, "light"),
+    ):
+        with _browsing(browser, pages, "admin", size, scheme) as page:
+            for name, path in (
+                ("overview", "/"),
+                ("studies", "/studies"),
+                ("study", f"/studies/{uid}"),
+                ("audit", "/audit"),
+                ("settings", "/settings"),
+            ):
+                page.goto(f"http://127.0.0.1:{pages.port}{path}", wait_until="networkidle")
+                _picture(page, f"{name}-{look}")
+                wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                assert wider <= 0, (name, look, page.evaluate(_TOO_WIDE))
