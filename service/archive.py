@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -68,6 +69,15 @@ class Archive:
     def absolute(self, relative: str) -> Path:
         """Where a recorded path is on this machine."""
         return self.root / relative
+
+    def require_there(self) -> None:
+        """Looks whether its folders can be seen.
+
+        Raises:
+            OutOfResources: If they cannot.
+        """
+        if not self.is_there:
+            raise OutOfResources(f"the archive {self.root} is not there")
 
     @property
     def is_there(self) -> bool:
@@ -140,6 +150,36 @@ class Archive:
         except OSError as error:
             raise OutOfResources(f"the archive: {error.strerror}") from error
 
+    def size(self, relative: str) -> int:
+        """Size of a recorded file in bytes; 0 where there is none."""
+        try:
+            return self.absolute(relative).stat().st_size if relative else 0
+        except FileNotFoundError:
+            return 0
+
+    def clear(self, study_uid: str, gone: Collection[str], keep: Collection[str]) -> None:
+        """Removes files of a study durably, and folders that this empties.
+
+        A file that no row names, left by a process that was killed, goes too, once it is so old that its row
+        will not be written any more.
+
+        Args:
+            study_uid: Study Instance UID.
+            gone: Paths relative to the root of what goes; it may have gone already.
+            keep: Likewise of what stays.
+
+        Raises:
+            OutOfResources: If the disk would not let them go, or is away.
+        """
+        self.require_there()
+        try:
+            for relative in gone:
+                self.absolute(relative).unlink(missing_ok=True)
+            for kind in ("images", "results"):
+                _clear_folder(self._folder(kind, study_uid), {self.absolute(relative) for relative in keep})
+        except OSError as error:
+            raise OutOfResources(f"the archive: {error.strerror}") from error
+
     def sweep_incoming(self) -> int:
         """Removes what transfers that ended badly left behind; the number of files removed is returned."""
         removed = 0
@@ -204,6 +244,20 @@ def _make_folder(folder: Path, root: Path) -> None:
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
         sync(new.parent)
+
+
+def _clear_folder(folder: Path, keep: Collection[Path]) -> None:
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path not in keep and path.stat().st_mtime < time.time() - INCOMING_LEFTOVER_SECONDS:
+            path.unlink()
+    try:
+        folder.rmdir()
+    except OSError:  # not empty
+        sync(folder)
+    else:
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:

@@ -117,11 +117,13 @@ class Completion:
         """Completes a study whose row is locked, with the analysis that follows."""
         study.state = StudyState.COMPLETE
         study.completed_at = now
-        images = list(session.scalars(to_be_read([study.id])))
-        analysis = self.analysis_of(study.id, images, now, study.priority)
-        key = {name: getattr(analysis, name) for name in _IDENTITY}
-        if session.scalars(select(Analysis).filter_by(study_id=study.id, **key)).first():
-            return
+        meant = list(session.scalars(to_be_read([study.id])))
+        # Where some were purged: nothing to do if all were read together, else what is there is read.
+        for images in (meant, kept(meant)):
+            analysis = self.analysis_of(study.id, images, now, study.priority)
+            key = {name: getattr(analysis, name) for name in _IDENTITY}
+            if session.scalars(select(Analysis).filter_by(study_id=study.id, **key)).first():
+                return
         if not images:
             analysis.state, analysis.finished_at = AnalysisState.NOT_APPLICABLE, now
             analysis.error = _why_nothing(session, study)
@@ -162,9 +164,14 @@ def input_digest(images: Sequence[Instance]) -> str:
 
 
 def to_be_read(study_ids: Sequence[int]) -> Select[Instance]:
-    """The images of some studies that are meant to be read, in the order they came in."""
+    """The images of some studies that are meant to be read, purged or not, in the order they came in."""
     meant = (Instance.study_id.in_(study_ids), Instance.eligible, Instance.state == InstanceState.STORED)
     return select(Instance).where(*meant).order_by(Instance.id)
+
+
+def kept(images: Sequence[Instance]) -> list[Instance]:
+    """Those whose files were not purged."""
+    return [image for image in images if image.purged_at is None]
 
 
 def supersede(session: Session, study_ids: Sequence[int], model: ModelIdentity) -> None:
@@ -187,7 +194,6 @@ def supersede(session: Session, study_ids: Sequence[int], model: ModelIdentity) 
 
 
 def _why_nothing(session: Session, study: Study) -> str:
-    reasons = session.scalars(
-        select(Instance.reason).where(Instance.study_id == study.id).order_by(Instance.id)
-    )
+    of_study = select(Instance).where(Instance.study_id == study.id).order_by(Instance.id)
+    reasons = (image.reason or "purged" for image in session.scalars(of_study))
     return "nothing to analyse: " + "; ".join(dict.fromkeys(reasons))

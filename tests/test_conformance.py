@@ -228,6 +228,7 @@ OF_THE_INTAKE = {
     "no pixel data",
     "corrected header of an image that is already stored",
     "other pixels under a UID that is already stored",
+    "purged, and stored again with other bytes",
 }
 
 

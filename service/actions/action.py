@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,9 +10,9 @@ from typing import Any, ClassVar, Protocol
 
 from sqlalchemy.orm import Session
 
-from service.records.database import Records, utc_now
+from service.records.database import Records
+from service.records.journal import write_down
 from service.records.selection import Selection
-from service.records.tables import AuditEvent
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +71,4 @@ class Course:
         asked = {"studies": selection.as_json(), **action.options()}
         log.debug("%s by %s: %s", action.name, self.who, dict(tally))
         with self.records.writing() as session:
-            session.add(
-                AuditEvent(
-                    at=utc_now(),
-                    who=self.who,
-                    action=action.name,
-                    asked=json.dumps(asked),
-                    outcome=json.dumps(tally),
-                )
-            )
+            write_down(session, self.who, action.name, tally, **asked)

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.actions.action import Tally
-from service.completion import Completion, supersede, to_be_read
+from service.completion import Completion, input_digest, kept, supersede, to_be_read
 from service.records.database import utc_now
 from service.records.tables import (
     Analysis,
@@ -25,6 +25,8 @@ from service.records.tables import (
     Study,
     StudyState,
 )
+
+_GIVEN_UP: Final = (AnalysisState.CANCELLED, AnalysisState.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +49,20 @@ class Rerun:
         twins = self._twins(session, study_ids)
         images = _by_study(session.scalars(to_be_read(study_ids)))
         for study in studies:
-            analysis = self.completion.analysis_of(study.id, images[study.id], now, self.priority)
+            meant = images[study.id]
+            there = kept(meant)
+            twin = _twin(twins, study, meant, there)
             if study.state == StudyState.RECEIVING:
                 tally["still receiving"] += 1
-            elif not images[study.id]:
+            elif not meant:
                 tally["nothing to analyse"] += 1
-            elif twin := twins.get((study.id, analysis.input_digest)):
+            elif twin:
                 tally[self._once_more(twin, now)] += 1
+            elif not there:
+                tally["images were purged: they must come again first"] += 1
             else:
                 tally["queued"] += 1
-                fresh.append(analysis)
+                fresh.append(self.completion.analysis_of(study.id, there, now, self.priority))
         supersede(session, [analysis.study_id for analysis in fresh], self.completion.model)
         session.add_all(fresh)
         return tally
@@ -77,7 +83,7 @@ class Rerun:
         return {(row.study_id, row.input_digest): row for row in rows}
 
     def _once_more(self, twin: Analysis, now: datetime) -> str:
-        if twin.state in (AnalysisState.CANCELLED, AnalysisState.SUPERSEDED):
+        if twin.state in _GIVEN_UP:
             _queue(twin, now)
             twin.priority = self.priority
             return "queued"
@@ -177,6 +183,19 @@ class Force:
             else:
                 tally["complete already"] += 1
         return tally
+
+
+def _twin(
+    twins: Mapping[tuple[int, str], Analysis],
+    study: Study,
+    meant: Sequence[Instance],
+    there: Sequence[Instance],
+) -> Analysis | None:
+    """What there is of a study's images; what there is of purged ones counts where it has come to its end."""
+    whole = twins.get((study.id, input_digest(meant)))
+    if whole and (len(there) == len(meant) or whole.state not in _GIVEN_UP):
+        return whole
+    return twins.get((study.id, input_digest(there))) if there else None
 
 
 def newest_analyses(session: Session, study_ids: Sequence[int]) -> list[Analysis]:

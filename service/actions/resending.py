@@ -51,6 +51,9 @@ class Resend:
             .options(selectinload(Result.deliveries))
         )
         for result in results:
+            if result.purged_at is not None:
+                tally["purged: the bytes are gone"] += 1
+                continue
             for delivery in self._deliveries(result):
                 tally[self._send(delivery)] += 1
         return tally

@@ -224,8 +224,9 @@ def _lines(spool: _Spool) -> Iterator[gzip.GzipFile]:
 
 
 def _named_files(rows: dict[str, _Spool], archive: Archive) -> Iterator[IndexedFile]:
-    """Every file that an instance or a result names, as the rows that were just written know it."""
-    for row in _read_again(rows[Instance.__tablename__]):
+    """Every file that an instance or a result names, as the rows that were just written know it; purged ones
+    are not missed."""
+    for row in _kept(rows[Instance.__tablename__]):
         missing = not archive.absolute(row["path"]).is_file()
         yield IndexedFile(
             path=row["path"],
@@ -234,7 +235,7 @@ def _named_files(rows: dict[str, _Spool], archive: Archive) -> Iterator[IndexedF
             digest_of="dataset",
             missing=missing,
         )
-    for row in _read_again(rows[Result.__tablename__]):
+    for row in _kept(rows[Result.__tablename__]):
         path = archive.absolute(row["path"])
         missing = not path.is_file()
         yield IndexedFile(
@@ -244,6 +245,10 @@ def _named_files(rows: dict[str, _Spool], archive: Archive) -> Iterator[IndexedF
             digest_of="file",
             missing=missing,
         )
+
+
+def _kept(spool: _Spool) -> Iterator[dict[str, Any]]:
+    return (row for row in _read_again(spool) if row["purged_at"] is None)
 
 
 def _read_again(spool: _Spool) -> Iterator[dict[str, Any]]:

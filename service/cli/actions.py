@@ -91,7 +91,7 @@ def cancel(
     Example: litegpt-node cancel --state queued --since 2024-05-01
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(Cancel(_who()), chosen, settings, dry_run, as_json)
+    _run(Cancel(who()), chosen, settings, dry_run, as_json)
 
 
 def force(
@@ -132,7 +132,7 @@ def _run(action: Action, chosen: Chosen, settings: Settings, dry_run: bool, as_j
     records = open_records(settings)
     try:
         with studies_counted(action.name) as count:
-            course = Course(records, _who(), dry_run, count)
+            course = Course(records, who(), dry_run, count)
             tally = course.run(action, selection)
     finally:
         records.close()
@@ -171,5 +171,6 @@ def _destination(text: str, settings: Settings) -> Destination | None:
     return configured.get(text.strip(), given)
 
 
-def _who() -> str:
+def who() -> str:
+    """Who asks, for the audit."""
     return f"{getpass.getuser()}, command line"

@@ -22,6 +22,7 @@ from service.cli import (
     importing,
     jobs,
     processes,
+    purging,
     reconcile,
     records,
     retrieving,
@@ -59,6 +60,7 @@ def application() -> typer.Typer:
         reconcile,
         exporting,
         comparing,
+        purging,
         watch,
         selftest,
     )

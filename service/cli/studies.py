@@ -16,7 +16,7 @@ from rich.text import Text
 
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.records import overview
-from service.records.overview import FindingView, ImageView, StudyView
+from service.records.overview import DeliveryView, FindingView, ImageView, StudyView
 
 DEMONSTRATION: Final = (
     "The findings are those of a demonstration model trained on synthetic images and mean nothing."
@@ -100,14 +100,18 @@ def _lines(view: StudyView) -> Iterator[Text]:
     yield Text(f"analysis  {view.analysis_id or '-'}  attempt {view.attempt}  {view.model}")
     for image in view.images:
         sender = image.calling_ae_title or "?"
-        yield Text(f"image     {image.sop_instance_uid}  from {sender}  {image.path}")
+        yield Text(f"image     {image.sop_instance_uid}  from {sender}  {_file(image)}")
         for line in _about(image):
             yield Text(f"          {line}")
     for delivery in view.deliveries:
         when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
         what = f"{delivery.sop_class} to {delivery.destination}"
         yield Text(f"delivery  {what}  {delivery.state}  {when}  {delivery.error}".rstrip())
-        yield Text(f"          {delivery.path}")
+        yield Text(f"          {_file(delivery)}")
+
+
+def _file(of: ImageView | DeliveryView) -> str:
+    return f"purged {of.purged_at:%Y-%m-%d %H:%M} UTC" if of.purged_at else of.path
 
 
 def coloured(outcome: str) -> Text:

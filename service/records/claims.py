@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from service.eligibility import RADIOGRAPHS, SECONDARY_CAPTURE
 from service.records.tables import (
     Analysis,
+    AnalysisImage,
     Delivery,
     DeliveryState,
     Instance,
@@ -20,6 +21,9 @@ from service.records.tables import (
     Study,
 )
 from service.settings import ResultKind
+
+PURGED: Final = "removed from the node before this reading, to make room"
+"""What a report says of an image that was meant to be read and could not be any more."""
 
 _ORIGINALS: Final = tuple(uid for uid in RADIOGRAPHS if uid != SECONDARY_CAPTURE)
 """A Secondary Capture that is not analysed is mostly a picture of a result, ours among them."""
@@ -105,23 +109,24 @@ def _other_images(session: Session, row: Analysis) -> tuple[OtherImage, ...]:
         Instance.state == InstanceState.STORED,
         Instance.received_at <= row.created_at,
     )
-    meant_to_be_read = select(Instance.sop_instance_uid).where(*of_study, Instance.eligible)
+    read = select(Instance.sop_instance_uid).join(AnalysisImage).where(AnalysisImage.analysis_id == row.id)
     others = session.execute(
-        select(Instance.sop_instance_uid, Instance.reason)
+        select(Instance.sop_instance_uid, func.coalesce(func.nullif(Instance.reason, ""), PURGED))
         .where(
             *of_study,
             Instance.sop_class_uid.in_(_ORIGINALS),
-            Instance.sop_instance_uid.not_in(meant_to_be_read),
+            Instance.sop_instance_uid.not_in(read),
         )
         .order_by(Instance.id)
     )
     # Of one that came again with another header the last reason counts.
-    named = {other.sop_instance_uid: OtherImage(other.sop_instance_uid, other.reason) for other in others}
+    named = {uid: OtherImage(uid, reason) for uid, reason in others}
     return tuple(named.values())
 
 
 def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -> str:
-    """Path of the stored file that came last under one of these UIDs: an image, or its corrected header."""
+    """Path of the stored file that came last under one of these UIDs and is not purged: an image, or its
+    corrected header."""
     return session.scalars(
         select(Instance.path)
         .where(
@@ -129,7 +134,7 @@ def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -
             Instance.sop_instance_uid.in_(sop_instance_uids),
             Instance.state == InstanceState.STORED,
         )
-        .order_by(Instance.id.desc())
+        .order_by(Instance.purged_at.is_not(None), Instance.id.desc())
         .limit(1)
     ).one()
 
@@ -137,6 +142,7 @@ def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -
 def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
     """The newest report of each SOP class by the same model for the same study that some destination holds
     (decision 3); one of the analysis itself is of an earlier attempt, if it was made before this one began.
+    One whose bytes are purged cannot be named: what it says is not in the new one.
     """
     before = or_(Analysis.id != row.id, Result.created_at < row.started_at)
     delivered = session.scalars(
@@ -149,6 +155,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
             before,
             Analysis.model_id == row.model_id,
             Result.kind == ResultKind.STRUCTURED_REPORT,
+            Result.purged_at.is_(None),
             Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
         )
         .order_by(Result.id)

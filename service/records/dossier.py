@@ -50,6 +50,7 @@ class ResultHistory:
     sop_instance_uid: str
     path: str
     created_at: datetime
+    purged_at: datetime | None
     deliveries: tuple[DeliveryHistory, ...]
 
 
@@ -202,6 +203,7 @@ def _result(row: Result) -> ResultHistory:
         sop_instance_uid=row.sop_instance_uid,
         path=row.path,
         created_at=row.created_at,
+        purged_at=row.purged_at,
         deliveries=tuple(_delivery(delivery) for delivery in sorted(row.deliveries, key=lambda one: one.id)),
     )
 

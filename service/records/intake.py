@@ -14,12 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
-from sqlalchemy import CursorResult, select
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.eligibility import Eligibility
+from service.errors import OutOfResources
 from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
@@ -32,12 +33,16 @@ CONFLICTING: Final = "other pixels under a UID that is already stored"
 CORRECTED: Final = "corrected header of an image that is already stored"
 """Why an object is not analysed that came under a UID that was there."""
 
+SUCCEEDED: Final = "purged, and stored again with other bytes"
+"""Why an object is not analysed any more: whether it was the same image cannot be told, so the new one is."""
+
 
 class Intake(StrEnum):
     """What became of a received object."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"
+    STORED_AGAIN = "stored again after it was purged"
     CORRECTED_HEADER = "corrected header"
     CONFLICT = "conflict"
 
@@ -52,12 +57,13 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One dataset that came under a SOP Instance UID, and the file that it lies in."""
+    """One dataset that came under a SOP Instance UID, and the file that it lies in, or lay in if purged."""
 
     digest: str
     file: Path
     state: str
     eligible: bool
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +131,12 @@ class Receiver:
         return self._judge(received, received.path, [*earlier, *foreseen])
 
     def known(self, sop_instance_uid: str) -> set[str]:
-        """The digests of what is recorded under a UID and whose files are still there."""
+        """The digests of what is recorded under a UID and whose files are there to stay."""
         with self.records.reading() as session:
             rows = session.execute(
-                select(Instance.digest, Instance.path).where(Instance.sop_instance_uid == sop_instance_uid)
+                select(Instance.digest, Instance.path).where(
+                    Instance.sop_instance_uid == sop_instance_uid, Instance.purged_at.is_(None)
+                )
             ).all()
         return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
@@ -142,6 +150,11 @@ class Receiver:
             kept = self._judge(received, self.archive.absolute(relative), earlier)
             if kept.intake is Intake.DUPLICATE:
                 return kept
+            if kept.intake is Intake.STORED_AGAIN:
+                self._store_again(session, study, received, relative)
+                return kept
+            if not kept.reason:
+                _succeed(session, study, received)
             session.add(
                 Instance(
                     study=study,
@@ -172,10 +185,30 @@ class Receiver:
         )
         return kept
 
+    def _store_again(self, session: Session, study: Study, received: ReceivedObject, relative: str) -> None:
+        """Gives a purged object its file again; a purge counts the study's age anew.
+
+        Raises:
+            OutOfResources: If a purge took the new file for the old one: it is to be sent once more.
+        """
+        if not self.archive.absolute(relative).is_file():
+            raise OutOfResources(f"{received.sop_instance_uid} was being purged")
+        session.execute(
+            update(Instance)
+            .where(Instance.sop_instance_uid == received.sop_instance_uid, Instance.digest == received.digest)
+            .values(purged_at=None, path=relative)
+        )
+        study.last_eligible_at = utc_now()
+        log.info(
+            "stored %s of study %s again after it was purged",
+            received.sop_instance_uid,
+            received.study_instance_uid,
+        )
+
     def _versions(self, session: Session, received: ReceivedObject) -> list[Version]:
         """What is recorded under its UID in its study, in the order in which it came."""
         rows = session.execute(
-            select(Instance.digest, Instance.path, Instance.state, Instance.eligible)
+            select(Instance.digest, Instance.path, Instance.state, Instance.eligible, Instance.purged_at)
             .join(Study)
             .where(
                 Study.study_instance_uid == received.study_instance_uid,
@@ -184,24 +217,30 @@ class Receiver:
             .order_by(Instance.id)
         ).all()
         return [
-            Version(digest, self.archive.absolute(path), state, eligible)
-            for digest, path, state, eligible in rows
+            Version(digest, self.archive.absolute(path), state, eligible, purged_at is not None)
+            for digest, path, state, eligible, purged_at in rows
         ]
 
     def _judge(self, received: ReceivedObject, file: Path, earlier: Sequence[Version]) -> Kept:
         """Against the first of the earlier files that is still there."""
-        if any(version.digest == received.digest for version in earlier):
-            return Kept(Intake.DUPLICATE)
-        stored = [version.file for version in earlier if version.state == InstanceState.STORED]
-        present = next((path for path in stored if path.is_file()), None)
+        same = [version for version in earlier if version.digest == received.digest]
+        own = self._reason_against(received)
+        if same:
+            purged = all(version.purged for version in same)
+            return Kept(Intake.STORED_AGAIN, own) if purged else Kept(Intake.DUPLICATE)
+        stored = [version for version in earlier if version.state == InstanceState.STORED]
+        there = (version.file for version in stored if not version.purged and version.file.is_file())
+        present = next(there, None)
         intake = Intake.STORED
         if present is not None:
             intake = Intake.CORRECTED_HEADER if same_pixels(present, file) else Intake.CONFLICT
         if intake is Intake.CONFLICT:
             return Kept(intake, CONFLICTING)
-        if any(version.eligible for version in earlier):
+        # What is purged has no pixels to compare with: the new ones are to be read in its place.
+        given_up = present is None and not own
+        if any(version.eligible and not (version.purged and given_up) for version in earlier):
             return Kept(intake, CORRECTED)
-        return Kept(intake, self._reason_against(received))
+        return Kept(intake, own)
 
     def _reason_against(self, received: ReceivedObject) -> str:
         """Why its image is not to be analysed, or nothing."""
@@ -216,6 +255,20 @@ def version_of(received: ReceivedObject, kept: Kept) -> Version:
 
 def _state_of(intake: Intake) -> InstanceState:
     return InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED
+
+
+def _succeed(session: Session, study: Study, received: ReceivedObject) -> None:
+    """Gives the place of purged versions of an image to the one that came now."""
+    session.execute(
+        update(Instance)
+        .where(
+            Instance.study_id == study.id,
+            Instance.sop_instance_uid == received.sop_instance_uid,
+            Instance.eligible,
+            Instance.purged_at.is_not(None),
+        )
+        .values(eligible=False, reason=SUCCEEDED)
+    )
 
 
 def _lock_study(

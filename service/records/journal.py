@@ -37,9 +37,18 @@ class Event:
     outcome: Mapping[str, Any]
 
 
-def write_down(session: Session, who: str, action: str, **asked: Any) -> None:
-    """Writes down what a person did."""
-    session.add(AuditEvent(at=utc_now(), who=who, action=action, asked=json.dumps(asked), outcome="{}"))
+def write_down(
+    session: Session, who: str, action: str, outcome: Mapping[str, int] | None = None, **asked: Any
+) -> None:
+    """Writes down what a person did, and how many met which end."""
+    event = AuditEvent(
+        at=utc_now(),
+        who=who,
+        action=action,
+        asked=json.dumps(asked),
+        outcome=json.dumps(outcome or {}),
+    )
+    session.add(event)
 
 
 def events(session: Session, before: int | None = None, limit: int = 100) -> list[Event]:

@@ -58,7 +58,7 @@ class FindingView:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """An archived object, with what the study's newest analysis says about it."""
+    """An archived object, with what the study's newest analysis says about it; its file may be purged."""
 
     sop_instance_uid: str
     path: str
@@ -68,11 +68,13 @@ class ImageView:
     reason: str
     findings: tuple[FindingView, ...] = ()
     not_read: str = ""
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """One result at one destination; ``sop_class`` says what it is, as DICOM names it."""
+    """One result at one destination; ``sop_class`` says what it is, as DICOM names it. Purged: cannot be
+    sent again."""
 
     destination: str
     sop_class: str
@@ -81,6 +83,7 @@ class DeliveryView:
     error: str
     sent_at: datetime | None
     path: str
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,20 @@ class StudyView:
 
     @property
     def remark(self) -> str:
-        """What went wrong, where something did."""
-        return self.error or next((delivery.error for delivery in self.deliveries if delivery.error), "")
+        """What went wrong, where something did, and that images are gone."""
+        wrong = self.error or next((delivery.error for delivery in self.deliveries if delivery.error), "")
+        purged = f"images purged {self.purged_at:%Y-%m-%d}" if self.purged_at else ""
+        return "; ".join(filter(None, (wrong, purged)))
 
     @property
     def last_eligible_at(self) -> datetime | None:
         """When the study's last analysed image arrived."""
         return max((image.received_at for image in self.images if not image.reason), default=None)
+
+    @property
+    def purged_at(self) -> datetime | None:
+        """When the last of its images was purged that are purged now."""
+        return max((image.purged_at for image in self.images if image.purged_at), default=None)
 
     def as_json(self) -> dict[str, Any]:
         """The same for a script; time stamps in ISO 8601."""
@@ -227,6 +237,7 @@ def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
             reason=instance.reason,
             findings=_findings(read[instance.id]) if instance.id in read else (),
             not_read=read[instance.id].not_read if instance.id in read else "",
+            purged_at=instance.purged_at,
         )
         for instance in study.instances
     )
@@ -248,6 +259,7 @@ def _deliveries(analysis: Analysis) -> list[DeliveryView]:
             delivery.error,
             delivery.sent_at,
             result.path,
+            result.purged_at,
         )
         for result in analysis.results
         for delivery in result.deliveries

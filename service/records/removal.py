@@ -72,7 +72,7 @@ def _require_over(session: Session, study_id: int) -> None:
 def _paths(session: Session, study_id: int) -> list[str]:
     images = session.scalars(select(Instance.path).where(Instance.study_id == study_id)).all()
     results = session.scalars(select(Result.path).where(Result.id.in_(_results(study_id)))).all()
-    return [*images, *results]
+    return [path for path in (*images, *results) if path]
 
 
 def _inodes(archive: Archive, paths: Iterable[str]) -> dict[str, int]:

@@ -136,7 +136,11 @@ def not_found(session: Session, job_id: int, accession_numbers: Sequence[str]) -
 
 def count_here(session: Session, study_instance_uids: Sequence[str]) -> int:
     """Of how many of these studies the node has something."""
-    having = select(Study.id).join(Instance).where(Study.study_instance_uid.in_(study_instance_uids))
+    having = (
+        select(Study.id)
+        .join(Instance)
+        .where(Study.study_instance_uid.in_(study_instance_uids), Instance.purged_at.is_(None))
+    )
     return session.scalar(select(func.count()).select_from(having.distinct().subquery())) or 0
 
 

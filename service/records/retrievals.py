@@ -207,7 +207,11 @@ def images_here(records: Records, study_instance_uid: str) -> set[str]:
             session.scalars(
                 select(Instance.sop_instance_uid)
                 .join(Study)
-                .where(Study.study_instance_uid == study_instance_uid, Instance.state == InstanceState.STORED)
+                .where(
+                    Study.study_instance_uid == study_instance_uid,
+                    Instance.state == InstanceState.STORED,
+                    Instance.purged_at.is_(None),
+                )
             )
         )
 

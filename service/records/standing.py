@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
 from sqlalchemy.orm import aliased
 
 from service.records.overview import Outcome
@@ -93,6 +93,22 @@ def standing(question: Question) -> Subquery:
         .where(*question.asks_for())
         .subquery("standing")
     )
+
+
+def settled() -> ColumnElement[bool]:
+    """Whether ``Study`` is settled, as ``standing`` judges; for a few studies, without sums over all."""
+    one = aliased(Analysis)
+    newest = select(func.max(one.id)).where(one.study_id == Study.id).correlate(Study).scalar_subquery()
+    in_order = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE, AnalysisState.CANCELLED)
+    result_of = (Delivery.result_id == Result.id, Result.analysis_id == Analysis.id)
+    against = (
+        exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT),
+        exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING)),
+        exists().where(*result_of, Analysis.study_id == Study.id, Delivery.state == DeliveryState.DUE),
+        exists().where(*result_of, Analysis.id == newest, Delivery.state == DeliveryState.REFUSED),
+    )
+    ended = exists().where(Analysis.id == newest, Analysis.state.in_(in_order))
+    return and_(Study.state == StudyState.COMPLETE, ended, *(not_(reason) for reason in against))
 
 
 @dataclass(frozen=True, slots=True)

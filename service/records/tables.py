@@ -207,7 +207,7 @@ class Instance(Base):
     digest: Mapped[str] = mapped_column(String(64))
     """SHA-256 of the dataset as received, without the file meta information."""
     path: Mapped[str]
-    """Path relative to the archive's root."""
+    """Path relative to the archive's root; empty once a purged file is certainly gone."""
     size_bytes: Mapped[int] = mapped_column(BigInteger())
     state: Mapped[str] = mapped_column(String(16), default=InstanceState.STORED)
     eligible: Mapped[bool]
@@ -215,6 +215,8 @@ class Instance(Base):
     """Why the object is not analysed; empty where it is."""
     calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
     received_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]
+    """When the file was given up: it is gone, or will be at once. None again where it came again."""
 
     study: Mapped[Study] = relationship(back_populates="instances")
 
@@ -334,6 +336,8 @@ class Result(Base):
     path: Mapped[str]
     digest: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]
+    """When its bytes were given up; they cannot be sent again."""
 
     analysis: Mapped[Analysis] = relationship(back_populates="results")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="result")

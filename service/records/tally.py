@@ -99,7 +99,11 @@ def flow(session: Session) -> Flow:
 
 def stock(session: Session) -> Stock:
     """Counts what has come together."""
-    objects = select(Instance.state, func.count(), func.sum(Instance.size_bytes)).group_by(Instance.state)
+    objects = (
+        select(Instance.state, func.count(), func.sum(Instance.size_bytes))
+        .where(Instance.purged_at.is_(None))
+        .group_by(Instance.state)
+    )
     deliveries = select(Delivery.destination, Delivery.state, func.count()).group_by(
         Delivery.destination, Delivery.state
     )

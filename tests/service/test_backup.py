@@ -150,7 +150,7 @@ def test_a_backup_sees_one_moment(
     assert _restored(path, load_settings(data_dir=tmp_path / "restored")) == before
 
 
-NEWER_TABLES = ("audit_event", "retrieval_study", "retrieval_job")
+NEWER_TABLES = ("audit_event", "retrieval_study", "retrieval_job", "web_session", "web_user")
 """What the first version of the schema did not have."""
 
 
@@ -270,6 +270,9 @@ def test_an_older_backup_is_migrated_and_a_newer_one_refused(
         for name in ("study", "analysis", "delivery"):
             lines = gzip.decompress(members[f"records/{name}.jsonl.gz"])
             members[f"records/{name}.jsonl.gz"] = gzip.compress(re.sub(rb',"priority":\d', b"", lines))
+        for name in ("instance", "result"):
+            lines = gzip.decompress(members[f"records/{name}.jsonl.gz"])
+            members[f"records/{name}.jsonl.gz"] = gzip.compress(lines.replace(b',"purged_at":null', b""))
         finding = {"id": 1, "analysis_id": 1, "instance_id": 1, "position": 0, "label": "Edema", "score": 0.5}
         boxes = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"))
         line = json.dumps(finding | boxes).encode() + b"\n"
@@ -429,7 +432,7 @@ def _many(records: Records, studies: int) -> None:
         session.execute(
             text(
                 "INSERT INTO instance SELECT id, id, study_instance_uid, '1.2', '1.2', '1.2', 'digest',"
-                " 'images/00/' || id || '.dcm', 1, 'stored', true, '', '', :moment FROM study"
+                " 'images/00/' || id || '.dcm', 1, 'stored', true, '', '', :moment, NULL FROM study"
             ),
             {"moment": moment},
         )

@@ -124,7 +124,8 @@ def _page(
     for image in whole.images:
         header = read_header(archive.absolute(image.view.path))
         drawn = header is not None and header.columns > 0 and header.rows > 0
-        (shown if drawn else others).append(Shown(image, header))
+        purged = image.view.purged_at is not None and not image.view.reason
+        (shown if drawn or purged else others).append(Shown(image, header))
     # The images that were read, first.
     shown.sort(key=lambda one: bool(one.image.view.reason))
     values = {
