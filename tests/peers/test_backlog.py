@@ -91,7 +91,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallNode]
     for name in ("STORE_RECV_CHUNKED_DATASET", "LOG_HANDLER_LEVEL", "LOG_REQUEST_IDENTIFIERS"):
         monkeypatch.setattr(f"pynetdicom._config.{name}", None)
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("service.logs.configure", lambda level: None)
+    monkeypatch.setattr("service.logs.configure", lambda *_: None)
     configure_process(small.settings)
     yield small
     small.records.close()
