@@ -11,10 +11,7 @@ from sqlalchemy import make_url
 
 Rows = dict[str, list[dict[str, Any]]]
 
-_TABLES = (
-    *("study", "instance", "analysis", "analysis_image", "finding", "result", "delivery", "audit_event"),
-    *("retrieval_job", "retrieval_study", "web_user", "web_session"),
-)
+_TABLES = ("study", "instance", "analysis", "analysis_image", "finding", "result", "delivery")
 
 
 def plain_rows(url: str) -> Rows:
