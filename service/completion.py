@@ -20,6 +20,7 @@ from litegpt.identity import ModelIdentity
 from service.eligibility import Eligibility
 from service.records.database import Records, utc_now
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisImage,
     AnalysisState,
@@ -89,7 +90,7 @@ class Completion:
         of_former = or_(Analysis.model_id != self.model.id, Analysis.model_version != self.model.version)
         waiting = (
             of_former,
-            Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)),
+            Analysis.state.in_(WAITING),
             Analysis.not_before <= utc_now(),
         )
         with records.writing() as session:
@@ -180,7 +181,7 @@ def supersede(session: Session, study_ids: Sequence[int], model: ModelIdentity) 
     # Analyses first: past a row that a worker is just finishing, we see the deliveries it made.
     session.execute(
         update(Analysis)
-        .where(Analysis.id.in_(older), Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)))
+        .where(Analysis.id.in_(older), Analysis.state.in_(WAITING))
         .values(state=AnalysisState.SUPERSEDED, finished_at=utc_now())
     )
     session.execute(

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.heartbeat import is_beating_anywhere
-from service.records import overview
+from service.records import figures, overview
 from service.records.overview import DELIVERED
 from service.records.tables import (
     Analysis,
@@ -156,40 +156,22 @@ def _delivered_since(session: Session, since: datetime) -> dict[str, int]:
 
 
 def _queue(session: Session) -> Queue:
-    rows = session.execute(
-        select(Analysis.state, func.count(), func.min(Analysis.created_at))
-        .where(Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)))
-        .group_by(Analysis.state)
-    )
-    counts, oldest = {}, []
-    for state, count, since in rows:
-        counts[state] = count
-        oldest.append(since)
+    lines = figures.queue(session)
     receiving = select(func.count()).select_from(Study).where(Study.state == StudyState.RECEIVING)
     return Queue(
         receiving=session.scalar(receiving) or 0,
-        waiting=counts.get(AnalysisState.QUEUED, 0),
-        running=counts.get(AnalysisState.RUNNING, 0),
-        oldest=min(oldest, default=None),
+        waiting=sum(line.queued for line in lines),
+        running=sum(line.running for line in lines),
+        oldest=min((line.oldest for line in lines), default=None),
     )
 
 
 def _destinations(session: Session, delivered: dict[str, int]) -> tuple[DestinationLoad, ...]:
-    rows = session.execute(
-        select(Delivery.destination, Delivery.state, func.count())
-        .where(Delivery.state.in_((DeliveryState.DUE, DeliveryState.REFUSED)))
-        .group_by(Delivery.destination, Delivery.state)
-    )
-    counts = {(destination, state): count for destination, state, count in rows}
-    names = sorted(delivered.keys() | {destination for destination, _ in counts})
+    due = figures.by_destination(session, DeliveryState.DUE)
+    refused = figures.by_destination(session, DeliveryState.REFUSED)
     return tuple(
-        DestinationLoad(
-            name,
-            delivered.get(name, 0),
-            counts.get((name, DeliveryState.DUE), 0),
-            counts.get((name, DeliveryState.REFUSED), 0),
-        )
-        for name in names
+        DestinationLoad(name, delivered.get(name, 0), due.get(name, 0), refused.get(name, 0))
+        for name in sorted({*delivered, *due, *refused})
     )
 
 

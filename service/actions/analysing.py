@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -15,6 +15,7 @@ from service.actions.action import Tally
 from service.completion import Completion, input_digest, kept, supersede, to_be_read
 from service.records.database import utc_now
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisState,
     Delivery,
@@ -127,7 +128,7 @@ class Cancel:
     """Ends what is under way for studies: analyses that wait or run, and results that are due."""
 
     name: ClassVar[str] = "cancel"
-    who: str = field(default="an admin")
+    who: str = "an admin"
 
     def options(self) -> dict[str, Any]:
         """How it is asked."""
@@ -136,11 +137,10 @@ class Cancel:
     def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
         """Cancels analyses and withdraws deliveries; a worker that is at it finds its claim lost."""
         why = f"cancelled by {self.who}"
-        waiting = (AnalysisState.QUEUED, AnalysisState.RUNNING)
         ended = set()
         for analysis in session.scalars(
             select(Analysis)
-            .where(Analysis.study_id.in_(study_ids), Analysis.state.in_(waiting))
+            .where(Analysis.study_id.in_(study_ids), Analysis.state.in_(WAITING))
             .order_by(Analysis.id)
             .with_for_update()
         ):

@@ -15,7 +15,7 @@ from service.actions.action import Action, Course, Tally
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.cli.choosing import Chosen, choosing
-from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
+from service.cli.options import AsJSON, Config, DataDir, destination_of, open_records, settings_of_process
 from service.cli.progress import studies_counted
 from service.completion import Completion
 from service.errors import SettingsError
@@ -163,10 +163,7 @@ def _destination(text: str, settings: Settings) -> Destination | None:
     """A destination that is set up is known by its address; what another wants is said with it."""
     if not text:
         return None
-    try:
-        given = Destination.parse(text)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
+    given = destination_of(text)
     configured = {destination.address: destination for destination in settings.destinations}
     return configured.get(text.strip(), given)
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from litegpt.vocabulary import LABELS
-from service.cli.options import Since, Until, begin_of, end_of
+from service.cli.options import Since, Until, begin_of, destination_of, end_of
 from service.errors import SettingsError
 from service.records.selection import STATES, Selection
-from service.settings import Destination, Settings
+from service.settings import Settings
 
 Names = Annotated[
     list[str] | None,
@@ -74,7 +74,7 @@ class Chosen:
             model=given["by_model"],
             label=_label(given["label"]),
             minimum_score=given["minimum_score"],
-            destination=_address(given["destination"]),
+            destination=destination_of(to).address if (to := given["destination"]) else "",
         )
         if bool(selection) == given["all_studies"]:
             beside = "--all means every study: nothing else beside it"
@@ -157,10 +157,3 @@ def _label(text: str) -> str:
     if text and text.lower() not in known:
         raise SettingsError(f"no finding is called {text!r}; there are {', '.join(known.values())}")
     return known.get(text.lower(), "")
-
-
-def _address(text: str) -> str:
-    try:
-        return Destination.parse(text).address if text else ""
-    except ValueError as error:
-        raise SettingsError(str(error)) from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+import re
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 import typer
@@ -13,7 +14,7 @@ from service import logs
 from service.checks import require_folder
 from service.errors import SettingsError
 from service.records.database import Records
-from service.settings import Settings, load_settings
+from service.settings import Destination, Settings, load_settings
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings file (TOML); node.toml in this folder by default.")
@@ -38,6 +39,7 @@ Until = Annotated[
         "--until", formats=["%Y-%m-%d"], metavar="DATE", help="Studies received that day or earlier."
     ),
 ]
+_DURATIONS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 AsJSON = Annotated[bool, typer.Option("--json", help="For scripts: JSON instead of a table.")]
 
 
@@ -99,3 +101,29 @@ def _moment(day: datetime, at: time, zone: ZoneInfo) -> datetime:
         return datetime.combine(day.date(), at, zone).astimezone(UTC)
     except OverflowError:
         raise typer.BadParameter(f"no day that a study can have come on: {day:%Y-%m-%d}") from None
+
+
+def duration(text: str) -> timedelta:
+    """Reads ``90s``, ``30m``, ``2h`` or ``3d``.
+
+    Raises:
+        typer.BadParameter: If it is none of these.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})([smhd])", text.strip())
+    if not match:
+        raise typer.BadParameter(
+            f"a duration is written 30m, 2h or 3d, not {text!r}", param_hint="--older-than"
+        )
+    return timedelta(**{_DURATIONS[match[2]]: int(match[1])})
+
+
+def destination_of(text: str) -> Destination:
+    """A destination as an option names it.
+
+    Raises:
+        SettingsError: If it is written otherwise.
+    """
+    try:
+        return Destination.parse(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import chain
@@ -21,6 +20,7 @@ from service.cli.options import (
     Since,
     Until,
     begin_of,
+    duration,
     end_of,
     open_records,
     settings_of_process,
@@ -32,7 +32,6 @@ from service.records.standing import Question, Verdict
 LISTED: Final = 20
 
 _COLOURS: Final = {Verdict.SETTLED: "green", Verdict.OPEN: "yellow", Verdict.STUCK: "red"}
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 OlderThan = Annotated[
     str,
@@ -73,20 +72,6 @@ def reconcile(
         (_print_json if as_json else _print)(question, sums, studies, list_all)
     records.close()
     raise typer.Exit(1 if sums.studies(Verdict.STUCK) else 0)
-
-
-def duration(text: str) -> timedelta:
-    """Reads ``90s``, ``30m``, ``2h`` or ``3d``.
-
-    Raises:
-        typer.BadParameter: If it is none of these.
-    """
-    match = re.fullmatch(r"([0-9]{1,5})([smhd])", text.strip())
-    if not match:
-        raise typer.BadParameter(
-            f"a duration is written 30m, 2h or 3d, not {text!r}", param_hint="--older-than"
-        )
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _print_json(question: Question, sums: Sums, studies: Iterator[UnsettledStudy], list_all: bool) -> None:

@@ -22,6 +22,7 @@ from service.records.claims import Claim, claim_of
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisImage,
     AnalysisState,
@@ -290,9 +291,7 @@ def _requeue(session: Session, claim: Claim, retry: Retry, **values: object) -> 
 
 
 def _is_due() -> Any:
-    return and_(
-        Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)), Analysis.not_before <= utc_now()
-    )
+    return and_(Analysis.state.in_(WAITING), Analysis.not_before <= utc_now())
 
 
 def _write(session: Session, claim: Claim, **values: object) -> None:

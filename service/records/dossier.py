@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pydicom.uid import UID
 from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from service.errors import NeverAgain
 from service.records.journal import Event, events_of_study
-from service.records.overview import ImageView, StudyView, views_of
+from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
 from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study
 
@@ -115,11 +114,11 @@ def dossier_of(session: Session, uid: str) -> Dossier:
         NeverAgain: If there is none.
     """
     study = session.scalars(
-        select(Study).where(Study.study_instance_uid == uid).options(*_everything())
+        select(Study).where(Study.study_instance_uid == uid).options(*with_everything())
     ).one_or_none()
     if study is None:
         raise NeverAgain("There is no such study.")
-    view = views_of(session, [study.id])[study.id]
+    view = view_of(study)
     # reasons_of empties the session, so it comes last.
     images = _images(study, view)
     analyses = tuple(_analysis(analysis) for analysis in reversed(study.analyses))
@@ -164,13 +163,6 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
     if result is None:
         raise NeverAgain("There is no such result.")
     return result
-
-
-def _everything() -> tuple[Any, ...]:
-    return (
-        selectinload(Study.instances),
-        selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
-    )
 
 
 def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:

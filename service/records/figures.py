@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.records.selection import newest_analysis
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisState,
     Delivery,
@@ -50,13 +52,10 @@ class DestinationLine:
 
 def today(session: Session, midnight: datetime) -> dict[str, int]:
     """How many studies were received since ``midnight``, by the state of their newest analysis."""
-    newest = (
-        select(func.max(Analysis.id)).where(Analysis.study_id == Study.id).correlate(Study).scalar_subquery()
-    )
     rows = session.execute(
         select(Analysis.state, func.count())
         .select_from(Study)
-        .outerjoin(Analysis, Analysis.id == newest)
+        .outerjoin(Analysis, Analysis.id == newest_analysis())
         .where(Study.receiving_since >= midnight)
         .group_by(Analysis.state)
     )
@@ -67,7 +66,7 @@ def queue(session: Session) -> list[QueueLine]:
     """What waits for an analysis worker, the most urgent first."""
     rows = session.execute(
         select(Analysis.priority, Analysis.state, func.count(), func.min(Analysis.created_at))
-        .where(Analysis.state.in_((AnalysisState.QUEUED, AnalysisState.RUNNING)))
+        .where(Analysis.state.in_(WAITING))
         .group_by(Analysis.priority, Analysis.state)
     )
     by_priority: dict[int, list[Any]] = {}
@@ -88,8 +87,8 @@ def _queue_line(priority: Priority, rows: list[Any]) -> QueueLine:
 
 def destinations(session: Session, configured: tuple[str, ...]) -> list[DestinationLine]:
     """Each destination that is set up, and others to which something still has to go."""
-    waiting = _counts(session, DeliveryState.DUE)
-    refused = _counts(session, DeliveryState.REFUSED)
+    waiting = by_destination(session, DeliveryState.DUE)
+    refused = by_destination(session, DeliveryState.REFUSED)
     names = dict.fromkeys((*configured, *sorted({*waiting, *refused})))
     return [
         DestinationLine(
@@ -103,7 +102,8 @@ def destinations(session: Session, configured: tuple[str, ...]) -> list[Destinat
     ]
 
 
-def _counts(session: Session, state: DeliveryState) -> dict[str, int]:
+def by_destination(session: Session, state: DeliveryState) -> dict[str, int]:
+    """How many results are in that state, by destination; those that are in none of it are left out."""
     rows = session.execute(
         select(Delivery.destination, func.count())
         .where(Delivery.state == state)

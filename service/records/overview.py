@@ -155,11 +155,11 @@ def list_studies(session: Session, limit: int = 100) -> list[StudyView]:
     studies = session.scalars(
         select(Study)
         .join(newest, newest.c.id == Study.id)
-        .options(*_everything())
+        .options(*with_everything())
         .order_by(*last_first)
         .limit(limit)
     )
-    return [_view(study) for study in studies]
+    return [view_of(study) for study in studies]
 
 
 def show_study(session: Session, name: str) -> StudyView:
@@ -168,23 +168,34 @@ def show_study(session: Session, name: str) -> StudyView:
     Raises:
         NeverAgain: If no study, or more than one, has that name.
     """
+    study_id = study_called(session, name)
+    return views_of(session, [study_id])[study_id]
+
+
+def study_called(session: Session, name: str) -> int:
+    """The id of the study with this Study Instance UID, accession number, or beginning of its UID.
+
+    Raises:
+        NeverAgain: If no study, or more than one, has that name.
+    """
     exact = or_(Study.study_instance_uid == name, Study.accession_number == name)
-    studies = session.scalars(select(Study).options(*_everything()).where(exact)).all()
-    if not studies:
+    ids = session.scalars(select(Study.id).where(exact).limit(2)).all()
+    if not ids:
         begins = Study.study_instance_uid.startswith(name, autoescape=True)
-        studies = session.scalars(select(Study).options(*_everything()).where(begins).limit(2)).all()
-    if len(studies) != 1:
-        raise NeverAgain(f"{'no' if not studies else 'more than one'} study is called {name}")
-    return _view(studies[0])
+        ids = session.scalars(select(Study.id).where(begins).limit(2)).all()
+    if len(ids) != 1:
+        raise NeverAgain(f"{'no' if not ids else 'more than one'} study is called {name}")
+    return ids[0]
 
 
 def views_of(session: Session, study_ids: Collection[int]) -> dict[int, StudyView]:
     """These studies, by their ids."""
-    studies = session.scalars(select(Study).options(*_everything()).where(Study.id.in_(study_ids)))
-    return {study.id: _view(study) for study in studies}
+    studies = session.scalars(select(Study).options(*with_everything()).where(Study.id.in_(study_ids)))
+    return {study.id: view_of(study) for study in studies}
 
 
-def _everything() -> tuple[Any, ...]:
+def with_everything() -> tuple[Any, ...]:
+    """How a study is read for ``view_of``: with all that hangs on it."""
     return (
         selectinload(Study.instances),
         # Joined: by pairs of ids, SQLite would look for findings without an index.
@@ -193,7 +204,8 @@ def _everything() -> tuple[Any, ...]:
     )
 
 
-def _view(study: Study) -> StudyView:
+def view_of(study: Study) -> StudyView:
+    """A study that was read ``with_everything``."""
     analysis = study.analyses[-1] if study.analyses else None
     deliveries = tuple(_deliveries(analysis)) if analysis else ()
     return StudyView(

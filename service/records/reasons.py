@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.records.standing import WAITING, newest_analyses
+from service.records.standing import newest_analyses
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisState,
     Delivery,

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from service.archive import Archive
 from service.errors import NeverAgain, OutOfResources, StillInWork
 from service.records.database import Records
-from service.records.standing import WAITING
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisImage,
     Delivery,

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, literal, not_, or_, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import aliased
 
-from service.errors import NeverAgain, SettingsError
+from service.errors import SettingsError
 from service.records.database import Records
-from service.records.overview import Outcome
+from service.records.overview import Outcome, study_called
 from service.records.tables import (
     Analysis,
     AnalysisState,
@@ -88,7 +88,7 @@ class Selection:
         if self.studies:
             for names in _parts(self.studies):
                 with records.reading() as session:
-                    ids = [_named(session, name) for name in names]
+                    ids = [study_called(session, name) for name in names]
                 yield from self._pages(records, Study.id.in_(ids), size)
         elif self.accession_numbers:
             for numbers in _parts(self.accession_numbers):
@@ -134,7 +134,7 @@ class Selection:
 
     def _found(self) -> ColumnElement[bool]:
         return exists().where(
-            Finding.analysis_id == _newest(),
+            Finding.analysis_id == newest_analysis(),
             Finding.label == self.label,
             Finding.score >= self.minimum_score,
             Finding.reported,
@@ -150,7 +150,7 @@ def _by_value(column: Any) -> Any:
     return func.coalesce(column, "")
 
 
-def _newest() -> Any:
+def newest_analysis() -> Any:
     """The id of the newest analysis of ``Study``."""
     analysis = aliased(Analysis)
     newest = select(func.max(analysis.id)).where(analysis.study_id == Study.id)
@@ -158,11 +158,13 @@ def _newest() -> Any:
 
 
 def _current(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(Analysis.id == _newest(), *conditions)
+    return exists().where(Analysis.id == newest_analysis(), *conditions)
 
 
 def _delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(Result.analysis_id == _newest(), Delivery.result_id == Result.id, *conditions)
+    return exists().where(
+        Result.analysis_id == newest_analysis(), Delivery.result_id == Result.id, *conditions
+    )
 
 
 def _states() -> Mapping[str, ColumnElement[bool]]:
@@ -196,14 +198,3 @@ STATES: Final = _states()
 def _parts(names: tuple[str, ...]) -> Iterator[list[str]]:
     once = list(dict.fromkeys(names))
     return (once[start : start + PAGE] for start in range(0, len(once), PAGE))
-
-
-def _named(session: Session, name: str) -> int:
-    exact = or_(Study.study_instance_uid == name, Study.accession_number == name)
-    ids = session.scalars(select(Study.id).where(exact).limit(2)).all()
-    if not ids:
-        begins = Study.study_instance_uid.startswith(name, autoescape=True)
-        ids = session.scalars(select(Study.id).where(begins).limit(2)).all()
-    if len(ids) != 1:
-        raise NeverAgain(f"{'no' if not ids else 'more than one'} study is called {name}")
-    return ids[0]

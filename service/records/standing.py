@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 
 from service.records.overview import Outcome
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisState,
     Delivery,
@@ -27,8 +28,6 @@ from service.records.tables import (
     Study,
     StudyState,
 )
-
-WAITING = (AnalysisState.QUEUED, AnalysisState.RUNNING)
 
 
 class Verdict(StrEnum):

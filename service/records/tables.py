@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -54,6 +54,10 @@ class AnalysisState(StrEnum):
     FAILED = "failed"
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
+
+
+WAITING: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING)
+"""Analyses that a worker has, or will have."""
 
 
 class DeliveryState(StrEnum):

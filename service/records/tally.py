@@ -13,8 +13,8 @@ from datetime import datetime
 from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from service.records.standing import WAITING
 from service.records.tables import (
+    WAITING,
     Analysis,
     AnalysisState,
     Delivery,

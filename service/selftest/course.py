@@ -30,8 +30,16 @@ from service.records.database import Records, utc_now
 from service.records.overview import DELIVERED
 from service.records.removal import remove_study
 from service.records.selection import Selection
-from service.records.standing import WAITING
-from service.records.tables import Analysis, AnalysisState, Delivery, DeliveryState, Finding, Result, Study
+from service.records.tables import (
+    WAITING,
+    Analysis,
+    AnalysisState,
+    Delivery,
+    DeliveryState,
+    Finding,
+    Result,
+    Study,
+)
 from service.selftest.marks import is_selftest
 from service.selftest.study import ACCESSION_NUMBER, SyntheticStudy, write_study
 from service.settings import Destination, Settings

@@ -16,7 +16,10 @@ from service.heartbeat import last_beat
 from service.records import figures
 from service.records.database import utc_now
 from service.records.standing import Verdict
-from service.records.tables import AnalysisState
+from service.records.tables import (
+    WAITING,
+    AnalysisState,
+)
 from service.settings import Settings
 from service.sweeper import PART
 from service.web.node import Node, OfNode
@@ -44,7 +47,7 @@ def _values(node: Node, pages: Footing) -> dict[str, Any]:
         today = figures.today(session, _midnight(settings))
         queue = figures.queue(session)
         destinations = figures.destinations(session, tuple(to.address for to in settings.destinations))
-    ended = {state.value for state in AnalysisState} - {AnalysisState.QUEUED, AnalysisState.RUNNING}
+    ended = {state.value for state in AnalysisState} - set(WAITING)
     return {
         "today": sum(today.values()),
         "today_by_state": sorted(today.items(), key=lambda pair: -pair[1]),
