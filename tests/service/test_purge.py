@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -102,11 +103,11 @@ class Node:
                 session.execute(of_them.values(last_eligible_at=came))
         return uids
 
-    def claim(self) -> list[Claim]:
+    def claim(self, version: str = MODEL.version) -> list[Claim]:
         return analyses.claim(
             self.records,
             model_id=MODEL.id,
-            model_version=MODEL.version,
+            model_version=version,
             limit=99,
             lease=MINUTE,
             retry=RETRY,
@@ -292,6 +293,18 @@ def test_an_archive_that_is_away_loses_nothing(node: Node) -> None:
     node.archive.root.rmdir()
     away.rename(node.archive.root)
 
+    class Unmounted(Purge):
+        def _remove(self, study_ids: object) -> None:
+            node.archive.incoming.rename(away)
+            super()._remove(study_ids)  # type: ignore[arg-type]
+
+    with pytest.raises(OutOfResources, match="is not there"):
+        Unmounted(node.records, node.archive, "a test").run(Limits(utc_now()))
+    assert node.files() == node.paths_of_purged(), "files that are there are known"
+    away.rename(node.archive.incoming)
+    node.purge(-1)
+    assert node.files() == set()
+
 
 def test_the_same_image_again_is_stored_again_and_nothing_new_is_analysed(node: Node) -> None:
     image, lateral = make_radiograph(), make_radiograph(sop_class=DX_FOR_PROCESSING)
@@ -321,6 +334,8 @@ def test_an_image_that_comes_while_its_study_is_purged_stays(node: Node) -> None
     class Interrupted(Purge):
         def _remove(self, study_ids: object) -> None:
             assert node.receiver.take(incoming(node.archive, image)) is Intake.STORED_AGAIN
+            for path in node.files():  # not even where it looks old enough for a leftover
+                os.utime(node.archive.root / path, (time.time() - 3600,) * 2)
             super()._remove(study_ids)  # type: ignore[arg-type]
 
     Interrupted(node.records, node.archive, "a test").run(Limits(utc_now()))
@@ -415,6 +430,21 @@ def test_a_late_image_is_read_alone_and_the_report_names_the_purged_one(node: No
     (both,) = node.claim()
     assert {image.sop_instance_uid for image in both.images} == {first.SOPInstanceUID, late.SOPInstanceUID}
     assert [one.sop_instance_uid for one in both.predecessors] == ["2.25.2"]
+
+
+def test_the_header_of_a_purged_correction_is_not_asked_for(node: Node, completion: Completion) -> None:
+    image = make_radiograph()
+    corrected = deepcopy(image)
+    corrected.PatientName = "After^Merge"
+    node.settle(image, corrected)
+    node.purge(-1)
+    node.receiver.take(incoming(node.archive, image))
+    other = replace(completion, model=replace(MODEL, version="2"))
+    assert Course(node.records, "a test").run(Rerun(other), Selection()) == {"queued": 1}
+    (claim,) = node.claim("2")
+    (read,) = claim.images
+    for path in (read.path, read.header_path, claim.patient_header_path):
+        assert node.archive.absolute(path).is_file()
 
 
 def test_other_bytes_under_the_uid_of_a_purged_image_are_read(node: Node) -> None:

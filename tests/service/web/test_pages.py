@@ -28,6 +28,7 @@ from service.records.tables import (
     Delivery,
     DeliveryState,
     Instance,
+    Result,
     Role,
     Study,
 )
@@ -142,6 +143,26 @@ def test_a_file_that_is_gone_or_is_another_study_s(pages: Site, read_study: str)
     pages.archive.absolute(image.path).unlink()
     assert client.get(f"/studies/{uid}/images/{image.id}.png").status == 404
     assert "the file is not there, or cannot be read" in text_of(client.get(f"/studies/{uid}"))
+
+
+def test_a_purged_study_keeps_its_findings(pages: Site) -> None:
+    image = make_radiograph(AccessionNumber="PURGED")
+    lateral = make_radiograph(study_uid=str(image.StudyInstanceUID), ViewPosition="LL")
+    client, uid = pages.client("viewer"), pages.take(image, lateral)
+    pages.read(uid, finding("Cardiomegaly", BOX))
+    with pages.records.writing() as session:
+        of_study = select(Result).join(Analysis).join(Study).where(Study.study_instance_uid == uid)
+        for row in (
+            *session.scalars(of_study),
+            *session.scalars(select(Instance).join(Study).where(Study.study_instance_uid == uid)),
+        ):
+            row.purged_at, row.path = ago(days=1), ""
+    answer = client.get(f"/studies/{uid}")
+    said = text_of(answer)
+    assert "Purged 2026-03-09 12:00:00: what was found in it is kept. Show Finding" in said, said
+    assert "Cardiomegaly 0.88 12, 20" in said and "lateral view LL" in said
+    assert ".dcm" not in answer.text and ".png" not in answer.text
+    assert client.get(f"/studies/{uid}/images/{_images(pages, uid)[0].id}.png").status == 404
 
 
 def test_a_result_is_what_was_sent(pages: Site, read_study: str) -> None:
