@@ -75,7 +75,7 @@ class Fetch:
         """SOP Instance UIDs of the images, by the UIDs of the wanted series."""
         filters = Filters.model_validate_json(self.claim.filters)
         with querying(self.settings, self.claim.source) as query:
-            self.keeper.watch(query.association)
+            self.keeper.watch(query)
             series = [one for one in query.series(self._uid) if filters.wants_series(one)]
             images = {one.series_instance_uid: self._images(query, one.series_instance_uid) for one in series}
         return {uid: found for uid, found in images.items() if found}
@@ -98,7 +98,7 @@ class Fetch:
         with retrieving(
             self.settings, self.claim.source, Method(self.claim.method), self.storage
         ) as retrieval:
-            self.keeper.watch(retrieval.association)
+            self.keeper.watch(retrieval)
             self.asked = True
             for one in series:
                 complaint = retrieval.series(self._uid, one) or complaint
