@@ -7,7 +7,7 @@ the retriever was killed is not retrieved again, and objects that are not images
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.eligibility import RADIOGRAPHS
 from service.errors import NodeError, NotSetUp, PeerFailed
@@ -40,10 +40,10 @@ class Fetch:
     expected: int = 0
     come: int = 0
     asked: bool = False
-    _uid: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._uid = self.claim.study_instance_uid
+    @property
+    def _uid(self) -> str:
+        return self.claim.study_instance_uid
 
     def run(self) -> Outcome:
         """Retrieves what is missing.

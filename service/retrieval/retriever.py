@@ -157,7 +157,7 @@ class Retriever:
             return partial(self._give_back, claim) if keeper.broken_off else self._put_off(claim, error)
 
     def _ask(self, claim: JobClaim, filters: Filters, query: Query, keeper: Keeper) -> bool:
-        """Asks one question after the other; says whether all are answered, and none was left."""
+        """Asks one question after the other; says whether it came to the end of them."""
         found: list[FoundStudy] = []
         written_at = time.monotonic()
         for number in range(claim.questions_answered, filters.question_count):

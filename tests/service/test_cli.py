@@ -199,8 +199,8 @@ def test_check_echoes_a_destination(tmp_path: Path) -> None:
 
 
 def test_migrate_says_from_where_to_where(tmp_path: Path) -> None:
-    assert _node("migrate", folder=tmp_path).stdout == "the database went from empty to 0003\n"
-    assert _node("migrate", folder=tmp_path).stdout == "the database is at 0003 already\n"
+    assert _node("migrate", folder=tmp_path).stdout == "the database went from empty to 0004\n"
+    assert _node("migrate", folder=tmp_path).stdout == "the database is at 0004 already\n"
 
 
 @pytest.mark.parametrize("command", ["migrate", "up", "check"])
