@@ -72,18 +72,18 @@ def claim(
     records: Records, *, now: datetime, lease: timedelta, is_open: Callable[[str], bool], retry: Retry
 ) -> JobClaim | None:
     """Claims the next step of the job that has waited longest, of those whose window is open."""
-    due = (
-        select(RetrievalJob)
-        .where(RetrievalJob.state.in_(ACTIVE), RetrievalJob.not_before <= now)
-        .order_by(RetrievalJob.not_before, RetrievalJob.id)
-    )
+    is_due = (RetrievalJob.state.in_(ACTIVE), RetrievalJob.not_before <= now)
     with records.reading() as session:
-        ids = [job.id for job in session.scalars(due) if is_open(job.daily_window)]
+        due = session.execute(
+            select(RetrievalJob.id, RetrievalJob.daily_window)
+            .where(*is_due)
+            .order_by(RetrievalJob.not_before, RetrievalJob.id)
+        )
+        ids = [job_id for job_id, daily_window in due if is_open(daily_window)]
     for job_id in ids:
         with records.writing() as session:
-            job = session.scalars(
-                due.where(RetrievalJob.id == job_id).with_for_update(skip_locked=True)
-            ).one_or_none()
+            this_one = select(RetrievalJob).where(RetrievalJob.id == job_id, *is_due)
+            job = session.scalars(this_one.with_for_update(skip_locked=True)).one_or_none()
             claimed = _begin(session, job, now, lease, retry) if job is not None else None
         if claimed is not None:
             return claimed

@@ -7,7 +7,7 @@ the retriever was killed is not retrieved again, and objects that are not images
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.eligibility import RADIOGRAPHS
 from service.errors import NodeError, NotSetUp, PeerFailed
@@ -40,10 +40,10 @@ class Fetch:
     expected: int = 0
     come: int = 0
     asked: bool = False
-    _uid: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._uid = self.claim.study_instance_uid
+    @property
+    def _uid(self) -> str:
+        return self.claim.study_instance_uid
 
     def run(self) -> Outcome:
         """Retrieves what is missing.
@@ -75,7 +75,7 @@ class Fetch:
         """SOP Instance UIDs of the images, by the UIDs of the wanted series."""
         filters = Filters.model_validate_json(self.claim.filters)
         with querying(self.settings, self.claim.source) as query:
-            self.keeper.watch(query.association)
+            self.keeper.watch(query)
             series = [one for one in query.series(self._uid) if filters.wants_series(one)]
             images = {one.series_instance_uid: self._images(query, one.series_instance_uid) for one in series}
         return {uid: found for uid, found in images.items() if found}
@@ -98,7 +98,7 @@ class Fetch:
         with retrieving(
             self.settings, self.claim.source, Method(self.claim.method), self.storage
         ) as retrieval:
-            self.keeper.watch(retrieval.association)
+            self.keeper.watch(retrieval)
             self.asked = True
             for one in series:
                 complaint = retrieval.series(self._uid, one) or complaint

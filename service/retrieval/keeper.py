@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from pynetdicom.association import Association
 
@@ -15,6 +15,12 @@ from service.errors import LeaseLost, TryAgain
 log = logging.getLogger(__name__)
 
 _LOOKS_EVERY_SECONDS: Final = 0.2
+
+
+class Associated(Protocol):
+    """Something that waits for a peer on an association."""
+
+    association: Association
 
 
 class Keeper:
@@ -31,7 +37,7 @@ class Keeper:
         self._every_seconds = every_seconds
         self._stop = stop
         self._done = threading.Event()
-        self._association: Association | None = None
+        self._watched: Associated | None = None
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def __enter__(self) -> Self:
@@ -42,9 +48,9 @@ class Keeper:
         self._done.set()
         self._thread.join()
 
-    def watch(self, association: Association) -> None:
-        """Names the association to be aborted when the retriever is stopped, or the claim is lost."""
-        self._association = association
+    def watch(self, watched: Associated) -> None:
+        """Names what is to be broken off when the retriever is stopped, or the claim is lost."""
+        self._watched = watched
 
     def _run(self) -> None:
         renew_at = time.monotonic() + self._every_seconds
@@ -65,7 +71,7 @@ class Keeper:
 
     def _break_off(self) -> None:
         self.broken_off = True
-        association = self._association
+        association = self._watched.association if self._watched else None
         if association is not None and association.is_established:
             association.abort()
             # Whoever waits for the peer's next word would go on to wait for its whole time-out.

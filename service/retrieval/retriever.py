@@ -150,20 +150,20 @@ class Retriever:
         filters = Filters.model_validate_json(claim.filters)
         try:
             with querying(self._settings, claim.source) as query:
-                keeper.watch(query.association)
-                if not self._ask(claim, filters, query):
+                keeper.watch(query)
+                if not self._ask(claim, filters, query, keeper):
                     return partial(self._give_back, claim)
             log.info("job %d: everything found", claim.job_id)
             return lambda: retrievals.found_all(self._records, claim, self._clock())
         except (PeerUnavailable, PeerFailed, PeerRefused, OutOfResources) as error:
             return partial(self._give_back, claim) if keeper.broken_off else self._put_off(claim, error)
 
-    def _ask(self, claim: JobClaim, filters: Filters, query: Query) -> bool:
-        """Asks one question after the other; says whether all are answered, or the window has closed."""
+    def _ask(self, claim: JobClaim, filters: Filters, query: Query, keeper: Keeper) -> bool:
+        """Asks one question after the other; says whether it came to the end of them."""
         found: list[FoundStudy] = []
         written_at = time.monotonic()
         for number in range(claim.questions_answered, filters.question_count):
-            if not self._is_open(claim.daily_window):
+            if keeper.broken_off or not self._is_open(claim.daily_window):
                 return False
             for study in answers(query, filters, number):
                 found.append(study)

@@ -10,7 +10,7 @@ import logging
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -119,15 +119,22 @@ class FoundImage:
 
 
 class Query:
-    """An association on which questions are asked, one after the other.
+    """Asks questions, one after the other, on one association as long as that lasts.
 
     Attributes:
-        association: For whoever has to break it off from another thread.
+        association: The present one, for whoever has to break it off from another thread.
     """
 
-    def __init__(self, association: Association, peer: Destination) -> None:
-        self.association = association
+    def __init__(self, settings: Settings, peer: Destination, opened: ExitStack) -> None:
+        self._settings = settings
         self._peer = peer
+        self._opened = opened
+        self.association = self._open()
+
+    def _open(self) -> Association:
+        return self._opened.enter_context(
+            associated(self._settings, self._peer, [(FIND, ENCODINGS)], refused=NotSetUp)
+        )
 
     def check(self) -> None:
         """Asks for what does not exist: whether the peer answers us at all. Raises as ``studies`` does."""
@@ -140,6 +147,7 @@ class Query:
             TooManyMatches: If the peer does not answer so much; what came before may be used.
             PeerFailed: If it does not answer to the end.
             PeerRefused: If it does not understand.
+            PeerUnavailable: If the association was lost before, and no other can be opened.
         """
         for answer in self._ask(question.identifier()):
             if question.is_answered_by(answer) and (uid := _uid(answer, "StudyInstanceUID")):
@@ -176,7 +184,8 @@ class Query:
 
     def _ask(self, identifier: Dataset) -> Iterator[Dataset]:
         if not self.association.is_established:
-            raise PeerFailed(f"{self._peer}: the association is gone")
+            self._opened.close()
+            self.association = self._open()
         ended = False
         try:
             for reply, answer in self.association.send_c_find(identifier, FIND):
@@ -185,7 +194,8 @@ class Query:
                     # Orthanc, among others, aborts where it does not know who asks.
                     raise PeerFailed(f"{self._peer}: {NO_REPLY}, or it answers no C-FIND of ours")
                 if not statuses.is_pending(status):
-                    ended = True
+                    # After a warning some say 0000 as well, which the next question would take for its own.
+                    ended = not statuses.is_warning(status)
                     self._raise_for(status)
                 elif answer is None:
                     raise PeerFailed(f"{self._peer} sent an answer that cannot be read")
@@ -204,14 +214,14 @@ class Query:
 
 @contextmanager
 def querying(settings: Settings, peer: Destination) -> Iterator[Query]:
-    """An association for questions.
+    """Opens an association for questions, and another where one is lost between two of them.
 
     Raises:
         PeerUnavailable: If the peer does not answer, or rejects for now.
         NotSetUp: If it rejects us for good, or answers no such questions.
     """
-    with associated(settings, peer, [(FIND, ENCODINGS)], refused=NotSetUp) as association:
-        yield Query(association, peer)
+    with ExitStack() as opened:
+        yield Query(settings, peer, opened)
 
 
 def _identifier(level: str, asked: str = "") -> Dataset:

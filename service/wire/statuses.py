@@ -44,7 +44,12 @@ def status_of(error: Exception) -> int:
 
 def is_accepted(status: int) -> bool:
     """Whether a peer has stored what we sent: success, or success with a warning (Bxxx, PS3.4 B.2.3)."""
-    return status == SUCCESS or status >> 12 == 0xB
+    return status == SUCCESS or is_warning(status)
+
+
+def is_warning(status: int) -> bool:
+    """Whether it is one of the warnings of a service (PS3.7 C.3)."""
+    return status >> 12 == 0xB
 
 
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122

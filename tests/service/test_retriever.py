@@ -277,7 +277,7 @@ def test_a_question_that_is_refused_pauses_the_job(backlog: Backlog) -> None:
     assert "A900" in backlog.view(job_id).error
 
 
-@pytest.mark.parametrize("too_many", [0xA700, 0xB000, 0xFE00])
+@pytest.mark.parametrize("too_many", [0xA700, 0xB000, 0xB001, 0xFE00])
 def test_a_day_that_is_too_many_is_asked_for_by_the_hour(backlog: Backlog, too_many: int) -> None:
     backlog.archive.images = _images(24)
     backlog.archive.most, backlog.archive.too_many = 5, too_many
