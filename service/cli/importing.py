@@ -40,7 +40,10 @@ from service.settings import Settings
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, folders and zip files.")]
 ListAll = Annotated[
     bool,
-    typer.Option("--list", help=f"List every file that is not taken, not {LISTED} conflicts and unreadable."),
+    typer.Option(
+        "--list",
+        help=f"List each file that is not taken, not only {LISTED} conflicts and {LISTED} unreadable.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be taken; write nothing.")]
 
@@ -112,8 +115,8 @@ class Account:
                 for reason, number in tally.reasons.most_common():
                     print(printable(f"  not to be analysed {number:>9}  {reason}"))
         if interrupted or error:
-            safe = "" if self.dry_run else "; what was taken is safe"
-            print(f"Stopped before the end{safe}. The same command goes on from here.")
+            safe = "" if self.dry_run else "; what was taken is safe. The same command goes on from here"
+            print(f"Stopped before the end{safe}.")
         elif not self.dry_run:
             print("Studies are analysed once they are quiet, while the node runs (litegpt-node up).")
 

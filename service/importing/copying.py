@@ -49,10 +49,10 @@ def write_copy(chunks: Iterable[bytes], copy: Path, dataset_offset: int = 0) -> 
 
 def dataset_digest(chunks: Iterable[bytes], dataset_offset: int) -> str:
     """SHA-256 of what comes after the first ``dataset_offset`` bytes, as hexadecimal text."""
-    digest = hashlib.sha256()
+    digest, skip = hashlib.sha256(), dataset_offset
     for chunk in chunks:
-        digest.update(memoryview(chunk)[dataset_offset:])
-        dataset_offset = max(0, dataset_offset - len(chunk))
+        digest.update(memoryview(chunk)[skip:])
+        skip = max(0, skip - len(chunk))
     return digest.hexdigest()
 
 

@@ -16,7 +16,6 @@ from service.importing.copying import place_for_copy, write_copy
 from service.importing.sources import File, Member, again
 from service.received import ReceivedObject
 from service.records.intake import Intake, Kept, Receiver, Version, version_of
-from service.records.tables import InstanceState
 
 _TABLE: Final = """
 CREATE TABLE foreseen (
@@ -28,7 +27,7 @@ CREATE INDEX of_uid ON foreseen (sop_instance_uid);
 
 
 class Foresight:
-    """Remembers what it has foreseen in a temporary SQLite file: some 400 bytes of disk an image, no memory.
+    """Remembers what it has foreseen in a temporary SQLite file: 300 bytes of disk an image, and no memory.
 
     Where one of them comes again with other bytes, the earlier is read again to compare the pixels.
     """
@@ -94,8 +93,8 @@ class Foresight:
         """What is foreseen under its UID in its study, with a copy of the first, to compare pixels with."""
         rows = self._seen.execute(
             "SELECT digest, state, eligible, path, position FROM foreseen"
-            " WHERE sop_instance_uid = ? AND study_instance_uid = ? ORDER BY state = ?, rowid",
-            (received.sop_instance_uid, received.study_instance_uid, InstanceState.CONFLICT),
+            " WHERE sop_instance_uid = ? AND study_instance_uid = ? ORDER BY rowid",
+            (received.sop_instance_uid, received.study_instance_uid),
         ).fetchall()
         if not rows:
             yield []

@@ -84,7 +84,7 @@ class File:
                 left -= len(chunk)
                 yield chunk
             after = os.fstat(file.fileno())
-        if left > 0 or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise CannotUnderstand(CHANGED)
 
 

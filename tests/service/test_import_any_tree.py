@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import generate_uid
 
+from service.importing.importer import Imported, Outcome
+from service.importing.tally import REASONS, Tally
 from tests.images import make_radiograph
 from tests.service.import_command import ENVIRONMENT, outcomes, save, stored, take_all
 from tests.worker.conftest import SmallNode, small_node
@@ -33,7 +35,7 @@ class Image:
 
 Content = Image | str
 CONTENTS = st.one_of(
-    st.builds(Image, st.integers(0, 2), st.integers(0, 1), st.integers(0, 1)),
+    st.builds(Image, st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)),
     st.sampled_from(["broken", "not DICOM"]),
 )
 TREES = st.lists(st.tuples(st.lists(CONTENTS, min_size=1, max_size=3), st.booleans()), max_size=5)
@@ -62,6 +64,7 @@ def test_every_file_of_any_tree_is_accounted_for_once(
     assert [one.name for one in taken] == names
     assert outcomes(taken) == _expected(contents)
     assert foreseen == taken
+    assert all((one.size_bytes > 0) == (one.outcome == "taken") for one in taken)
     lost = {"broken": "unreadable", "not DICOM": "not DICOM"}
     assert outcomes(again) == [
         lost[content] if isinstance(content, str) else "duplicate" for content in contents
@@ -70,7 +73,7 @@ def test_every_file_of_any_tree_is_accounted_for_once(
 
 def _write(folder: Path, tree: list[tuple[list[Content], bool]]) -> list[str]:
     """Writes it in the order in which it is walked; the names are returned."""
-    study, uids, names = generate_uid(), [generate_uid() for _ in range(3)], []
+    study, uids, names = generate_uid(), [generate_uid() for _ in range(2)], []
     for number, (members, is_zip) in enumerate(tree):
         files = [(f"{at}", _bytes(study, uids, content)) for at, content in enumerate(members)]
         path = folder / f"{number}"
@@ -129,6 +132,15 @@ for folder in sys.argv[1:]:
     tracemalloc.stop()
 """
 """Prints the most bytes that Python held at once while each folder was imported."""
+
+
+def test_reasons_without_end_are_summed_up() -> None:
+    """Headers say anything: the sums hold so many different reasons and no more."""
+    tally = Tally()
+    for number in range(1000):
+        tally.add(Imported("name", Outcome.TAKEN, f"body part {number}"))
+    assert len(tally.reasons) == REASONS + 1
+    assert tally.reasons.total() == tally.counts[Outcome.TAKEN] == 1000
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:

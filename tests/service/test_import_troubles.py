@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from service.archive import Archive
+from service.errors import OutOfResources
 from service.importing.copying import dataset_digest
 from service.importing.sources import find
 from service.received import ReceivedObject, examine
@@ -85,7 +86,8 @@ def _small_disk(folder: Path, size: str) -> Iterator[Callable[[str], object]]:
     try:
         yield lambda size: subprocess.run([*mount, f"remount,size={size}", folder], check=True)
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # Lazily: where a test has failed, the records may still be open there.
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_an_archive_that_takes_no_large_files(node: SmallNode, tmp_path: Path) -> None:
@@ -170,6 +172,23 @@ def test_a_file_that_is_deleted_while_it_is_read_is_taken_whole(
     monkeypatch.setattr(Archive, "free_bytes", delete_now)
     assert outcomes(take_all(node, image)) == ["taken"]
     assert _nothing_is_half_taken(node, [copy]) == 1
+
+
+def test_a_share_that_is_away_ends_the_import(
+    node: SmallNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_archive: Archive) -> int:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Archive, "free_bytes", away)
+    with pytest.raises(OutOfResources, match=os.strerror(errno.ESTALE)):
+        take_all(node, *_images(tmp_path / "images", 1, rows=8))
+
+
+def test_the_nodes_own_folder_is_left_out(node: SmallNode, tmp_path: Path) -> None:
+    (image,) = _images(tmp_path / "images", 1, rows=8)
+    take_all(node, image)
+    assert outcomes(take_all(node, tmp_path)) == ["duplicate"]
 
 
 def test_files_and_folders_that_go_away_before_they_are_read(node: SmallNode, tmp_path: Path) -> None:
