@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -80,6 +80,7 @@ class Rulebook:
             SettingsError: If the file cannot be read or is wrong.
         """
         self._settings = settings
+        self._complaint = ""
         self._seen = _state_of(settings.rules_file)
         self._rules = Rules.read(settings)
 
@@ -91,11 +92,27 @@ class Rulebook:
             try:
                 self._rules = Rules.read(self._settings)
             except SettingsError as error:
+                self._complaint = str(error)
                 log.error("the rules as they were stay in force: %s", error)
             else:
+                self._complaint = ""
                 study, result = len(self._rules.study) - 1, len(self._rules.result) - 1
                 log.info("rules read anew: %d for studies, %d for results", study, result)
         return self._rules
+
+    def complaint(self) -> str:
+        """What is wrong with the file as it is now; empty where its rules are in force."""
+        self.rules()
+        return self._complaint
+
+
+def written_rules(settings: Settings) -> dict[str, Any]:
+    """The rules as their file has them, without the settings that may stand beside them.
+
+    Raises:
+        SettingsError: If it cannot be read or parsed.
+    """
+    return _without_settings(_parsed(settings.rules_file)[1]) if settings.rules_file else {}
 
 
 def _state_of(file: Path | None) -> tuple[int, ...]:
@@ -111,25 +128,31 @@ _NAMED_TWICE: Final = "the name {!r} is there twice"
 _RESERVED: Final = "the name 'default' is that of the rule which stands last by itself"
 
 
-def _read(file: Path) -> _File:
+def _parsed(file: Path) -> tuple[str, dict[str, Any]]:
+    """A TOML file's text and values."""
     try:
         text = file.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"rules: {file}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"rules: {file}: it is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"rules: {file}: {error}") from None
-    # Settings may stand beside them, which are checked where they are read.
-    rules = {name: value for name, value in values.items() if name not in Settings.model_fields}
+
+
+def _read(file: Path) -> _File:
+    text, values = _parsed(file)
     try:
-        parsed = _File.model_validate(rules)
+        parsed = _File.model_validate(_without_settings(values))
     except ValidationError as error:
         raise _wrong(file, text, *first_complaint(error.errors(include_url=False))) from None
     for table, of_table in (("study_rules", parsed.study_rules), ("result_rules", parsed.result_rules)):
         _require_names(file, text, table, of_table)
     return parsed
+
+
+def _without_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings may stand beside the rules; they are checked where they are read."""
+    return {name: value for name, value in values.items() if name not in Settings.model_fields}
 
 
 def _require_names(file: Path, text: str, table: str, rules: Sequence[Rule]) -> None:

@@ -42,6 +42,7 @@ def registry_of(settings: Settings, records: Records, rulebook: Rulebook) -> Col
     registry = CollectorRegistry()
     registry.register(RecordsCollector(settings, records, rulebook))
     registry.register(_MachineCollector(settings))
+    registry.register(_RulesCollector(rulebook))
     folder = os.environ.get(FOLDER)
     if folder:
         registry.register(CountedByProcesses(folder))
@@ -193,6 +194,18 @@ class _MachineCollector(Collector):
             "When a sweeper has last been round, in seconds since 1970; 0: never.",
             heartbeat.last_beat(self._settings.data_dir, PART),
         )
+
+
+class _RulesCollector(Collector):
+    """The hospital's own rules."""
+
+    def __init__(self, rulebook: Rulebook) -> None:
+        self._rulebook = rulebook
+
+    def collect(self) -> Iterator[Metric]:
+        """Looks at their file."""
+        valid = float(not self._rulebook.complaint())
+        yield _gauge("litegpt_rules_valid", "Whether the rules are in force as their file has them.", valid)
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

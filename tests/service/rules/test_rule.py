@@ -229,3 +229,13 @@ def test_facts_come_back_from_the_records_as_they_were() -> None:
     assert facts == Facts("ER1", "LITEGPT", "ER-1", str(header.Modality), "CHEST", ("THORAX",), 7.0)
     assert Facts.read(facts.kept(), "ER1") == facts
     assert Facts.read("", "ER1") == Facts("ER1")
+
+
+def test_the_example_of_the_docs_is_in_order(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "rules.md").read_text(encoding="utf-8")
+    example = page.split("```toml\n")[1].split("```")[0]
+    rules = _rules(tmp_path, example)
+    assert [rule.name for rule in rules.study] == ["children", "emergency", "default"]
+    assert [rule.name for rule in rules.result] == ["pneumothorax", "default"]
+    keys = {*StudyRule.model_fields, *ResultRule.model_fields} - {"name"}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
