@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -104,6 +104,51 @@ class Destination(BaseModel):
         return self.address if self.results == DEFAULT_RESULTS else f"{self.address}={'+'.join(self.results)}"
 
 
+class Caller(BaseModel):
+    """Who may call us, written ``AET``, ``AET@ADDRESS`` or ``AET@NETWORK/BITS``.
+
+    Attributes:
+        ae_title: Its application entity title.
+        network: Where it has to call from; None is anywhere.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ae_title: str
+    network: IPv4Network | IPv6Network | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads it.
+
+        Raises:
+            ValueError: If the text has another form.
+        """
+        title, at, network = text.rpartition("@") if "@" in text else (text, "", "")
+        try:
+            return cls(ae_title=ae_title(title), network=ip_network(network.strip()) if at else None)
+        except ValueError as error:
+            why = f": {error}" if at else ""
+            raise ValueError(
+                f"a caller is written AET, AET@ADDRESS or AET@NETWORK/BITS, not {text.strip()!r}{why}"
+            ) from None
+
+    def admits(self, calling_ae_title: str, address: str) -> bool:
+        """Whether somebody who calls from an address is this one."""
+        if calling_ae_title != self.ae_title:
+            return False
+        return self.network is None or _plain(address) in self.network
+
+    def __str__(self) -> str:
+        return self.ae_title if self.network is None else f"{self.ae_title}@{self.network}"
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """An address; one of IPv4 also where an IPv6 socket tells it."""
+    parsed = ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
 def ae_title(text: str) -> str:
     """The text as an application entity title (PS3.5 6.2).
 
@@ -159,8 +204,11 @@ class Settings(BaseSettings):
     ae_title: str = Field("LITEGPT", description="Our application entity title")
     dicom_host: str = Field("0.0.0.0", description="Address the listener binds")
     dicom_port: int = Field(11112, ge=0, le=65535, description="Port of the listener; 0 takes a free one")
-    calling_ae_titles: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="AE titles that may call us; empty: anyone"
+    calling_ae_titles: Annotated[tuple[Caller, ...], NoDecode] = Field(
+        (), description="Who may call us, `AET` or `AET@ADDRESS` or `AET@10.0.0.0/24`; empty: anyone"
+    )
+    called_ae_titles: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names of ours that may be called; empty: any"
     )
     destinations: Annotated[tuple[Destination, ...], NoDecode] = Field(
         (), description="Where results go, `AET@HOST:PORT`, comma-separated; `…=sr+sc` says which results"
@@ -171,6 +219,9 @@ class Settings(BaseSettings):
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
     maximum_associations: int = Field(25, ge=1, description="Associations at once")
+    maximum_associations_per_address: int = Field(
+        20, ge=1, description="Of these from one address: so others come in, too"
+    )
     maximum_pdu_bytes: int = Field(0, ge=0, description="Largest PDU we take; 0: no limit")
     acse_timeout_seconds: float = Field(30, gt=0, description="Wait for an association to be agreed on")
     dimse_timeout_seconds: float = Field(60, gt=0, description="Wait for a DIMSE reply")
@@ -249,12 +300,20 @@ class Settings(BaseSettings):
 
     @field_validator("calling_ae_titles", mode="before")
     @classmethod
-    def _split_calling(cls, value: object) -> object:
+    def _parse_callers(cls, value: object) -> object:
+        parts = _split(value)
+        if isinstance(parts, (list, tuple)):
+            return tuple(Caller.parse(part) if isinstance(part, str) else part for part in parts)
+        return parts
+
+    @field_validator("called_ae_titles", mode="before")
+    @classmethod
+    def _split_called(cls, value: object) -> object:
         return _split(value)
 
-    @field_validator("calling_ae_titles", mode="after")
+    @field_validator("called_ae_titles", mode="after")
     @classmethod
-    def _check_calling(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_called(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(ae_title(title) for title in value)
 
     @field_validator("destinations", mode="before")

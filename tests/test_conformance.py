@@ -18,7 +18,7 @@ from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import NodeError, NotSetUp, PeerFailed, PeerRefused, TooManyMatches
 from service.settings import Destination, Settings, settings_without_sources
 from service.wire import statuses
-from service.wire.listener import _application_entity
+from service.wire.listener import Listener, _application_entity
 from service.wire.query import FIND, StudyQuestion
 from service.wire.retrieval import GET, GET_CONTEXTS, MOVE
 from service.wire.sender import Sender, result_contexts
@@ -77,28 +77,30 @@ def test_the_echo_and_the_pdu_size_we_send_are_as_stated() -> None:
     assert policies["Largest PDU, as initiator"].startswith(f"{requestor.maximum_length} bytes")
 
 
-def test_associations_are_rejected_as_stated() -> None:
+def test_associations_are_rejected_as_stated(tmp_path: Path) -> None:
     """The one of a full disk is tried in ``test_listener.py``, where it is the code's own."""
-    full = settings_without_sources(maximum_associations=1)
-    choosy = settings_without_sources(calling_ae_titles=["GOOD"])
-    with _accepting(full) as port, _associated(port, "FIRST"):
+    with _accepting(tmp_path, maximum_associations=1) as port, _associated(port, "FIRST"):
         rejected = [_rejection(port, "SECOND")]
-    with _accepting(choosy) as port, _associated(port, "GOOD"):
+    with _accepting(tmp_path, maximum_associations_per_address=1) as port, _associated(port, "FIRST"):
+        rejected.append(_rejection(port, "SECOND"))
+    with _accepting(tmp_path, calling_ae_titles=["GOOD"]) as port, _associated(port, "GOOD"):
         rejected.append(_rejection(port, "EVIL"))
+    with _accepting(tmp_path, called_ae_titles=["OTHER"]) as port:
+        rejected.append(_rejection(port, "GOOD"))
     rows = [tuple(int(cell.split()[0]) for cell in row[:3]) for row in table("Associations that we reject")]
     assert rows == [(2, 3, 2), *rejected]
 
 
 @contextmanager
-def _accepting(settings: Settings) -> Iterator[int]:
-    """The listener's application entity on a free port."""
-    server = _application_entity(settings).start_server(("127.0.0.1", 0), block=False)
-    assert server is not None
+def _accepting(folder: Path, **values: object) -> Iterator[int]:
+    """A listener on a free port."""
+    address = {"dicom_host": "127.0.0.1", "dicom_port": 0, "minimum_free_bytes": 0}
+    listener = Listener(settings_without_sources(data_dir=folder, **address, **values))
+    listener.start()
     try:
-        yield server.server_address[1]
+        yield listener.port
     finally:
-        server.shutdown()
-        server.server_close()
+        listener.stop()
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class SelfTest:
 
     def _sent(self) -> Phase:
         name = f"sent to {self.node}"
-        allowed = self.settings.calling_ae_titles
+        allowed = [caller.ae_title for caller in self.settings.calling_ae_titles]
         calling = CALLING_AE_TITLE if not allowed or CALLING_AE_TITLE in allowed else allowed[0]
         modality = Sender(self.settings.model_copy(update={"ae_title": calling}))
         with tempfile.TemporaryDirectory() as folder:

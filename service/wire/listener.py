@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydicom.uid import (
     JPEG2000,
@@ -33,7 +35,6 @@ from pydicom.uid import (
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
@@ -43,6 +44,7 @@ from service.records.database import Records
 from service.records.intake import Receiver
 from service.settings import Settings
 from service.wire.association import send_at_once
+from service.wire.door import Door
 from service.wire.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -77,10 +79,11 @@ A sender whose offer is refused sends another syntax; one whose image cannot be 
 _GRACE_SECONDS: Final = 2.0
 """How long associations may go on when the listener stops."""
 
-_REJECTED_TRANSIENT: Final = 0x02
-_SOURCE_PRESENTATION: Final = 0x03
-_REASON_LOCAL_LIMIT: Final = 0x02
-"""A-ASSOCIATE-RJ: rejected-transient by the service provider, local limit exceeded (PS3.8 9.3.4)."""
+_CALLING_UNKNOWN: Final = (1, 1, 3)
+_CALLED_UNKNOWN: Final = (1, 1, 7)
+_LOCAL_LIMIT: Final = (2, 3, 2)
+"""Result, source and diagnostic of an A-ASSOCIATE-RJ (PS3.8 9.3.4): an unknown caller, an unknown name of
+ours, and a limit of ours, for now."""
 
 
 class Listener:
@@ -94,7 +97,7 @@ class Listener:
             Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
         )
         self._metrics = ListenerMetrics()
-        self._server: ThreadedAssociationServer | None = None
+        self._server: Door | None = None
 
     def start(self) -> None:
         """Binds the port and begins to answer, in threads of its own.
@@ -106,20 +109,28 @@ class Listener:
         self._archive.prepare()
         address = (self._settings.dicom_host, self._settings.dicom_port)
         try:
-            self._server = _application_entity(self._settings).start_server(
-                address,
-                block=False,
-                evt_handlers=[
-                    (evt.EVT_CONN_OPEN, send_at_once),
-                    (evt.EVT_REQUESTED, self._on_requested),
-                    (evt.EVT_ACCEPTED, self._on_accepted),
-                    (evt.EVT_REJECTED, self._on_rejected),
-                    (evt.EVT_C_STORE, self._on_store),
-                ],
-            )
+            self._server = self._open_door(address)
         except OSError as error:
             raise SettingsError(f"port {address[1]} on {address[0]}: {error.strerror}") from None
+        threading.Thread(target=self._server.serve_forever, name="door", daemon=True).start()
         log.info("listening as %s on port %d", self._settings.ae_title, self.port)
+
+    def _open_door(self, address: tuple[str, int]) -> Door:
+        server: Any = _application_entity(self._settings).make_server(
+            address,
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, send_at_once),
+                (evt.EVT_REQUESTED, self._on_requested),
+                (evt.EVT_ACCEPTED, self._on_accepted),
+                (evt.EVT_REJECTED, self._on_rejected),
+                (evt.EVT_C_STORE, self._on_store),
+            ],
+            server_class=Door,
+            silent_seconds=self._settings.acse_timeout_seconds,
+            associations_per_address=self._settings.maximum_associations_per_address,
+            on_too_many=partial(self._metrics.rejected, REJECTIONS[_LOCAL_LIMIT]),
+        )
+        return cast("Door", server)
 
     @property
     def port(self) -> int:
@@ -136,7 +147,6 @@ class Listener:
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
-            server.server_close()
             deadline = time.monotonic() + _GRACE_SECONDS
             while server.active_associations and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -145,8 +155,13 @@ class Listener:
         self._records.close()
 
     def _on_requested(self, event: Event) -> None:
-        """Refuses images while the disk is nearly full, so that a modality keeps its queue (node.md 3.4)."""
-        request: Any = event.assoc.requestor.primitive
+        """Refuses who may not call; and images while the disk is nearly full: so a modality keeps them."""
+        requestor: Any = event.assoc.requestor
+        request, address = requestor.primitive, requestor.address_info.address
+        if unknown := self._why_unknown(request, address):
+            log.warning("association from %s rejected: %s", address, REJECTIONS[unknown])
+            self._reject(event, unknown, REJECTIONS[unknown])
+            return
         proposed = request.presentation_context_definition_list
         if all(context.abstract_syntax == Verification for context in proposed):
             return
@@ -154,8 +169,21 @@ class Listener:
         if free >= self._settings.minimum_free_bytes:
             return
         log.error("association refused: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
-        self._metrics.rejected(LOW_DISK)
-        event.assoc.acse.send_reject(_REJECTED_TRANSIENT, _SOURCE_PRESENTATION, _REASON_LOCAL_LIMIT)
+        self._reject(event, _LOCAL_LIMIT, LOW_DISK)
+
+    def _why_unknown(self, request: Any, address: str) -> tuple[int, int, int] | None:
+        """Why whoever calls us so from there may not: the three codes of an A-ASSOCIATE-RJ."""
+        callers, called = self._settings.calling_ae_titles, self._settings.called_ae_titles
+        calling = str(request.calling_ae_title).strip()
+        if callers and not any(caller.admits(calling, address) for caller in callers):
+            return _CALLING_UNKNOWN
+        if called and str(request.called_ae_title).strip() not in called:
+            return _CALLED_UNKNOWN
+        return None
+
+    def _reject(self, event: Event, codes: tuple[int, int, int], reason: str) -> None:
+        self._metrics.rejected(reason)
+        event.assoc.acse.send_reject(*codes)
         event.assoc.kill()
 
     def _on_accepted(self, event: Event) -> None:
@@ -193,7 +221,6 @@ def _application_entity(settings: Settings) -> AE:
     entity.acse_timeout = settings.acse_timeout_seconds
     entity.dimse_timeout = settings.dimse_timeout_seconds
     entity.network_timeout = settings.network_timeout_seconds
-    entity.require_calling_aet = list(settings.calling_ae_titles)
     entity.add_supported_context(Verification)
     syntaxes = [*UNCOMPRESSED, *COMPRESSED]
     classes = [UID(uid) for uid in (*RADIOGRAPHS, *OWN_RESULTS)]
