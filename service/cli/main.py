@@ -28,6 +28,7 @@ from service.cli import (
     retrieving,
     selftest,
     studies,
+    tokens,
     users,
     watch,
 )
@@ -55,6 +56,7 @@ def application() -> typer.Typer:
         records,
         backup,
         users,
+        tokens,
         studies,
         actions,
         reconcile,

@@ -1,0 +1,61 @@
+"""For admins: the audit, and the settings without what is secret in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from service.records import journal
+from service.web.api.callers import AnAdmin
+from service.web.api.problems import responses
+from service.web.api.shapes import AuditEvent, Shape
+from service.web.node import OfNode
+from service.web.pages.configuration import lines_of
+
+router = APIRouter(tags=["administration"], responses=responses())
+
+_ROWS: Final = 100
+
+
+class EventPage(BaseModel):
+    """A page of the audit, newest first."""
+
+    events: list[AuditEvent] = Field(description=f"At most {_ROWS}.")
+    next: int | None = Field(description="Give this as `before` for the next page; null at the end.")
+
+
+class Setting(Shape):
+    """One setting, as this process sees it."""
+
+    name: str = Field(description="As `node.toml` has it.")
+    variable: str = Field(description="As the environment has it.")
+    value: str = Field(description="As it would be written; passwords in it are masked.")
+    default: bool = Field(description="Whether that is the default.")
+    meaning: str = Field(description="What it is for.")
+
+
+class SettingList(BaseModel):
+    """All of them."""
+
+    settings: list[Setting] = Field(description="In the order of the documentation.")
+
+
+@router.get("/audit")
+def audit(
+    node: OfNode,
+    caller: AnAdmin,
+    before: Annotated[int, Query(ge=1, lt=2**31, description="`next` of the page before.")] = 2**31 - 1,
+) -> EventPage:
+    """A page of the audit: who did what, of which studies."""
+    with node.records.reading() as session:
+        events = journal.events(session, before, _ROWS + 1)
+    following = events[_ROWS - 1].id if len(events) > _ROWS else None
+    return EventPage(events=[AuditEvent.model_validate(event) for event in events[:_ROWS]], next=following)
+
+
+@router.get("/settings")
+def settings(node: OfNode, caller: AnAdmin) -> SettingList:
+    """The settings."""
+    return SettingList(settings=[Setting.model_validate(line) for line in lines_of(node.settings)])
