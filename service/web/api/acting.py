@@ -12,7 +12,7 @@ from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.completion import Completion
-from service.errors import NotThere, SettingsError
+from service.errors import NotThere
 from service.records.tables import Priority
 from service.settings import Destination, Settings
 from service.web.api.callers import AnOperator, Caller
@@ -64,12 +64,12 @@ class Progress(BaseModel):
 class Asked(BaseModel):
     """On which studies."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     studies: Chosen = Field(
         description='Study Instance UIDs, or conditions of which at least one is given, or "all".'
     )
-    dry_run: bool = Field(False, strict=True, description="Say what would come of it; change nothing.")
+    dry_run: bool = Field(False, description="Say what would come of it; change nothing.")
 
 
 class AskedRerun(Asked):
@@ -88,7 +88,7 @@ class AskedResend(Asked):
     """How to send again."""
 
     to: Words | None = Field(None, description="Only to this destination of the node, `AET@HOST:PORT`.")
-    again: bool = Field(False, strict=True, description="What was delivered, too.")
+    again: bool = Field(False, description="What was delivered, too.")
     priority: PriorityChoice = Field("routine", description="How soon.")
 
 
@@ -176,5 +176,5 @@ def _completion(settings: Settings) -> Completion:
 def _destination(address: str, settings: Settings) -> Destination:
     found = next((to for to in settings.destinations if to.address == address), None)
     if found is None:
-        raise SettingsError("That is no destination of this node.")
+        raise NotThere("That is no destination of this node.")
     return found

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from service.records import journal
 from service.web.api.callers import AnAdmin
+from service.web.api.paging import Before
 from service.web.api.problems import responses
 from service.web.api.shapes import AuditEvent, Shape
 from service.web.node import OfNode
@@ -46,11 +47,11 @@ class SettingList(BaseModel):
 def audit(
     node: OfNode,
     caller: AnAdmin,
-    before: Annotated[int, Query(ge=1, lt=2**31, description="`next` of the page before.")] = 2**31 - 1,
+    page: Annotated[Before, Query()],
 ) -> EventPage:
     """A page of the audit: who did what, of which studies."""
     with node.records.reading() as session:
-        events = journal.events(session, before, _ROWS + 1)
+        events = journal.events(session, page.before, _ROWS + 1)
     following = events[_ROWS - 1].id if len(events) > _ROWS else None
     return EventPage(events=[AuditEvent.model_validate(event) for event in events[:_ROWS]], next=following)
 

@@ -104,7 +104,7 @@ class ChosenFilter(StudyFilter):
     """The same for an action: at least one condition is given."""
 
     model_config = ConfigDict(
-        json_schema_extra={"minProperties": 1, "dependentRequired": {"score": ["label"]}}
+        strict=True, json_schema_extra={"minProperties": 1, "dependentRequired": {"score": ["label"]}}
     )
 
     @model_validator(mode="after")

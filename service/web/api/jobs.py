@@ -17,6 +17,7 @@ from service.records.journal import write_down
 from service.records.retrieval_jobs import JobView
 from service.retrieval.filters import Filters
 from service.web.api.callers import AnOperator, AViewer, Caller
+from service.web.api.paging import After, Before
 from service.web.api.problems import responses
 from service.web.api.shapes import Shape
 from service.web.node import Node, OfNode
@@ -104,11 +105,11 @@ class FailurePage(BaseModel):
 def jobs(
     node: OfNode,
     caller: AViewer,
-    before: Annotated[int, Query(ge=1, lt=2**31, description="`next` of the page before.")] = 2**31 - 1,
+    page: Annotated[Before, Query()],
 ) -> JobPage:
     """A page of the jobs, newest first."""
     with node.records.snapshot() as session:
-        views = retrieval_jobs.list_jobs(session, _ROWS + 1, before)
+        views = retrieval_jobs.list_jobs(session, _ROWS + 1, page.before)
     following = views[_ROWS - 1].id if len(views) > _ROWS else None
     return JobPage(jobs=[Job.of(view) for view in views[:_ROWS]], next=following)
 
@@ -125,12 +126,12 @@ def failures(
     job_id: JobID,
     node: OfNode,
     caller: AViewer,
-    after: Annotated[int, Query(ge=0, lt=2**31, description="`next` of the page before.")] = 0,
+    page: Annotated[After, Query()],
 ) -> FailurePage:
     """A page of its studies that could not be retrieved."""
     with node.records.snapshot() as session:
         retrieval_jobs.show_job(session, job_id)
-        failed = list(retrieval_jobs.failed_studies(session, job_id, _FAILURES + 1, after))
+        failed = list(retrieval_jobs.failed_studies(session, job_id, _FAILURES + 1, page.after))
     following = failed[_FAILURES - 1].id if len(failed) > _FAILURES else None
     return FailurePage(failures=[Failure.model_validate(one) for one in failed[:_FAILURES]], next=following)
 

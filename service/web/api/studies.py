@@ -6,15 +6,16 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from litegpt.errors import RadiographError
 from service.archive import Archive
-from service.errors import NotThere, WrongState
+from service.errors import NotThere, SettingsError, WrongState
 from service.records import dossier
 from service.records.dossier import Dossier
 from service.records.journal import write_down
 from service.records.tables import Role
-from service.records.worklist import page_of
+from service.records.worklist import Key, page_of
 from service.web.api.callers import AViewer, Caller
 from service.web.api.choosing import StudyQuery, StudyUID
 from service.web.api.problems import responses
@@ -27,16 +28,25 @@ from service.web.visitors import Forbidden, require_role
 router = APIRouter(prefix="/studies", tags=["studies"], responses=responses(404))
 
 UID = Annotated[StudyUID, Path(description="Study Instance UID.")]
-Key = Annotated[int, Path(ge=1, lt=2**31)]
+RowID = Annotated[int, Path(ge=1, lt=2**31)]
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+
+
+class Wishes(BaseModel):
+    """What more of a study is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    patient: bool = Field(
+        False, description="Name the patient: for operators, where `show_patients` is on; the audit has it."
+    )
 
 
 @router.get("", responses=responses())
 def studies(query: Annotated[StudyQuery, Query()], node: OfNode, caller: AViewer) -> StudyPage:
     """A page of the studies that fulfil all conditions, newest first."""
-    given = query.filters()
-    selection, key = given.selection(node.settings.zone), read_key(query.after or "")
+    selection, key = query.filters().selection(node.settings.zone), _key(query.after)
     with node.records.snapshot() as session:
         page = page_of(session, selection, key)
     return StudyPage(
@@ -51,15 +61,12 @@ def study(
     uid: UID,
     node: OfNode,
     caller: AViewer,
-    patient: Annotated[
-        bool,
-        Query(description="Name the patient: for operators, where `show_patients` is on; the audit has it."),
-    ] = False,
+    query: Annotated[Wishes, Query()],
 ) -> StudyDetail:
     """One study: its images with what was found, its analyses, results and deliveries, and its history."""
     with node.records.snapshot() as session:
         whole = dossier.dossier_of(session, uid)
-    return StudyDetail.whole(whole, _patients(whole, node, caller) if patient else None)
+    return StudyDetail.whole(whole, _patients(whole, node, caller) if query.patient else None)
 
 
 @router.get(
@@ -70,7 +77,7 @@ def study(
         **responses(404, 409),
     },
 )
-def picture(uid: UID, image_id: Key, node: OfNode, caller: AViewer) -> Response:
+def picture(uid: UID, image_id: RowID, node: OfNode, caller: AViewer) -> Response:
     """An image as a viewer would show it, as PNG, its longest side at most 1600 pixels.
 
     409 where it cannot be drawn.
@@ -94,7 +101,7 @@ def picture(uid: UID, image_id: Key, node: OfNode, caller: AViewer) -> Response:
         **responses(404),
     },
 )
-def result(uid: UID, result_id: Key, node: OfNode, caller: AViewer) -> FileResponse:
+def result(uid: UID, result_id: RowID, node: OfNode, caller: AViewer) -> FileResponse:
     """A result, the very bytes that are sent. They name the patient, so the audit has who took them."""
     with node.records.reading() as session:
         found = dossier.result_of(session, uid, result_id)
@@ -105,6 +112,13 @@ def result(uid: UID, result_id: Key, node: OfNode, caller: AViewer) -> FileRespo
         write_down(session, caller.who, "fetch result", studies={"studies": [uid]}, result=result_id)
     name = f"{found.kind}.{found.sop_instance_uid}.dcm"
     return FileResponse(file, media_type="application/dicom", filename=name)
+
+
+def _key(after: str | None) -> Key | None:
+    try:
+        return read_key(after or "")
+    except SettingsError as error:
+        raise NotThere(str(error)) from None
 
 
 def _patients(whole: Dossier, node: Node, caller: Caller) -> tuple[Patient, ...]:

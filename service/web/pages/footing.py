@@ -18,6 +18,7 @@ from litegpt.errors import ModelError
 from service.errors import NodeError
 from service.settings import Settings
 from service.web.attempts import Attempts
+from service.web.problems import API, ProblemResponse
 from service.web.reckoning import Reckoning
 from service.web.rendering import Rendering
 from service.web.safeguards import Safeguards
@@ -70,6 +71,9 @@ def _to_sign_in(request: Request, _: Exception) -> Response:
 def _tell(request: Request, error: Exception) -> Response:
     """A page that says in a line why there is no other."""
     status, words = _status(error)
+    if request.url.path.startswith(f"{API}/"):
+        # Of an address that does not even look like one of the API's.
+        return ProblemResponse(status, words)
     if request.url.path.startswith("/health") or REFRESH_HEADER in request.headers:
         return PlainTextResponse(f"{words}\n", status)
     pages = _footing(request)

@@ -1,0 +1,49 @@
+"""The API keeps to its OpenAPI whatever it is asked (schemathesis), against a real server process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, assume, settings
+from schemathesis.specs.openapi.checks import ignored_auth
+
+from service.records.tables import Role
+from service.settings import load_settings
+from service.web.api.application import openapi_of
+from service.web.app import create_app
+from service.web.problems import API
+from tests.service.web.api_site import ApiSite, api_site
+
+EXAMPLES: Final = int(os.environ.get("LITEGPT_TEST_API_EXAMPLES", "0"))
+"""For each operation, in a deeper round: other ones each time. Without it a few, always the same."""
+
+CONTRACT: Final = schemathesis.openapi.from_dict(
+    openapi_of(next(r.app for r in create_app(load_settings()).routes if getattr(r, "path", "") == API))
+)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSite]:
+    with api_site(tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@CONTRACT.parametrize()
+@settings(
+    max_examples=EXAMPLES or 8,
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_operation_keeps_to_the_contract(case: schemathesis.Case, api: ApiSite) -> None:
+    """Only no wrong tokens: so many of them would close the API, and another test sends those."""
+    # No schema of parameters can say that one needs another.
+    assume("score" not in (case.query or {}) or "label" in case.query)
+    case.call_and_validate(
+        base_url=api.url, headers=api.bearer(Role.ADMIN), excluded_checks=[ignored_auth], timeout=30
+    )
