@@ -47,11 +47,11 @@ OfPages = Annotated[Footing, Depends(_footing)]
 
 def add_pages(app: FastAPI, settings: Settings) -> Footing:
     """Gives an application the pages; what they lean on is returned."""
-    from service.web.pages import acting, audit, configuration, overview, signing, studies, study
+    from service.web.pages import acting, audit, configuration, overview, people, signing, studies, study
 
     footing = Footing(Rendering(settings), Reckoning(), Works(), Attempts())
     app.state.pages = footing
-    for room in (signing, overview, studies, study, acting, audit, configuration):
+    for room in (signing, overview, studies, study, acting, audit, people, configuration):
         app.include_router(room.router)
     app.mount("/static", StaticFiles(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)

@@ -33,7 +33,7 @@ from tests.service.web.site import DESTINATION, Client, site
 from tests.waiting import wait_until
 
 OF_THE_NODE = {"/health/live", "/health/ready", "/metrics"}
-OPEN = {*OF_THE_NODE, "/sign-in", "/static", f"{API}/openapi.json", f"{API}/docs"}
+OPEN = {*OF_THE_NODE, "/sign-in", "/static/", f"{API}/openapi.json", f"{API}/docs"}
 """What strangers are answered."""
 
 
@@ -50,7 +50,7 @@ def _routes(app: FastAPI, below: str = "") -> Iterator[tuple[str, str]]:
             if isinstance(route.app, FastAPI):
                 yield from _routes(route.app, below + route.path)
             else:
-                yield "GET", below + route.path
+                yield "GET", f"{below}{route.path}/"
             continue
         # Newer versions of FastAPI keep a router that was included as it was.
         within = getattr(route, "effective_route_contexts", lambda: [route])  # noqa: B023
