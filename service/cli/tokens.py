@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.actions import who
-from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
+from service.cli.options import AsJSON, Config, DataDir, changing, open_records, settings_of_process
+from service.cli.who import who
 from service.records import tokens
 from service.records.journal import write_down
 from service.records.tables import Role
@@ -49,11 +49,9 @@ def add(
 
     Example: litegpt-node token add dashboard --role viewer --days 90
     """
-    records = open_records(settings_of_process(config, data_dir=data_dir))
-    with records.writing() as session:
+    with changing(config, data_dir) as session:
         token = tokens.add_token(session, name, role, days)
         write_down(session, who(), "token add", token=name.strip().lower(), role=role, days=days)
-    records.close()
     typer.echo(f"{name} may use the API as {role} for {days} days. The token is not shown again:", err=True)
     typer.echo(token)
 
@@ -93,9 +91,7 @@ def revoke(name: Name, config: Config = None, data_dir: DataDir = None) -> None:
 
     Example: litegpt-node token revoke dashboard
     """
-    records = open_records(settings_of_process(config, data_dir=data_dir))
-    with records.writing() as session:
+    with changing(config, data_dir) as session:
         tokens.revoke_token(session, name)
         write_down(session, who(), "token revoke", token=name.strip().lower())
-    records.close()
     typer.echo(f"the token of {name} opens nothing any more")
