@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+from starlette.routing import Mount
+
 from service.records import retrieval_jobs, tokens
 from service.records.database import utc_now
 from service.records.tables import AnalysisState, RetrievalState, RetrievalStudy, Role
 from service.retrieval.filters import Filters
+from service.web.api.application import openapi_of
 from service.web.problems import API
 from tests.images import make_radiograph
 from tests.service.web.site import Answer, Client, Site, finding, site
@@ -49,6 +53,13 @@ class ApiSite:
 
     def bearer(self, role: Role) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[role]}"}
+
+
+def contract_of(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI of the API that is mounted in an application."""
+    (api,) = (route.app for route in app.routes if isinstance(route, Mount) and route.path == API)
+    assert isinstance(api, FastAPI)
+    return openapi_of(api)
 
 
 def told(answer: Answer, status: int = 200) -> Any:

@@ -13,17 +13,13 @@ from schemathesis.specs.openapi.checks import ignored_auth
 
 from service.records.tables import Role
 from service.settings import load_settings
-from service.web.api.application import openapi_of
 from service.web.app import create_app
-from service.web.problems import API
-from tests.service.web.api_site import ApiSite, api_site
+from tests.service.web.api_site import ApiSite, api_site, contract_of
 
 EXAMPLES: Final = int(os.environ.get("LITEGPT_TEST_API_EXAMPLES", "0"))
 """For each operation, in a deeper round: other ones each time. Without it a few, always the same."""
 
-CONTRACT: Final = schemathesis.openapi.from_dict(
-    openapi_of(next(r.app for r in create_app(load_settings()).routes if getattr(r, "path", "") == API))
-)
+CONTRACT: Final = schemathesis.openapi.from_dict(contract_of(create_app(load_settings())))
 
 
 @pytest.fixture(scope="module")
