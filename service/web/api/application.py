@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from service.web.api import acting, administering, jobs, overview, studies
 from service.web.api.footing import Footing, OfAPI
 from service.web.api.problems import tell_problems
-from service.web.api.reference import operations_of
+from service.web.api.reference import groups_of
 from service.web.attempts import Attempts
 from service.web.pages.footing import Footing as PagesFooting
 from service.web.problems import API, Problem
@@ -76,5 +76,5 @@ def _contract(request: Request) -> JSONResponse:
 def _page(request: Request, api: OfAPI) -> HTMLResponse:
     contract = openapi_of(request.app)
     return api.rendering.page(
-        request, "api.html", None, operations=operations_of(contract), api=API, about=contract["info"]
+        request, "api.html", None, groups=groups_of(contract), api=API, about=contract["info"]
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 
@@ -38,9 +40,9 @@ class Operation:
     answers: tuple[tuple[str, str], ...]
 
 
-def operations_of(contract: Mapping[str, Any]) -> list[Operation]:
-    """All of them, in the order of the contract."""
-    return [
+def groups_of(contract: Mapping[str, Any]) -> list[tuple[str, list[Operation]]]:
+    """All of them by group, in the order of the contract."""
+    operations = [
         Operation(
             group=(of_method.get("tags") or [""])[0],
             method=method.upper(),
@@ -52,6 +54,7 @@ def operations_of(contract: Mapping[str, Any]) -> list[Operation]:
         for path, of_path in contract["paths"].items()
         for method, of_method in of_path.items()
     ]
+    return [(group, list(some)) for group, some in groupby(operations, attrgetter("group"))]
 
 
 def _parameters(contract: Mapping[str, Any], operation: Mapping[str, Any]) -> Iterator[Parameter]:
@@ -76,9 +79,9 @@ def _kind(contract: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(schema["enum"])
     if schema.get("type") == "array":
-        return f"list of {_kind(contract, schema['items'])}"
+        return f"a list of {_kind(contract, schema['items'])}"
     if schema.get("type") == "object":
-        return f"object of {', '.join(schema['properties'])}"
+        return f"an object ({', '.join(schema['properties'])})"
     return str(schema.get("format") or schema.get("type", "anything"))
 
 

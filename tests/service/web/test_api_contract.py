@@ -23,8 +23,9 @@ CONTRACT: Final = schemathesis.openapi.from_dict(contract_of(create_app(load_set
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSite]:
-    with api_site(tmp_path_factory.mktemp("api")) as running:
+def api(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[ApiSite]:
+    """On PostgreSQL, which takes less for a number or a text than SQLite does."""
+    with api_site(tmp_path_factory.mktemp("api"), database_url=postgres_url) as running:
         yield running
 
 
