@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -37,6 +38,17 @@ class Footing:
     attempts: Attempts
 
 
+class _Static(StaticFiles):
+    """Files that come with the node."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """None for a name that no file can have, as with a NUL: Starlette before 1.0 breaks off there."""
+        try:
+            return super().lookup_path(path)
+        except ValueError:
+            return "", None
+
+
 def _footing(request: Request) -> Footing:
     return cast("Footing", request.app.state.pages)
 
@@ -53,7 +65,7 @@ def add_pages(app: FastAPI, settings: Settings) -> Footing:
     app.state.pages = footing
     for room in (signing, overview, studies, study, acting, audit, people, configuration):
         app.include_router(room.router)
-    app.mount("/static", StaticFiles(directory=Path(str(files("service.web") / "static"))))
+    app.mount("/static", _Static(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)
     app.add_exception_handler(NotSignedIn, _to_sign_in)
     for kind in (Forbidden, NodeError, ModelError, HTTPException, RequestValidationError):
