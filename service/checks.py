@@ -19,6 +19,7 @@ from service.errors import NodeError, OutOfResources, SettingsError
 from service.queue import Bell
 from service.records.database import Records, durability_complaint
 from service.records.migrate import pending
+from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 from service.sweeper import PART
 from service.web import ports
@@ -54,9 +55,8 @@ def examine(settings: Settings) -> Iterator[Line]:
     yield line("broker", lambda: broker(settings))
     for port in ports.ports_of(settings):
         yield line(port.name, partial(web_port, settings, port))
-    if not settings.destinations:
-        yield Line("destinations", "none: results stay in the node")
-    for to in settings.destinations:
+    yield line("rules", lambda: rules(settings))
+    for to in _destinations(settings):
         yield line(str(to), partial(echo, settings, to))
 
 
@@ -73,6 +73,25 @@ def _database_to_be(settings: Settings) -> str:
     if embedded and not embedded.is_file():
         return f"{embedded} does not exist yet; `up` makes it"
     return database(settings)
+
+
+def rules(settings: Settings) -> str:
+    """The hospital's own rules can be read.
+
+    Raises:
+        SettingsError: If they cannot.
+    """
+    read = Rules.read(settings)
+    own = f"{len(read.study) - 1} for studies, {len(read.result) - 1} for results"
+    where = f"{own}, in {settings.rules_file}" if settings.rules_file else "none of your own"
+    return where if read.destinations else f"{where}; no destination: results stay in the node"
+
+
+def _destinations(settings: Settings) -> tuple[Destination, ...]:
+    try:
+        return Rules.read(settings).destinations
+    except SettingsError:
+        return settings.destinations
 
 
 def model(settings: Settings) -> str:

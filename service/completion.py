@@ -32,6 +32,9 @@ from service.records.tables import (
     Study,
     StudyState,
 )
+from service.rules.facts import Facts
+from service.rules.rule import StudyRule
+from service.rules.rulebook import Rulebook
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,15 +52,21 @@ class Completion:
     maximum_receiving: timedelta
     model: ModelIdentity
     eligibility: Eligibility
+    rulebook: Rulebook
 
     @classmethod
     def of(cls, settings: Settings, model: ModelIdentity) -> Completion:
-        """The rules that the settings ask for."""
+        """The rules that the settings ask for.
+
+        Raises:
+            SettingsError: If the hospital's own rules cannot be read.
+        """
         return cls(
             quiet=timedelta(seconds=settings.quiet_seconds),
             maximum_receiving=timedelta(seconds=settings.maximum_receiving_seconds),
             model=model,
             eligibility=Eligibility.of(settings),
+            rulebook=Rulebook(settings),
         )
 
     def complete_due(self, records: Records) -> int:
@@ -119,15 +128,21 @@ class Completion:
         study.state = StudyState.COMPLETE
         study.completed_at = now
         meant = list(session.scalars(to_be_read([study.id])))
+        rule = self.rule_of(meant)
+        if meant and not rule.analyse:
+            meant = []
+            why = not_analysed(rule)
+        else:
+            why = _why_nothing(session, study)
         # Where some were purged: nothing to do if all were read together, else what is there is read.
         for images in (meant, kept(meant)):
-            analysis = self.analysis_of(study.id, images, now, study.priority)
+            analysis = self.analysis_of(study.id, images, now, study.priority, rule)
             key = {name: getattr(analysis, name) for name in _IDENTITY}
             if session.scalars(select(Analysis).filter_by(study_id=study.id, **key)).first():
                 return
         if not images:
             analysis.state, analysis.finished_at = AnalysisState.NOT_APPLICABLE, now
-            analysis.error = _why_nothing(session, study)
+            analysis.error = why
         supersede(session, [study.id], self.model)
         session.add(analysis)
         session.flush()
@@ -139,8 +154,13 @@ class Completion:
             len(images),
         )
 
+    def rule_of(self, images: Sequence[Instance]) -> StudyRule:
+        """The hospital's rule for a study that has these images to be read."""
+        facts = [Facts.read(image.facts, image.calling_ae_title) for image in images]
+        return self.rulebook.rules().for_study(facts)
+
     def analysis_of(
-        self, study_id: int, images: Sequence[Instance], now: datetime, priority: int
+        self, study_id: int, images: Sequence[Instance], now: datetime, priority: int, rule: StudyRule
     ) -> Analysis:
         """An analysis of a study's images by the present model, queued; not in the records yet."""
         return Analysis(
@@ -151,11 +171,17 @@ class Completion:
             settings_digest=self.eligibility.digest,
             demonstration=self.model.demonstration,
             state=AnalysisState.QUEUED,
-            priority=priority,
+            priority=rule.priority_of(priority),
+            rule=rule.name,
             not_before=now,
             created_at=now,
             images=[AnalysisImage(instance_id=image.id, position=n) for n, image in enumerate(images)],
         )
+
+
+def not_analysed(rule: StudyRule) -> str:
+    """Why there is nothing to do for a study that a rule leaves out."""
+    return f"the rule {rule.name!r} leaves it out"
 
 
 def input_digest(images: Sequence[Instance]) -> str:

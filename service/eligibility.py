@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
 from pydicom import Dataset
 
-from litegpt.attributes import MALFORMED
+from service.header import age_years, integer, text, values
 from service.settings import Settings
 
 CR_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.1"
@@ -66,17 +64,17 @@ class Eligibility:
         return ""
 
     def _matrix(self, header: Dataset) -> str:
-        rows, columns = _integer(header, "Rows"), _integer(header, "Columns")
+        rows, columns = integer(header, "Rows"), integer(header, "Columns")
         if rows <= 0 or columns <= 0:
             return f"no pixels: {rows} rows, {columns} columns"
         if rows * columns > self.maximum_pixels:
             return f"too many pixels: {rows} rows, {columns} columns"
-        if _integer(header, "NumberOfFrames", 1) > 1:
+        if integer(header, "NumberOfFrames", 1) > 1:
             return "more than one frame"
         return ""
 
     def _age(self, header: Dataset) -> str:
-        age = _age_years(header)
+        age = age_years(header)
         if age is not None and age < self.minimum_age_years:
             return f"patient is {int(age)} years old, below {self.minimum_age_years:g}"
         return ""
@@ -84,24 +82,24 @@ class Eligibility:
 
 def _kind(header: Dataset) -> str:
     sop_class = str(header.get("SOPClassUID", ""))
-    if sop_class == DX_IMAGE_FOR_PROCESSING or _text(header, "PresentationIntentType") == "FOR PROCESSING":
+    if sop_class == DX_IMAGE_FOR_PROCESSING or text(header, "PresentationIntentType") == "FOR PROCESSING":
         return "for processing, not for presentation"
     if sop_class not in RADIOGRAPHS:
         return "not a radiograph"
-    modality = _text(header, "Modality")
+    modality = text(header, "Modality")
     if modality not in MODALITIES:
         return f"modality {modality or 'unknown'}"
-    image_type = [str(value).upper() for value in _values(header, "ImageType")]
+    image_type = [str(value).upper() for value in values(header, "ImageType")]
     if image_type[:2] == ["DERIVED", "SECONDARY"]:
         return "a derived image"
     return ""
 
 
 def _view(header: Dataset) -> str:
-    part = _text(header, "BodyPartExamined")
+    part = text(header, "BodyPartExamined")
     if part and not any(word in part for word in _CHEST_WORDS):
         return f"body part {part}"
-    view = _text(header, "ViewPosition")
+    view = text(header, "ViewPosition")
     if view in _LATERAL_VIEWS or (not view and _lateral_by_code(header)):
         return f"lateral view {view}".strip()
     if view and view not in _FRONTAL_VIEWS:
@@ -114,50 +112,5 @@ _LATERAL_VIEW_CODES: Final = frozenset({"399067008", "399173006", "399198007"})
 
 
 def _lateral_by_code(header: Dataset) -> bool:
-    items = [item for item in _values(header, "ViewCodeSequence") if isinstance(item, Dataset)]
-    return any(_text(item, "CodeValue") in _LATERAL_VIEW_CODES for item in items)
-
-
-def _age_years(header: Dataset) -> float | None:
-    born, studied = _date(header, "PatientBirthDate"), _date(header, "StudyDate")
-    if born and studied and studied >= born:
-        return (studied - born).days / 365.2425
-    match = re.fullmatch(r"(\d{3})([DWMY])", _text(header, "PatientAge"))
-    if not match:
-        return None
-    return int(match[1]) / {"D": 365.2425, "W": 52.1775, "M": 12.0, "Y": 1.0}[match[2]]
-
-
-def _date(header: Dataset, keyword: str) -> date | None:
-    try:
-        return datetime.strptime(_text(header, keyword), "%Y%m%d").date()
-    except ValueError:
-        return None
-
-
-def _values(header: Dataset, keyword: str) -> list[object]:
-    value = _value(header, keyword)
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    values = _values(header, keyword)
-    return str(values[0]).strip().upper() if values else ""
-
-
-def _integer(header: Dataset, keyword: str, default: int = 0) -> int:
-    value: Any = _value(header, keyword)
-    try:
-        return default if value is None else int(value)
-    except (TypeError, ValueError):
-        return default
-
-
-def _value(header: Dataset, keyword: str) -> object:
-    """What a header says, or ``None`` where it cannot be read: pydicom decodes an element only when asked."""
-    try:
-        return header.get(keyword)
-    except MALFORMED:
-        return None
+    items = [item for item in values(header, "ViewCodeSequence") if isinstance(item, Dataset)]
+    return any(text(item, "CodeValue") in _LATERAL_VIEW_CODES for item in items)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,11 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from service.errors import SettingsError
@@ -37,6 +37,9 @@ SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
 """Environment variables that name a source of settings instead of a setting."""
 
 _TLS: Final = ("web_tls_certificate", "web_tls_key")
+
+RULE_TABLES: Final = ("study_rules", "result_rules")
+"""What else may stand in a settings file (``service.rules``)."""
 
 TESTS: Final = "LITEGPT_TEST_"
 """Prefix of the variables that only the test suite reads."""
@@ -162,6 +165,9 @@ class Settings(BaseSettings):
     destinations: Annotated[tuple[Destination, ...], NoDecode] = Field(
         (), description="Where results go, `AET@HOST:PORT`, comma-separated; `…=sr+sc` says which results"
     )
+    rules_file: Path | None = Field(
+        None, description="TOML file of rules for studies and results; unset: the settings file itself"
+    )
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
     maximum_associations: int = Field(25, ge=1, description="Associations at once")
@@ -222,7 +228,9 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field(LogFormat.TEXT, description="`text`, or `json`: an object a line")
 
-    @field_validator("database_url", "broker_url", "web_port", "metrics_port", *_TLS, mode="before")
+    @field_validator(
+        *("database_url", "broker_url", "rules_file", "web_port", "metrics_port", *_TLS), mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -313,12 +321,6 @@ class Settings(BaseSettings):
         return self.web_tls_certificate is not None or self.web_behind_proxy
 
     @property
-    def result_kinds(self) -> tuple[ResultKind, ...]:
-        """The kinds that some destination wants; without one, the default ones are made and kept."""
-        wanted = {kind for destination in self.destinations for kind in destination.results}
-        return tuple(kind for kind in ResultKind if kind in wanted) or DEFAULT_RESULTS
-
-    @property
     def zone(self) -> ZoneInfo:
         """The hospital's time zone."""
         return ZoneInfo(self.time_zone)
@@ -340,6 +342,12 @@ class Settings(BaseSettings):
         return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
 
 
+def result_kinds(destinations: Iterable[Destination]) -> tuple[ResultKind, ...]:
+    """The kinds that some destination wants; without one, the default ones are made and kept."""
+    wanted = {kind for destination in destinations for kind in destination.results}
+    return tuple(kind for kind in ResultKind if kind in wanted) or DEFAULT_RESULTS
+
+
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Builds the settings from every source.
 
@@ -359,12 +367,13 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         if secrets.is_dir():
             yield SecretsSettingsSource(settings_cls, secrets)
         if toml_file:
-            yield TomlConfigSettingsSource(settings_cls, toml_file)
+            yield InitSettingsSource(settings_cls, file_values)
 
-    try:
-        return _settings({name: value for name, value in overrides.items() if value is not None}, sources)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{toml_file}: {error}") from None
+    file_values, has_rules = _values_of(toml_file) if toml_file else ({}, False)
+    settings = _settings({name: value for name, value in overrides.items() if value is not None}, sources)
+    if toml_file and has_rules and settings.rules_file != toml_file.absolute():
+        raise SettingsError(f"{toml_file} has rules, and rules_file names another file")
+    return settings
 
 
 def settings_without_sources(**values: Any) -> Settings:
@@ -419,6 +428,17 @@ def _toml_file(config: Path | None) -> Path | None:
     if named:
         return Path(named)
     return Path("node.toml") if Path("node.toml").is_file() else None
+
+
+def _values_of(toml_file: Path) -> tuple[dict[str, Any], bool]:
+    """The settings of a file, and whether there are rules in it; whoever goes by those reads them."""
+    try:
+        values = tomllib.loads(toml_file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{toml_file}: {error}") from None
+    of_settings = {name: value for name, value in values.items() if name not in RULE_TABLES}
+    own = {"rules_file": str(toml_file.absolute())}
+    return own | of_settings, len(of_settings) < len(values)
 
 
 def _first_complaint(error: ValidationError) -> str:

@@ -27,6 +27,7 @@ from service.metrics import folder
 from service.records.database import Records
 from service.records.migrate import migrate
 from service.retrieval.retriever import Retriever
+from service.rules.rulebook import Rules
 from service.settings import Settings
 from service.sweeper import Sweeper
 from service.wire.listener import Listener
@@ -121,6 +122,7 @@ class Supervisor:
             self._run()
 
     def _run(self) -> None:
+        Rules.read(self.settings)  # before anything starts: a wrong file is a line here, not a worker's end
         self._prepare_records()
         folder.clean_folder(self.settings.data_dir)
         queue.prepare_broker(self.settings)

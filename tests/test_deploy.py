@@ -25,6 +25,7 @@ IN_ORDER = {
     'litegpt_instances{state="conflict"}': "0",
     'litegpt_oldest_undelivered_seconds{destination="PACS@host:104"}': "5",
     'litegpt_delivery_attempts_total{destination="PACS@host:104",outcome="refused"}': "7",
+    "litegpt_rules_valid": "1",
     "litegpt_archive_free_bytes": "50000000000",
     "litegpt_archive_minimum_free_bytes": "1000000000",
 }
@@ -35,6 +36,7 @@ FIRES = {
     "LiteGPTRecordsAway": {"litegpt_records_up": "0"},
     "LiteGPTNothingSweeps": {"litegpt_last_sweep_timestamp_seconds": "600"},
     "LiteGPTQueueIsOld": {"litegpt_oldest_waiting_analysis_seconds": "901"},
+    "LiteGPTRulesRefused": {"litegpt_rules_valid": "0"},
     "LiteGPTQuarantine": {"litegpt_quarantined_studies": "1"},
     "LiteGPTConflict": {'litegpt_instances{state="conflict"}': "1"},
     "LiteGPTUndelivered": {'litegpt_oldest_undelivered_seconds{destination="PACS@host:104"}': "3601"},

@@ -27,7 +27,9 @@ from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
 from service.records.tables import Priority
-from service.settings import Settings
+from service.rules.rule import ResultRule
+from service.rules.rulebook import Rulebook
+from service.settings import Settings, result_kinds
 from worker.errors import CannotReport
 from worker.results.making import make_results
 
@@ -42,6 +44,7 @@ class Analyst:
         self._records = records
         self._archive = archive
         self._bell = bell
+        self._rulebook = Rulebook(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
         self._identity = read_identity(settings.model)
@@ -136,8 +139,9 @@ class Analyst:
         if all(outcome.not_read for outcome in outcomes):
             self._quarantine(claim, outcomes)
             return
-        results = self._results(claim, outcomes)
-        analyses.finish(self._records, claim, outcomes, results, self._settings.destinations)
+        rule = self._rule(claim, outcomes)
+        results = self._results(claim, outcomes, rule)
+        analyses.finish(self._records, claim, outcomes, results, rule)
         log.info(
             "study %s: analysis %d done, %d findings to report and %d below threshold in %d images",
             claim.study_instance_uid,
@@ -150,17 +154,24 @@ class Analyst:
     def _quarantine(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> None:
         """Ends an analysis of which no image could be read; its report says so to whoever waits for it."""
         why = "; ".join(outcome.not_read for outcome in outcomes)
+        rule = self._rule(claim, outcomes)
         try:
-            results = self._results(claim, outcomes)
+            results = self._results(claim, outcomes, rule)
         except CannotReport as error:
             raise CannotReport(f"{why}; and no report of that: {error}") from error
-        destinations = self._settings.destinations
-        analyses.finish(self._records, claim, outcomes, results, destinations, quarantined=why)
+        analyses.finish(self._records, claim, outcomes, results, rule, quarantined=why)
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, why)
 
-    def _results(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> list[WrittenResult]:
+    def _rule(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> ResultRule:
+        findings = [finding for outcome in outcomes for finding in outcome.findings]
+        return self._rulebook.rules().for_result([image.facts for image in claim.images], findings)
+
+    def _results(
+        self, claim: Claim, outcomes: Sequence[ImageOutcome], rule: ResultRule
+    ) -> list[WrittenResult]:
+        wanted = result_kinds(rule.destinations)
         with self._metrics.phase(AnalysisMetrics.RESULTS):
-            return make_results(claim, outcomes, self._identity, self._settings, self._archive)
+            return make_results(claim, outcomes, self._identity, wanted, self._settings, self._archive)
 
     def _put_back(self, claim: Claim, error: str, write: Callable[[Records, Claim, str], None]) -> None:
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)
@@ -170,7 +181,7 @@ class Analyst:
             log.warning("study %s: %s", claim.study_instance_uid, lost)
 
     def _ring_for_deliveries(self) -> None:
-        if not self._settings.destinations:
+        if not self._rulebook.rules().destinations:
             return
         try:
             self._bell.ring(queue.DELIVERY)

@@ -25,6 +25,7 @@ from service.records import deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
 from service.records.retry import Retry
+from service.rules.rulebook import Rulebook
 from service.settings import Destination, Settings
 from service.wire.sender import Connection, Sender, result_contexts
 from worker.errors import CannotReport
@@ -43,7 +44,8 @@ class Courier:
         self._sender = Sender(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.delivery_lease_seconds)
-        self._metrics = DeliveryMetrics(to.address for to in settings.destinations)
+        self._rulebook = Rulebook(settings)
+        self._metrics = DeliveryMetrics(self._configured())
 
     def drain(self, seconds: float = inf) -> bool:
         """Sends until nothing is due, or until the round in hand when ``seconds`` are over.
@@ -55,6 +57,7 @@ class Courier:
             OutOfResources: If the records are away; what was claimed is due again when its lease ends.
         """
         deadline = time.monotonic() + seconds
+        self._metrics.know(self._configured())
         while time.monotonic() < deadline:
             destinations = deliveries.destinations_due(self._records)
             if not destinations:
@@ -62,6 +65,9 @@ class Courier:
             for destination in destinations:
                 self._serve(destination)
         return False
+
+    def _configured(self) -> list[str]:
+        return [to.address for to in self._rulebook.rules().destinations]
 
     def _serve(self, destination: Destination) -> None:
         claims = deliveries.claim(

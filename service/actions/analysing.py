@@ -26,6 +26,7 @@ from service.records.tables import (
     Study,
     StudyState,
 )
+from service.rules.rule import StudyRule
 
 _GIVEN_UP: Final = (AnalysisState.CANCELLED, AnalysisState.SUPERSEDED)
 
@@ -52,18 +53,21 @@ class Rerun:
         for study in studies:
             meant = images[study.id]
             there = kept(meant)
+            rule = self.completion.rule_of(meant)
             twin = _twin(twins, study, meant, there)
             if study.state == StudyState.RECEIVING:
                 tally["still receiving"] += 1
             elif not meant:
                 tally["nothing to analyse"] += 1
+            elif not rule.analyse:
+                tally[f"left out by the rule {rule.name!r}"] += 1
             elif twin:
                 tally[self._once_more(twin, now)] += 1
             elif not there:
                 tally["images were purged: they must come again first"] += 1
             else:
                 tally["queued"] += 1
-                fresh.append(self.completion.analysis_of(study.id, there, now, self.priority))
+                fresh.append(self._analysis_of(study, there, now, rule))
         supersede(session, [analysis.study_id for analysis in fresh], self.completion.model)
         session.add_all(fresh)
         return tally
@@ -82,6 +86,13 @@ class Rerun:
             .with_for_update()
         )
         return {(row.study_id, row.input_digest): row for row in rows}
+
+    def _analysis_of(
+        self, study: Study, images: Sequence[Instance], now: datetime, rule: StudyRule
+    ) -> Analysis:
+        analysis = self.completion.analysis_of(study.id, images, now, self.priority, rule)
+        analysis.priority = self.priority  # asked for by name, whatever the rule says
+        return analysis
 
     def _once_more(self, twin: Analysis, now: datetime) -> str:
         if twin.state in _GIVEN_UP:

@@ -31,6 +31,7 @@ FORM_VERSION: Final = 1
 RECORDS: Final = "records/"
 FILES: Final = "files/"
 SETTINGS: Final = "settings.json"
+RULES: Final = "rules.json"
 STATION_UID: Final = "station.uid"
 INDEX: Final = "index.jsonl.gz"
 MANIFEST: Final = "manifest.json"

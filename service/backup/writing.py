@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 import tempfile
@@ -32,6 +33,7 @@ from service.backup.form import (
     MANIFEST,
     MANIFEST_DIGEST,
     ROWS_AT_ONCE,
+    RULES,
     SETTINGS,
     STATION_UID,
     FileSums,
@@ -47,7 +49,10 @@ from service.errors import OutOfResources, SettingsError
 from service.records.database import Records, utc_now
 from service.records.migrate import pending, revision_of
 from service.records.tables import Base, Instance, Result
+from service.rules.rulebook import written_rules
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 FILES_STEP: Final = "files"
 
@@ -115,6 +120,7 @@ class _Writer:
             for name, spool in rows.items():
                 self._add_spool(tar, member_of(name), spool)
             self._add_text(tar, SETTINGS, json.dumps(masked(self.settings), indent=2) + "\n")
+            self._add_text(tar, RULES, json.dumps(_rules(self.settings), indent=2, default=str) + "\n")
             station = self.settings.data_dir / STATION_UID
             if station.is_file():
                 self._add_text(tar, STATION_UID, station.read_text(encoding="ascii"))
@@ -215,6 +221,15 @@ class _Digesting:
         chunk = self._file.read(size)
         self.sha256.update(chunk)
         return chunk
+
+
+def _rules(settings: Settings) -> dict[str, Any]:
+    """The rules, where their file can be read: a wrong one must not keep anybody from a backup."""
+    try:
+        return written_rules(settings)
+    except SettingsError as error:
+        log.warning("the backup is without the rules: %s", error)
+        return {}
 
 
 @contextmanager

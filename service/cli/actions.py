@@ -20,6 +20,7 @@ from service.cli.who import who
 from service.completion import Completion
 from service.errors import SettingsError
 from service.records.tables import Priority
+from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it; change nothing.")]
@@ -164,5 +165,5 @@ def _destination(text: str, settings: Settings) -> Destination | None:
     if not text:
         return None
     given = destination_of(text)
-    configured = {destination.address: destination for destination in settings.destinations}
+    configured = {destination.address: destination for destination in Rules.read(settings).destinations}
     return configured.get(text.strip(), given)

@@ -33,6 +33,7 @@ from service.logs import LogFormat
 from service.metrics import own_port
 from service.records.database import Records
 from service.retrieval.retriever import Retriever
+from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 from service.supervisor import Supervisor
 from service.sweeper import Sweeper
@@ -199,12 +200,13 @@ def _pages(settings: Settings) -> str:
 
 
 def _say_what_runs(settings: Settings) -> None:
+    destinations = Rules.read(settings).destinations
     runs = Text.assemble(
         "LiteGPT node ",
         (settings.ae_title, "bold"),
         f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
         f"pages at {pages}, " if (pages := _pages(settings)) else "",
-        f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
+        f"results to {', '.join(map(str, destinations)) or 'nobody (set --destination)'}; ",
         "Ctrl-C stops it, a second one at once.",
     )
     warning = Text(

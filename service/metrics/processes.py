@@ -166,7 +166,7 @@ class DeliveryMetrics:
         destinations: ``AET@HOST:PORT`` of those that are configured; former ones are ``other``.
         """
         choose_values()
-        self._destinations = frozenset(destinations)
+        self._destinations: set[str] = set()
         self._seconds = Histogram(
             "litegpt_delivery_seconds",
             "Seconds to send one result, answer included, by destination.",
@@ -180,7 +180,12 @@ class DeliveryMetrics:
             ["destination", "outcome"],
             registry=None,
         )
-        for destination in self._destinations:
+        self.know(destinations)
+
+    def know(self, destinations: Iterable[str]) -> None:
+        """Tells these by name from now on."""
+        for destination in set(destinations) - self._destinations:
+            self._destinations.add(destination)
             for outcome in Outcome:
                 self._outcomes.labels(destination, outcome)
 

@@ -31,8 +31,8 @@ from service.records.tables import (
     Priority,
     Result,
 )
+from service.rules.rule import ResultRule
 from service.selftest.marks import is_held
-from service.settings import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +162,11 @@ def finish(
     claim: Claim,
     outcomes: Sequence[ImageOutcome],
     results: Sequence[WrittenResult],
-    destinations: Sequence[Destination],
+    rule: ResultRule,
     *,
     quarantined: str = "",
 ) -> None:
-    """Writes an analysis's findings and results, and a delivery of each to each destination that wants it.
+    """Writes an analysis's findings and results, and a delivery of each to each destination of its rule.
 
     A result that an earlier attempt made already stays as it is: its bytes may have been delivered. Those of
     a self-test that is held go nowhere.
@@ -176,7 +176,7 @@ def finish(
         claim: The analysis.
         outcomes: What became of each image.
         results: What tells it.
-        destinations: Who may want them.
+        rule: Where they go.
         quarantined: Why no image could be read: it has failed for good, and its results say so.
 
     Raises:
@@ -186,10 +186,9 @@ def finish(
     values: dict[str, object] = {"state": AnalysisState.DONE, "error": ""}
     if quarantined:
         values = {"state": AnalysisState.FAILED, "error": quarantined, "failures": claim.failures + 1}
-    if is_held(claim.study_instance_uid):
-        destinations = ()
+    destinations = () if is_held(claim.study_instance_uid) else rule.destinations
     with records.writing() as session:
-        _write(session, claim, **values, not_before=now, finished_at=now)
+        _write(session, claim, **values, not_before=now, finished_at=now, result_rule=rule.name)
         of_analysis = select(Result.sop_instance_uid).where(Result.analysis_id == claim.analysis_id)
         made_before = set(session.scalars(of_analysis))
         for outcome in outcomes:
@@ -240,13 +239,14 @@ def concluded(records: Records, analysis_id: int) -> Concluded:
             raise NeverAgain(f"analysis {analysis_id} is not done")
         return Concluded(
             claim=claim_of(session, row),
-            outcomes=tuple(_image_outcome(image) for image in row.images),
+            outcomes=tuple(image_outcome(image) for image in row.images),
             model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
             finished_at=row.finished_at,
         )
 
 
-def _image_outcome(image: AnalysisImage) -> ImageOutcome:
+def image_outcome(image: AnalysisImage) -> ImageOutcome:
+    """What became of an image, as the records keep it."""
     findings = (
         ModelFinding(
             found.label,

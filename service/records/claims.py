@@ -20,6 +20,7 @@ from service.records.tables import (
     Result,
     Study,
 )
+from service.rules.facts import Facts
 from service.settings import ResultKind
 
 PURGED: Final = "removed from the node before this reading, to make room"
@@ -36,12 +37,14 @@ class ClaimedImage:
     Attributes:
         path: The image's file, relative to the archive's root.
         header_path: The file whose header counts: a later correction of the same image, else the same file.
+        facts: What rules may ask of it.
     """
 
     instance_id: int
     sop_instance_uid: str
     path: str
     header_path: str
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ def claim_of(session: Session, row: Analysis) -> Claim:
 
 def _claimed_image(session: Session, instance: Instance) -> ClaimedImage:
     newest = _newest(session, instance.study_id, [instance.sop_instance_uid])
-    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest)
+    facts = Facts.read(instance.facts, instance.calling_ae_title)
+    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest, facts)
 
 
 def _other_images(session: Session, row: Analysis) -> tuple[OtherImage, ...]:

@@ -25,6 +25,7 @@ from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.tables import Instance, InstanceState, Priority, Study, StudyState
+from service.rules.facts import Facts
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Receiver:
         sop_class_uid: str | None = None,
         sop_instance_uid: str | None = None,
         calling_ae_title: str = "",
+        called_ae_title: str = "",
         priority: Priority = Priority.ROUTINE,
     ) -> Intake:
         """Makes a received file safe: archived, synced and recorded when this returns.
@@ -90,6 +92,7 @@ class Receiver:
             sop_class_uid: The class that the C-STORE command named, if there was one.
             sop_instance_uid: The instance that it named.
             calling_ae_title: Who sent it.
+            called_ae_title: Whom they called.
             priority: Of the analysis that it asks for.
 
         Raises:
@@ -98,12 +101,13 @@ class Receiver:
             OutOfResources: If archive or records would not take it just now.
         """
         received = examine(path, sop_class_uid, sop_instance_uid)
-        return self.keep(received, calling_ae_title, priority).intake
+        return self.keep(received, calling_ae_title, called_ae_title, priority).intake
 
     def keep(
         self,
         received: ReceivedObject,
         calling_ae_title: str = "",
+        called_ae_title: str = "",
         priority: Priority = Priority.ROUTINE,
     ) -> Kept:
         """As ``take``, of a file that has been examined; nobody may have written into it since.
@@ -116,7 +120,8 @@ class Receiver:
         relative = self.archive.take_image(
             received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
-        return self._record(received, relative, calling_ae_title, priority)
+        facts = Facts.of(received.header, calling_ae_title, called_ae_title)
+        return self._record(received, relative, facts, priority)
 
     def foresee(self, received: ReceivedObject, foreseen: Sequence[Version] = ()) -> Kept:
         """What ``keep`` would say, if ``foreseen`` had been kept before; nothing is written.
@@ -140,9 +145,7 @@ class Receiver:
             ).all()
         return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
-    def _record(
-        self, received: ReceivedObject, relative: str, calling_ae_title: str, priority: Priority
-    ) -> Kept:
+    def _record(self, received: ReceivedObject, relative: str, facts: Facts, priority: Priority) -> Kept:
         now = utc_now()
         with self.records.writing() as session:
             study, is_new = _lock_study(session, received, now, priority)
@@ -168,7 +171,8 @@ class Receiver:
                     state=_state_of(kept.intake),
                     eligible=not kept.reason,
                     reason=kept.reason,
-                    calling_ae_title=calling_ae_title,
+                    calling_ae_title=facts.calling_ae_title,
+                    facts=facts.kept(),
                     received_at=now,
                 )
             )

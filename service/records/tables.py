@@ -218,6 +218,8 @@ class Instance(Base):
     reason: Mapped[str] = mapped_column(default="")
     """Why the object is not analysed; empty where it is."""
     calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    facts: Mapped[str] = mapped_column(default="", server_default="")
+    """What rules may ask of the image, as JSON (``service.rules.facts``); empty where it came before them."""
     received_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]
     """When the file was given up: it is gone, or will be at once. None again where it came again."""
@@ -263,6 +265,10 @@ class Analysis(Base):
     not_before: Mapped[datetime]
     """When a queued analysis is due, or a running one's lease ends."""
     error: Mapped[str] = mapped_column(default="")
+    rule: Mapped[str] = mapped_column(default="", server_default="")
+    """The rule for studies that asked for it; empty before there were rules."""
+    result_rule: Mapped[str] = mapped_column(default="", server_default="")
+    """The rule by which its results were sent; empty until then."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -40,6 +40,7 @@ from service.records.tables import (
     Result,
     Study,
 )
+from service.rules.rulebook import Rules
 from service.selftest.marks import is_selftest
 from service.selftest.study import ACCESSION_NUMBER, SyntheticStudy, write_study
 from service.settings import Destination, Settings
@@ -187,7 +188,7 @@ class SelfTest:
                 raise _Ended(Phase("delivered", Ending.FAILED, detail=why))
             yield Phase("delivered", Ending.LEFT_OUT, detail="no delivery was made, as asked")
             return
-        wanted = set(self.destinations) or made | {to.address for to in self.settings.destinations}
+        wanted = set(self.destinations) or made | self._sent_to()
         if not wanted:
             yield Phase("delivered", Ending.LEFT_OUT, detail="the node has no destination")
         for destination in sorted(wanted):
@@ -196,6 +197,14 @@ class SelfTest:
             else:
                 why = "no delivery was made: the worker's settings have no such destination"
                 yield Phase(f"delivered to {destination}", Ending.MISSING, detail=why)
+
+    def _sent_to(self) -> set[str]:
+        """Where the rules, as they are now, send what the analysis went by."""
+        with self.records.reading() as session:
+            analysis = _newest_analysis(session, self.study_instance_uid)
+        name = analysis.result_rule if analysis else ""
+        rules = Rules.read(self.settings).result
+        return {to.address for rule in rules if rule.name == name for to in rule.destinations}
 
     def _delivered_to(self, destination: str) -> Phase:
         def look(session: Session) -> list[Delivery]:

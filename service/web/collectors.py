@@ -20,6 +20,7 @@ from service.records import tally
 from service.records.database import Records, utc_now
 from service.records.tables import AnalysisState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
+from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.sweeper import PART
 from service.web.kept import Kept
@@ -36,11 +37,12 @@ _PATIENCE_FOR_STOCK_SECONDS: Final = 0.7
 """How long a scrape waits for it; then it tells what was counted before."""
 
 
-def registry_of(settings: Settings, records: Records) -> CollectorRegistry:
+def registry_of(settings: Settings, records: Records, rulebook: Rulebook) -> CollectorRegistry:
     """All that this process can tell."""
     registry = CollectorRegistry()
-    registry.register(RecordsCollector(settings, records))
+    registry.register(RecordsCollector(settings, records, rulebook))
     registry.register(_MachineCollector(settings))
+    registry.register(_RulesCollector(rulebook))
     folder = os.environ.get(FOLDER)
     if folder:
         registry.register(CountedByProcesses(folder))
@@ -50,11 +52,14 @@ def registry_of(settings: Settings, records: Records) -> CollectorRegistry:
 class RecordsCollector(Collector):
     """What the records hold, counted by the database, a few seconds old at most, or a minute."""
 
-    def __init__(self, settings: Settings, records: Records) -> None:
+    def __init__(self, settings: Settings, records: Records, rulebook: Rulebook) -> None:
         self._records = records
-        self._destinations = [to.address for to in settings.destinations]
+        self._rulebook = rulebook
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
+
+    def _configured(self) -> list[str]:
+        return [to.address for to in self._rulebook.rules().destinations]
 
     def describe(self) -> Iterator[Metric]:
         """Nothing, which keeps the registry from asking the records at the start."""
@@ -110,7 +115,7 @@ class RecordsCollector(Collector):
             "Age of the oldest analysis that waits or runs; 0: there is none.",
             max(0.0, waits),
         )
-        ages = dict.fromkeys([*self._destinations, *map(self._told, flow.oldest_due)], 0.0)
+        ages = dict.fromkeys([*self._configured(), *map(self._told, flow.oldest_due)], 0.0)
         for destination, since in flow.oldest_due.items():
             told = self._told(destination)
             ages[told] = max(ages[told], (now - since).total_seconds())
@@ -148,7 +153,7 @@ class RecordsCollector(Collector):
         yield findings
 
     def _deliveries(self, stock: Stock) -> Metric:
-        counts = {(to, state.value): 0 for to in self._destinations for state in DeliveryState}
+        counts = {(to, state.value): 0 for to in self._configured() for state in DeliveryState}
         for (destination, state), number in stock.deliveries.items():
             told = self._told(destination), state
             counts[told] = counts.get(told, 0) + number
@@ -162,7 +167,7 @@ class RecordsCollector(Collector):
         return deliveries
 
     def _told(self, destination: str) -> str:
-        return destination if destination in self._destinations else OTHER
+        return destination if destination in self._configured() else OTHER
 
 
 class _MachineCollector(Collector):
@@ -189,6 +194,18 @@ class _MachineCollector(Collector):
             "When a sweeper has last been round, in seconds since 1970; 0: never.",
             heartbeat.last_beat(self._settings.data_dir, PART),
         )
+
+
+class _RulesCollector(Collector):
+    """The hospital's own rules."""
+
+    def __init__(self, rulebook: Rulebook) -> None:
+        self._rulebook = rulebook
+
+    def collect(self) -> Iterator[Metric]:
+        """Looks at their file."""
+        valid = float(not self._rulebook.complaint())
+        yield _gauge("litegpt_rules_valid", "Whether the rules are in force as their file has them.", valid)
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

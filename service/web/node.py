@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
 from service.records.database import Records
+from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.web.collectors import registry_of
 from service.web.readiness import Readiness
@@ -22,6 +23,7 @@ class Node:
 
     settings: Settings
     records: Records
+    rulebook: Rulebook
     metrics: CollectorRegistry
     readiness: Readiness
     tells_why: bool
@@ -35,10 +37,9 @@ def lifespan_of(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        records = Records.open(settings)
-        app.state.node = Node(
-            settings, records, registry_of(settings, records), Readiness(settings), tells_why
-        )
+        records, rulebook = Records.open(settings), Rulebook(settings)
+        metrics = registry_of(settings, records, rulebook)
+        app.state.node = Node(settings, records, rulebook, metrics, Readiness(settings), tells_why)
         try:
             yield
         finally:

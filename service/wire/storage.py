@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from service.errors import CannotUnderstand, NodeError
@@ -38,8 +39,7 @@ class Storage:
         request: Any = event.request
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
         path: Path | None = event.dataset_path
-        association = event.assoc
-        peer = association.acceptor if association.is_requestor else association.requestor
+        calling, called = self._ae_titles(event.assoc)
         try:
             if path is None:
                 raise CannotUnderstand("the command came without a dataset")
@@ -47,7 +47,8 @@ class Storage:
                 path,
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=sop_instance_uid,
-                calling_ae_title=str(peer.ae_title).strip(),
+                calling_ae_title=calling,
+                called_ae_title=called,
                 priority=self._priority(event),
             )
         except NodeError as error:
@@ -58,6 +59,13 @@ class Storage:
             log.exception("refused %.66r: unexpected fault", sop_instance_uid)
             return statuses.status_of(error)
         return statuses.SUCCESS
+
+    def _ae_titles(self, association: Association) -> tuple[str, str]:
+        """Who sends, and whom they call; on an association of ours that is us."""
+        if association.is_requestor:
+            return str(association.acceptor.ae_title).strip(), self.ae_title
+        request: Any = association.requestor.primitive
+        return str(association.requestor.ae_title).strip(), str(request.called_ae_title).strip()
 
     def _priority(self, event: Event) -> Priority:
         """What we fetched, or had moved to us, is old; all else is a patient of today (PS3.7 9.3.1.1)."""

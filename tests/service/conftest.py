@@ -17,7 +17,8 @@ from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.migrate import migrate
 from service.records.tables import Base
-from service.settings import Settings, load_settings
+from service.rules.rule import DEFAULT, ResultRule
+from service.settings import Destination, Settings, load_settings
 
 MODEL = ModelIdentity("litegpt-test", "1", demonstration=True)
 
@@ -75,3 +76,8 @@ def incoming(archive: Archive, dataset: Dataset) -> Path:
     path = archive.incoming / f"{dataset.SOPInstanceUID}.{id(dataset)}.part"
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def sent_to(*destinations: Destination) -> ResultRule:
+    """The rule of a node that has none of its own."""
+    return ResultRule(name=DEFAULT, destinations=destinations)

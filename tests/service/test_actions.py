@@ -35,7 +35,7 @@ from service.records.tables import (
 )
 from service.settings import Destination, ResultKind
 from tests.images import DX_FOR_PROCESSING, make_radiograph
-from tests.service.conftest import MODEL, incoming
+from tests.service.conftest import MODEL, incoming, sent_to
 
 MINUTE = timedelta(minutes=1)
 WAITS = Waits(first=timedelta(0), maximum=timedelta(0), maximum_attempts=2)
@@ -77,7 +77,7 @@ class Backlog:
             uid = f"2.25.{self._results}"
             result = WrittenResult("sr", "1.2", uid, "1", f"results/{uid}", "0" * 64)
             outcomes = [ImageOutcome(image.instance_id, (Finding("Edema", 0.5),)) for image in claim.images]
-            analyses.finish(self.records, claim, outcomes, [result], to)
+            analyses.finish(self.records, claim, outcomes, [result], sent_to(*to))
 
     def run(self, action: Action, selection: Selection | None = None, dry_run: bool = False) -> Tally:
         return Course(self.records, "a test", dry_run).run(action, selection or Selection())

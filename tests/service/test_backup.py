@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -153,6 +152,13 @@ def test_a_backup_sees_one_moment(
 
 
 NEWER_TABLES = ("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user")
+NEWER_COLUMNS = {
+    "study": {"priority"},
+    "instance": {"purged_at", "facts"},
+    "analysis": {"priority", "rule", "result_rule"},
+    "result": {"purged_at"},
+    "delivery": {"priority"},
+}
 """What the first version of the schema did not have."""
 
 
@@ -269,12 +275,11 @@ def test_an_older_backup_is_migrated_and_a_newer_one_refused(
         manifest["schema_revision"] = "0001"
         for name in NEWER_TABLES:
             del members[f"records/{name}.jsonl.gz"], manifest["parts"][f"records/{name}.jsonl.gz"]
-        for name in ("study", "analysis", "delivery"):
-            lines = gzip.decompress(members[f"records/{name}.jsonl.gz"])
-            members[f"records/{name}.jsonl.gz"] = gzip.compress(re.sub(rb',"priority":\d', b"", lines))
-        for name in ("instance", "result"):
-            lines = gzip.decompress(members[f"records/{name}.jsonl.gz"])
-            members[f"records/{name}.jsonl.gz"] = gzip.compress(lines.replace(b',"purged_at":null', b""))
+        for name, newer_columns in NEWER_COLUMNS.items():
+            rows = map(json.loads, gzip.decompress(members[f"records/{name}.jsonl.gz"]).splitlines())
+            older_rows = [{key: row[key] for key in row if key not in newer_columns} for row in rows]
+            lines = "".join(json.dumps(row) + "\n" for row in older_rows).encode()
+            members[f"records/{name}.jsonl.gz"] = gzip.compress(lines)
         finding = {"id": 1, "analysis_id": 1, "instance_id": 1, "position": 0, "label": "Edema", "score": 0.5}
         boxes = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"))
         line = json.dumps(finding | boxes).encode() + b"\n"
@@ -433,8 +438,11 @@ def _many(records: Records, studies: int) -> None:
         )
         session.execute(
             text(
-                "INSERT INTO instance SELECT id, id, study_instance_uid, '1.2', '1.2', '1.2', 'digest',"
-                " 'images/00/' || id || '.dcm', 1, 'stored', true, '', '', :moment, NULL FROM study"
+                "INSERT INTO instance (id, study_id, sop_instance_uid, sop_class_uid, series_instance_uid,"
+                " transfer_syntax_uid, digest, path, size_bytes, state, eligible, reason, calling_ae_title,"
+                " received_at)"
+                " SELECT id, id, study_instance_uid, '1.2', '1.2', '1.2', 'digest',"
+                " 'images/00/' || id || '.dcm', 1, 'stored', true, '', '', :moment FROM study"
             ),
             {"moment": moment},
         )

@@ -48,7 +48,7 @@ from service.records.tables import (
 )
 from service.settings import Destination, Settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
-from tests.service.conftest import MODEL, incoming
+from tests.service.conftest import MODEL, incoming, sent_to
 from tests.service.study_rows import StudyRow, write
 from tests.service.test_reconcile import STUDIES, _verdict
 from tests.waiting import wait_until
@@ -121,7 +121,7 @@ class Node:
             path = self.archive.write_result(b"result " * 100, claim.study_instance_uid, uid)
             result = WrittenResult("sr", SR, uid, "1", path, "0" * 64)
             outcomes = [ImageOutcome(image.instance_id, (Found("Edema", 0.5),)) for image in claim.images]
-            analyses.finish(self.records, claim, outcomes, [result], to)
+            analyses.finish(self.records, claim, outcomes, [result], sent_to(*to))
 
     def deliver(self) -> None:
         for sending in deliveries.claim(self.records, PACS, limit=99, lease=MINUTE):

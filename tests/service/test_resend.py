@@ -19,7 +19,7 @@ from service.records.selection import Selection
 from service.records.tables import Delivery
 from service.settings import Destination
 from tests.images import make_radiograph
-from tests.service.conftest import MODEL, incoming
+from tests.service.conftest import MODEL, incoming, sent_to
 
 MINUTE = timedelta(minutes=1)
 RETRY = Retry(first=MINUTE, maximum=MINUTE, maximum_attempts=3)
@@ -33,7 +33,7 @@ def _finish_whatever_waits(records: Records, uid: str) -> None:
     ):
         result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", uid, "1", f"results/{uid}", "0" * 64)
         outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
-        analyses.finish(records, claim, outcomes, [result], [PACS, ARCHIVE])
+        analyses.finish(records, claim, outcomes, [result], sent_to(PACS, ARCHIVE))
 
 
 def _refuse_at(records: Records, destination: Destination) -> None:

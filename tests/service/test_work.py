@@ -24,7 +24,7 @@ from service.records.retry import Retry
 from service.records.tables import Analysis, AnalysisState, Delivery, DeliveryState, Result
 from service.settings import Destination
 from tests.images import make_radiograph
-from tests.service.conftest import MODEL, incoming
+from tests.service.conftest import MODEL, incoming, sent_to
 
 NOW = timedelta(0)
 MINUTE = timedelta(minutes=1)
@@ -41,7 +41,7 @@ def _claim(records: Records, limit: int = 10, lease: timedelta = MINUTE) -> list
 def _finish(records: Records, claim: Claim, uid: str = "2.25.1") -> None:
     outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
     result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", uid, "1", f"results/{uid}", "0" * 64)
-    analyses.finish(records, claim, outcomes, [result], [PACS])
+    analyses.finish(records, claim, outcomes, [result], sent_to(PACS))
 
 
 def _analysis(records: Records) -> Analysis:
@@ -183,7 +183,7 @@ def test_findings_read_back_as_they_were_written(records: Records, one_study: st
         ModelFinding("Nodule/Mass", 0.91, Box(1.5, 2.25, 30, 40), 0.0012),
         ModelFinding("Lung tumor", 0.5, reported=False),
     )
-    analyses.finish(records, claim, [ImageOutcome(claim.images[0].instance_id, found)], [], [])
+    analyses.finish(records, claim, [ImageOutcome(claim.images[0].instance_id, found)], [], sent_to())
     with records.reading() as session:
         (image,) = overview.show_study(session, one_study).images
     assert image.findings == (

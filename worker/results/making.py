@@ -39,6 +39,7 @@ def make_results(
     claim: Claim,
     outcomes: Sequence[ImageOutcome],
     model: ModelIdentity,
+    wanted: Sequence[ResultKind],
     settings: Settings,
     archive: Archive,
 ) -> list[WrittenResult]:
@@ -51,7 +52,8 @@ def make_results(
         claim: The analysis.
         outcomes: What became of each of its images, in their order.
         model: Who read them.
-        settings: The node's, for its name and time zone, and for what is wanted.
+        wanted: The kinds of results.
+        settings: The node's, for its name and time zone.
         archive: Where the images are, and the results go.
 
     Raises:
@@ -59,7 +61,6 @@ def make_results(
         CannotReport: If the images cannot be reported on, or nothing that is wanted can be made of them.
     """
     maker = _Maker(claim, outcomes, model, utc_now(), settings, archive)
-    wanted = settings.result_kinds
     results: list[WrittenResult] = []
     if ResultKind.STRUCTURED_REPORT in wanted:
         results.append(maker.structured_report(structured_report.SOP_CLASS_UID))

@@ -12,7 +12,7 @@ from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.completion import Completion
-from service.errors import NotThere
+from service.errors import NotThere, SettingsError, TryAgain
 from service.records.tables import Priority
 from service.settings import Destination, Settings
 from service.web.api.callers import AnOperator, Caller
@@ -121,7 +121,7 @@ def retry(asked: AskedRetry, response: Response, node: OfNode, api: OfAPI, calle
 @_actions.post("/resend")
 def resend(asked: AskedResend, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """Send results again that a destination refused."""
-    to = _destination(asked.to, node.settings) if asked.to else None
+    to = _destination(asked.to, node) if asked.to else None
     action = Resend(to, asked.again, Priority[asked.priority.upper()])
     return _begin(action, asked, response, node, api, caller)
 
@@ -170,11 +170,15 @@ def _begin(
 
 
 def _completion(settings: Settings) -> Completion:
-    return Completion.of(settings, read_identity(settings.model))
+    try:
+        return Completion.of(settings, read_identity(settings.model))
+    except SettingsError as error:
+        # The rules' file is wrong, and not what was asked.
+        raise TryAgain(str(error)) from None
 
 
-def _destination(address: str, settings: Settings) -> Destination:
-    found = next((to for to in settings.destinations if to.address == address), None)
+def _destination(address: str, node: Node) -> Destination:
+    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
     if found is None:
         raise NotThere("That is no destination of this node.")
     return found

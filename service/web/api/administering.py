@@ -37,10 +37,21 @@ class Setting(Shape):
     meaning: str = Field(description="What it is for.")
 
 
+class Rule(Shape):
+    """One of the hospital's rules; the first that holds wins."""
+
+    name: str = Field(description="Its name; `default` stands last.")
+    decision: str = Field(description="What is done, in words.")
+    conditions: str = Field(description="If what, in words; empty where nothing is asked.")
+
+
 class SettingList(BaseModel):
-    """All of them."""
+    """All of them, and the rules."""
 
     settings: list[Setting] = Field(description="In the order of the documentation.")
+    study_rules: list[Rule] = Field(description="Which studies are read, and how soon.")
+    result_rules: list[Rule] = Field(description="Where results go.")
+    rules_complaint: str = Field(description="Why their file is not in force as it is; empty where it is.")
 
 
 @router.get("/audit")
@@ -58,5 +69,11 @@ def audit(
 
 @router.get("/settings")
 def settings(node: OfNode, caller: AnAdmin) -> SettingList:
-    """The settings."""
-    return SettingList(settings=[Setting.model_validate(line) for line in lines_of(node.settings)])
+    """The settings as this process sees them, and the rules that are in force."""
+    rules = node.rulebook.rules()
+    return SettingList(
+        settings=[Setting.model_validate(line) for line in lines_of(node.settings)],
+        study_rules=[Rule.model_validate(rule) for rule in rules.study],
+        result_rules=[Rule.model_validate(rule) for rule in rules.result],
+        rules_complaint=node.rulebook.complaint(),
+    )

@@ -151,11 +151,13 @@ class Reconciliation(Shape):
 @router.get("/overview")
 def overview(node: OfNode, caller: AViewer) -> Overview:
     """Today's numbers, the queue and the destinations."""
-    settings, since = node.settings, midnight(node.settings)
+    since = midnight(node.settings)
     with node.records.snapshot() as session:
         today = figures.today(session, since)
         queue = figures.queue(session)
-        destinations = figures.destinations(session, tuple(to.address for to in settings.destinations))
+        destinations = figures.destinations(
+            session, tuple(to.address for to in node.rulebook.rules().destinations)
+        )
     ended = {state.value for state in AnalysisState} - set(WAITING)
     return Overview(
         today=Today(

@@ -16,6 +16,7 @@ from service.actions.resending import Resend
 from service.completion import Completion
 from service.errors import NeverAgain, SettingsError
 from service.records.tables import Priority
+from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 from service.web.filters import Filters
 from service.web.node import OfNode
@@ -63,7 +64,7 @@ def choose(request: Request, name: str, node: OfNode, pages: OfPages, visitor: A
         offer=_offer(name),
         filters=filters,
         priorities=[str(priority) for priority in Priority],
-        destinations=[to.address for to in node.settings.destinations],
+        destinations=[to.address for to in node.rulebook.rules().destinations],
     )
 
 
@@ -151,7 +152,8 @@ def _destination(form: FormData, settings: Settings) -> Destination | None:
     address = str(form.get("to") or "")
     if not address:
         return None
-    found = next((to for to in settings.destinations if to.address == address), None)
+    destinations = Rules.read(settings).destinations
+    found = next((to for to in destinations if to.address == address), None)
     if found is None:
         raise SettingsError("That is no destination of this node.")
     return found

@@ -33,7 +33,14 @@ class Line:
 @router.get("/settings")
 def configuration(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Response:
     """The page."""
-    return pages.rendering.page(request, "settings.html", visitor, lines=lines_of(node.settings))
+    return pages.rendering.page(
+        request,
+        "settings.html",
+        visitor,
+        lines=lines_of(node.settings),
+        rules=node.rulebook.rules(),
+        complaint=node.rulebook.complaint(),
+    )
 
 
 def lines_of(settings: Settings) -> list[Line]:

@@ -35,7 +35,8 @@ def _values(node: Node, pages: Footing) -> dict[str, Any]:
     with node.records.snapshot() as session:
         today = figures.today(session, midnight(settings))
         queue = figures.queue(session)
-        destinations = figures.destinations(session, tuple(to.address for to in settings.destinations))
+        configured = tuple(to.address for to in node.rulebook.rules().destinations)
+        destinations = figures.destinations(session, configured)
     ended = {state.value for state in AnalysisState} - set(WAITING)
     return {
         "today": sum(today.values()),

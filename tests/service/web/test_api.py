@@ -431,3 +431,17 @@ def test_a_body_that_is_too_large_or_none_at_all(api: ApiSite) -> None:
         answer = client._ask("POST", f"{API}/actions/cancel", body, headers)
         assert told(answer, status)["status"] == status
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_rules_are_told_and_a_wrong_file_is_no_fault_of_who_asks(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[study_rules]]\nname = "ward"\npriority = "stat"\ncalling_ae_title = "ER"\n')
+    with api_site(tmp_path, rules_file=str(file)) as ruled:
+        told_now = told(ruled.ask("/settings", Role.ADMIN))
+        assert [rule["name"] for rule in told_now["study_rules"]] == ["ward", "default"]
+        assert told_now["rules_complaint"] == ""
+        file.write_text("[[study_rules]]\nname = 1\n")
+        assert "line 2" in told(ruled.ask("/settings", Role.ADMIN))["rules_complaint"]
+        answer = ruled.do("/actions/rerun", studies=[ruled.failed])
+        assert "line 2" in told(answer, 503)["detail"]
+        assert answer.headers["retry-after"] == "5"
