@@ -145,7 +145,7 @@ router.include_router(_actions)
 def work(
     work_id: Annotated[str, Path(max_length=40, pattern=r"^[A-Za-z0-9_-]+$")], api: OfAPI, caller: AnOperator
 ) -> Progress:
-    """How far an action is, or what came of it. The node forgets it at its end; the audit does not."""
+    """How far an action is, or what came of it. Forgotten when the node stops; the audit keeps it."""
     found = api.works.find(work_id)
     if found is None:
         raise NotThere("That is long over, or the node was started anew since. The audit has it.")

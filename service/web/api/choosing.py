@@ -59,7 +59,7 @@ Day = Annotated[
     WithJsonSchema({"type": "string", "format": "date"}),
 ]
 Words = Annotated[str, Field(max_length=200, pattern=_WORDS)]
-StudyUID = Annotated[str, Field(max_length=64, pattern=r"^[0-9]+(\.[0-9]+)*$")]
+StudyUID = Annotated[str, Field(pattern=r"^[0-9][0-9.]{0,63}$")]
 
 
 class StudyFilter(BaseModel):
