@@ -5,12 +5,15 @@ NodeError
 ├── TryAgain                 the same call may succeed later
 │   ├── OutOfResources       disk or database would not take it just now
 │   ├── StillInWork          a study cannot be removed before what is under way has ended
+│   ├── Busy                 another action on many studies is going on
 │   ├── PeerUnavailable      a remote node did not answer, or asked to be tried later
 │   └── PeerFailed           a remote node answers, and could not do this one thing just now
 └── NeverAgain               the same call will fail the same way
     ├── DatasetMismatch      the dataset is not what its association said
     ├── CannotUnderstand     the dataset cannot be read
     ├── BackupDamaged        a backup is not what its manifest says, or ends early
+    ├── NotThere             what is named is not in the records
+    ├── WrongState           what is named is past that, or not yet there
     ├── PeerRefused          a remote node refused for good
     │   ├── KindRefused      it takes no objects of this SOP class
     │   ├── NotSetUp         it is not set up for us, whatever we ask
@@ -39,6 +42,10 @@ class StillInWork(TryAgain):
     """A study cannot be removed before what is under way has ended."""
 
 
+class Busy(TryAgain):
+    """Another action on many studies is going on, and there is one at a time."""
+
+
 class PeerUnavailable(TryAgain):
     """A remote node did not answer, or asked to be tried later."""
 
@@ -61,6 +68,14 @@ class CannotUnderstand(NeverAgain):
 
 class BackupDamaged(NeverAgain):
     """A backup is not what its manifest says, or ends early."""
+
+
+class NotThere(NeverAgain):
+    """What is named is not in the records."""
+
+
+class WrongState(NeverAgain):
+    """What is named is in a state in which that cannot be done."""
 
 
 class PeerRefused(NeverAgain):

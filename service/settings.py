@@ -268,7 +268,8 @@ class Settings(BaseSettings):
         False, description="A proxy of yours speaks HTTPS for the pages, and alone reaches them"
     )
     show_patients: bool = Field(
-        False, description="Whether pages tell names and ids of patients, one at a time, when asked to"
+        False,
+        description="Whether pages and API tell names and ids of patients, one by one, when asked to",
     )
     metrics_host: str = Field("0.0.0.0", description="Address that `/metrics` and `/health` alone bind")
     metrics_port: int | None = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import Annotated, Final
 
@@ -17,6 +16,7 @@ from service.actions.resending import Resend
 from service.cli.choosing import Chosen, choosing
 from service.cli.options import AsJSON, Config, DataDir, destination_of, open_records, settings_of_process
 from service.cli.progress import studies_counted
+from service.cli.who import who
 from service.completion import Completion
 from service.errors import SettingsError
 from service.records.tables import Priority
@@ -167,8 +167,3 @@ def _destination(text: str, settings: Settings) -> Destination | None:
     given = destination_of(text)
     configured = {destination.address: destination for destination in Rules.read(settings).destinations}
     return configured.get(text.strip(), given)
-
-
-def who() -> str:
-    """Who asks, for the audit."""
-    return f"{getpass.getuser()}, command line"

@@ -26,6 +26,7 @@ from service.cli.options import (
 )
 from service.cli.progress import studies_counted
 from service.cli.studies import DEMONSTRATION
+from service.cli.who import written_down
 from service.comparing import readings
 from service.comparing.agreement import Agreement
 from service.comparing.differing import MostDiffering
@@ -73,7 +74,10 @@ def compare(
     records = open_records(settings)
     try:
         comparison = _Comparison(*_two(records, model), MostDiffering(limit))
-        comparison.run(records, selection)
+        asked = {"studies": selection.as_json(), "a": str(comparison.a), "b": str(comparison.b)}
+        with written_down(records, "compare", asked) as outcome:
+            comparison.run(records, selection)
+            outcome.update(studies=comparison.studies, images=comparison.agreement.images)
     finally:
         records.close()
     if as_json:

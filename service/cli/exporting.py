@@ -16,6 +16,7 @@ from rich.text import Text
 from service.cli.choosing import Chosen, choosing
 from service.cli.options import Config, DataDir, open_records, settings_of_process
 from service.cli.progress import studies_counted
+from service.cli.who import written_down
 from service.exporting import rows
 from service.exporting.files import CommaSeparated, Table, require_format, whole_file
 from service.exporting.pseudonyms import Pseudonyms
@@ -64,16 +65,20 @@ def export(
     try:
         pseudonyms = Pseudonyms.of_folder(settings.data_dir) if pseudonymise else None
         shown = output is not None or not sys.stdout.isatty()
-        studies = written = 0
-        with _table(output) as table, studies_counted("export", shown=shown) as count:
+        asked = {"studies": selection.as_json(), "pseudonymised": pseudonymise, "all_analyses": all_analyses}
+        with (
+            _table(output) as table,
+            studies_counted("export", shown=shown) as count,
+            written_down(records, "export", asked) as outcome,
+        ):
             for page in rows.pages(records, selection, all_analyses=all_analyses):
                 table.write([pseudonyms.of_row(row) for row in page.rows] if pseudonyms else page.rows)
-                studies, written = studies + page.studies, written + len(page.rows)
+                outcome.update(studies=page.studies, rows=len(page.rows))
                 count(page.studies)
     finally:
         records.close()
     if output is not None:
-        line = f"export: {written:,} rows of {studies:,} studies in {output}"
+        line = f"export: {outcome['rows']:,} rows of {outcome['studies']:,} studies in {output}"
         Console(highlight=False, soft_wrap=True).print(Text(line))
 
 

@@ -29,6 +29,7 @@ from service.cli import (
     retrieving,
     selftest,
     studies,
+    tokens,
     users,
     watch,
 )
@@ -56,6 +57,7 @@ def application() -> typer.Typer:
         records,
         backup,
         users,
+        tokens,
         studies,
         explaining,
         actions,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 import typer
+from sqlalchemy.orm import Session
 
 from service import logs
 from service.checks import require_folder
@@ -76,6 +79,21 @@ def open_records(settings: Settings) -> Records:
     records = Records.open(settings)
     records.require_schema()
     return records
+
+
+@contextmanager
+def changing(config: Path | None, data_dir: Path | None) -> Iterator[Session]:
+    """One transaction on the records of the node that the options name.
+
+    Raises:
+        SettingsError: If there is no node, or its database has no tables.
+    """
+    records = open_records(settings_of_process(config, data_dir=data_dir))
+    try:
+        with records.writing() as session:
+            yield session
+    finally:
+        records.close()
 
 
 def begin_of(day: datetime | None, zone: ZoneInfo) -> datetime | None:

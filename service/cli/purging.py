@@ -13,9 +13,10 @@ from rich.text import Text
 
 from service.actions.purging import Limits, Purge, Purged
 from service.archive import Archive
-from service.cli.actions import DryRun, who
+from service.cli.actions import DryRun
 from service.cli.options import AsJSON, Config, DataDir, duration, open_records, settings_of_process
 from service.cli.progress import studies_counted
+from service.cli.who import who
 from service.errors import SettingsError
 from service.records.database import utc_now
 from service.settings import Settings

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.orm import Session
 
-from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
+from service.cli.options import AsJSON, Config, DataDir, changing, open_records, settings_of_process
+from service.cli.who import who
 from service.errors import SettingsError
 from service.passwords import hash_password
 from service.records import users
@@ -58,9 +55,9 @@ def add(
 
     Example: litegpt-node user add anna --role operator
     """
-    with _changing(config, data_dir) as session:
+    with changing(config, data_dir) as session:
         users.add_user(session, name, _hash(password_file), role)
-        write_down(session, _who(), "user add", user=name, role=role)
+        write_down(session, who(), "user add", user=name, role=role)
     typer.echo(f"{name} may sign in as {role}")
 
 
@@ -92,9 +89,9 @@ def role(
 
     Example: litegpt-node user role anna admin
     """
-    with _changing(config, data_dir) as session:
+    with changing(config, data_dir) as session:
         users.get_user(session, name).role = role
-        write_down(session, _who(), "user role", user=name, role=role)
+        write_down(session, who(), "user role", user=name, role=role)
     typer.echo(f"{name} is {role} now")
 
 
@@ -105,11 +102,11 @@ def password(
 
     Example: litegpt-node user password anna
     """
-    with _changing(config, data_dir) as session:
+    with changing(config, data_dir) as session:
         user = users.get_user(session, name)
         user.password_hash = _hash(password_file)
         users.sign_out_everywhere(session, user)
-        write_down(session, _who(), "user password", user=name)
+        write_down(session, who(), "user password", user=name)
     typer.echo(f"{name} has a new password")
 
 
@@ -118,23 +115,13 @@ def remove(name: Name, config: Config = None, data_dir: DataDir = None) -> None:
 
     Example: litegpt-node user remove anna
     """
-    with _changing(config, data_dir) as session:
+    with changing(config, data_dir) as session:
         users.remove_user(session, name)
-        write_down(session, _who(), "user remove", user=name)
+        write_down(session, who(), "user remove", user=name)
         last = not users.there_are_users(session)
     typer.echo(f"{name} is removed")
     if last:
         typer.echo("without any user, whoever works at this machine sees the pages without signing in")
-
-
-@contextmanager
-def _changing(config: Path | None, data_dir: Path | None) -> Iterator[Session]:
-    records = open_records(settings_of_process(config, data_dir=data_dir))
-    try:
-        with records.writing() as session:
-            yield session
-    finally:
-        records.close()
 
 
 def _hash(password_file: Path | None) -> str:
@@ -147,7 +134,3 @@ def _hash(password_file: Path | None) -> str:
             f"{password_file} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
     return hash_password(lines[0] if lines else "")
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}, command line"

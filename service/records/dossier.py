@@ -9,7 +9,7 @@ from pydicom.uid import UID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.errors import NeverAgain
+from service.errors import NotThere
 from service.records.journal import Event, events_of_study
 from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
@@ -111,13 +111,13 @@ def dossier_of(session: Session, uid: str) -> Dossier:
     """The study with this Study Instance UID.
 
     Raises:
-        NeverAgain: If there is none.
+        NotThere: If there is none.
     """
     study = session.scalars(
         select(Study).where(Study.study_instance_uid == uid).options(*with_everything())
     ).one_or_none()
     if study is None:
-        raise NeverAgain("There is no such study.")
+        raise NotThere("There is no such study.")
     view = view_of(study)
     # reasons_of empties the session, so it comes last.
     images = _images(study, view)
@@ -138,13 +138,13 @@ def image_of(session: Session, uid: str, instance_id: int) -> Instance:
     """One archived object of a study.
 
     Raises:
-        NeverAgain: If the study has no such object.
+        NotThere: If the study has no such object.
     """
     image = session.scalars(
         select(Instance).join(Study).where(Study.study_instance_uid == uid, Instance.id == instance_id)
     ).one_or_none()
     if image is None:
-        raise NeverAgain("There is no such image.")
+        raise NotThere("There is no such image.")
     return image
 
 
@@ -152,7 +152,7 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
     """One result of a study.
 
     Raises:
-        NeverAgain: If the study has no such result.
+        NotThere: If the study has no such result.
     """
     result = session.scalars(
         select(Result)
@@ -161,7 +161,7 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
         .where(Study.study_instance_uid == uid, Result.id == result_id)
     ).one_or_none()
     if result is None:
-        raise NeverAgain("There is no such result.")
+        raise NotThere("There is no such result.")
     return result
 
 

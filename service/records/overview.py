@@ -12,7 +12,7 @@ from pydicom.uid import UID
 from sqlalchemy import or_, select, union_all
 from sqlalchemy.orm import Session, selectinload
 
-from service.errors import NeverAgain
+from service.errors import NotThere
 from service.records.tables import (
     Analysis,
     AnalysisImage,
@@ -166,7 +166,7 @@ def show_study(session: Session, name: str) -> StudyView:
     """One study by its Study Instance UID, its accession number, or the beginning of its UID.
 
     Raises:
-        NeverAgain: If no study, or more than one, has that name.
+        NotThere: If no study, or more than one, has that name.
     """
     study_id = study_called(session, name)
     return views_of(session, [study_id])[study_id]
@@ -176,7 +176,7 @@ def study_called(session: Session, name: str) -> int:
     """The id of the study with this Study Instance UID, accession number, or beginning of its UID.
 
     Raises:
-        NeverAgain: If no study, or more than one, has that name.
+        NotThere: If no study, or more than one, has that name.
     """
     exact = or_(Study.study_instance_uid == name, Study.accession_number == name)
     ids = session.scalars(select(Study.id).where(exact).limit(2)).all()
@@ -184,7 +184,7 @@ def study_called(session: Session, name: str) -> int:
         begins = Study.study_instance_uid.startswith(name, autoescape=True)
         ids = session.scalars(select(Study.id).where(begins).limit(2)).all()
     if len(ids) != 1:
-        raise NeverAgain(f"{'no' if not ids else 'more than one'} study is called {name}")
+        raise NotThere(f"{'no' if not ids else 'more than one'} study is called {name}")
     return ids[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import NodeError
+from service.errors import NotThere, WrongState
 from service.records.retrievals import ACTIVE
 from service.records.tables import Instance, JobState, RetrievalJob, RetrievalState, RetrievalStudy, Study
 
@@ -19,8 +19,9 @@ _AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class FailedStudy:
-    """A study that could not be retrieved, and why."""
+    """A study that could not be retrieved, and why; of one job the ``id`` grows."""
 
+    id: int
     study_instance_uid: str
     accession_number: str
     attempts: int
@@ -94,31 +95,40 @@ def make_job(
     return job.id
 
 
-def list_jobs(session: Session, limit: int) -> list[JobView]:
-    """The newest jobs, newest first."""
-    jobs = session.scalars(select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)).all()
-    return _views(session, jobs)
+def list_jobs(session: Session, limit: int, before: int | None = None) -> list[JobView]:
+    """The newest jobs, or those before one, newest first."""
+    jobs = select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)
+    if before is not None:
+        jobs = jobs.where(RetrievalJob.id < before)
+    return _views(session, session.scalars(jobs).all())
 
 
 def show_job(session: Session, job_id: int) -> JobView:
     """One job.
 
     Raises:
-        NodeError: If there is none.
+        NotThere: If there is none.
     """
     return _views(session, [_job(session, job_id)])[0]
 
 
-def failed_studies(session: Session, job_id: int, limit: int | None = None) -> Iterator[FailedStudy]:
-    """The studies of a job that could not be retrieved, read as they are asked for."""
+def failed_studies(
+    session: Session, job_id: int, limit: int | None = None, after: int = 0
+) -> Iterator[FailedStudy]:
+    """The studies of a job that could not be retrieved, or those after one, read as they are asked for."""
     rows = session.execute(
         select(
+            RetrievalStudy.id,
             RetrievalStudy.study_instance_uid,
             RetrievalStudy.accession_number,
             RetrievalStudy.attempt,
             RetrievalStudy.error,
         )
-        .where(RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED)
+        .where(
+            RetrievalStudy.job_id == job_id,
+            RetrievalStudy.state == RetrievalState.FAILED,
+            RetrievalStudy.id > after,
+        )
         .order_by(RetrievalStudy.id)
         .limit(limit),
         execution_options={"yield_per": _AT_ONCE},
@@ -148,7 +158,8 @@ def pause(session: Session, job_id: int) -> None:
     """Stops a job after the study in hand.
 
     Raises:
-        NodeError: If it is over.
+        NotThere: If there is none.
+        WrongState: If it is over.
     """
     _change(session, job_id, {*ACTIVE, JobState.PAUSED}, state=JobState.PAUSED)
 
@@ -157,7 +168,8 @@ def resume(session: Session, job_id: int, now: datetime) -> None:
     """Lets a paused job go on.
 
     Raises:
-        NodeError: If it is over.
+        NotThere: If there is none.
+        WrongState: If it is over.
     """
     job = _job(session, job_id)
     if job.state not in ACTIVE:
@@ -175,7 +187,8 @@ def cancel(session: Session, job_id: int, now: datetime) -> None:
     """Ends a job after the study in hand; what still waits is not retrieved.
 
     Raises:
-        NodeError: If it is over.
+        NotThere: If there is none.
+        WrongState: If it is over.
     """
     _change(session, job_id, {*ACTIVE, JobState.PAUSED}, state=JobState.CANCELLED, finished_at=now)
 
@@ -184,11 +197,12 @@ def retry_failed(session: Session, job_id: int, now: datetime) -> int:
     """Lets a job try its failed studies again; how many there are is returned.
 
     Raises:
-        NodeError: If it was cancelled.
+        NotThere: If there is none.
+        WrongState: If it was cancelled.
     """
     job = _job(session, job_id)
     if job.state == JobState.CANCELLED:
-        raise NodeError(f"job {job_id} is cancelled")
+        raise WrongState(f"job {job_id} is cancelled")
     failed = select(RetrievalStudy.id).where(
         RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED
     )
@@ -206,14 +220,14 @@ def retry_failed(session: Session, job_id: int, now: datetime) -> int:
 def _job(session: Session, job_id: int) -> RetrievalJob:
     job = session.get(RetrievalJob, job_id)
     if job is None:
-        raise NodeError(f"there is no job {job_id}")
+        raise NotThere(f"there is no job {job_id}")
     return job
 
 
 def _change(session: Session, job_id: int, from_states: set[JobState], **values: Any) -> None:
     job = _job(session, job_id)
     if job.state not in from_states:
-        raise NodeError(f"job {job_id} is {job.state}")
+        raise WrongState(f"job {job_id} is {job.state}")
     for name, value in values.items():
         setattr(job, name, value)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, literal, not_, or_, select, true
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from service.errors import SettingsError
 from service.records.database import Records
@@ -139,6 +139,16 @@ class Selection:
             Finding.score >= self.minimum_score,
             Finding.reported,
         )
+
+
+def not_recorded(session: Session, uids: Sequence[str]) -> list[str]:
+    """Those of these Study Instance UIDs, each once, of which there is no study; a beginning is none."""
+    there: set[str] = set()
+    for some in _parts(tuple(uids)):
+        there.update(
+            session.scalars(select(Study.study_instance_uid).where(Study.study_instance_uid.in_(some)))
+        )
+    return [uid for uid in dict.fromkeys(uids) if uid not in there]
 
 
 def _by_value(column: Any) -> Any:

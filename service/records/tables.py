@@ -104,7 +104,7 @@ class RetrievalState(StrEnum):
 
 
 class Role(StrEnum):
-    """What a user of the pages may do; each may also do what those before it may."""
+    """What a user of the pages, or a client of the API, may do; each may also do what those before it may."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -492,3 +492,22 @@ class WebSession(Base):
     """The end, however busy the session is."""
 
     user: Mapped[User] = relationship()
+
+
+class ApiToken(Base):
+    """A client that may use the API, and the only token by which it does."""
+
+    __tablename__ = "api_token"
+    __table_args__ = (_one_of("role", Role),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    """The client's, as the audit has it."""
+    role: Mapped[str] = mapped_column(String(16))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the random token, which is nowhere kept."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    """Not newer than an hour ago where it is in use: not every request is written down."""
+    revoked_at: Mapped[datetime | None]

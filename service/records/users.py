@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from service.errors import NeverAgain, SettingsError
+from service.errors import NotThere, SettingsError
 from service.records.database import utc_now
 from service.records.tables import Role, User, WebSession
 
@@ -73,11 +73,11 @@ def get_user(session: Session, name: str) -> User:
     """The user of that name.
 
     Raises:
-        NeverAgain: If there is none.
+        NotThere: If there is none.
     """
     user = find_user(session, name)
     if user is None:
-        raise NeverAgain(f"no user is called {name}")
+        raise NotThere(f"no user is called {name}")
     return user
 
 
@@ -90,7 +90,7 @@ def remove_user(session: Session, name: str) -> None:
     """Removes one, with all sessions.
 
     Raises:
-        NeverAgain: If there is none.
+        NotThere: If there is none.
     """
     user = get_user(session, name)
     sign_out_everywhere(session, user)

@@ -13,6 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from service.settings import Settings
 from service.web import health, metrics
 from service.web.admission import is_open
+from service.web.api.application import add_api
 from service.web.bounds import Bounds
 from service.web.node import lifespan_of
 from service.web.pages.footing import add_pages
@@ -21,9 +22,9 @@ _OF_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The pages of the node, with metrics and health beside them."""
+    """The pages of the node, with the API, metrics and health beside them."""
     app = _application(settings, tells_why=True)
-    add_pages(app, settings)
+    add_api(app, add_pages(app, settings))
     if is_open(settings):
         # A page of another site must not read ours by a name of its own that leads to us (DNS rebinding).
         hosts = [*_OF_THIS_MACHINE, settings.web_host]

@@ -43,6 +43,17 @@ class Attempts:
             if tried := self._tried.get(("address", address)):
                 tried.pop()
 
+    def are_too_many(self, address: str) -> bool:
+        """Whether an address has used up its attempts; asking counts as none."""
+        with self._lock:
+            return len(self._recent(("address", address), self._clock())) >= PER_ADDRESS
+
+    def note_failure(self, address: str) -> None:
+        """Counts an attempt of an address that is known to have failed."""
+        with self._lock:
+            now = self._clock()
+            self._recent(("address", address), now).append(now)
+
     def _recent(self, key: tuple[str, str], now: float) -> deque[float]:
         tried = self._tried.setdefault(key, deque())
         self._tried.move_to_end(key)

@@ -6,8 +6,9 @@ import asyncio
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.web.problems import refusal
 
 BODY_BYTES: Final = 1 << 20
 ANSWER_SECONDS: Final = 20.0
@@ -37,7 +38,7 @@ class Bounds:
             return
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdecimal() or int(length) > self._body_bytes:
-            await PlainTextResponse("The request is too large.\n", 413)(scope, receive, send)
+            await refusal(scope, 413, "The request is too large.")(scope, receive, send)
             return
         await self._bounded(scope, receive, send)
 
@@ -66,5 +67,5 @@ class Bounds:
             if begun:
                 raise
             late = isinstance(error, TimeoutError)
-            words = "The node takes too long to answer.\n" if late else "The request is too large.\n"
-            await PlainTextResponse(words, 503 if late else 413)(scope, receive, send)
+            words = "The node takes too long to answer." if late else "The request is too large."
+            await refusal(scope, 503 if late else 413, words)(scope, receive, send)

@@ -91,10 +91,19 @@ def _visitor(request: Request, node: OfNode) -> Visitor:
     return visitor
 
 
+def require_role(held: Role, needed: Role) -> None:
+    """Looks whether who holds one role may do what another may.
+
+    Raises:
+        Forbidden: If not.
+    """
+    if not held.includes(needed):
+        raise Forbidden(f"That is for an {needed}.")
+
+
 def _with(role: Role) -> Callable[[Visitor], Visitor]:
     def look(visitor: Annotated[Visitor, Depends(_visitor)]) -> Visitor:
-        if not visitor.may(role):
-            raise Forbidden(f"That is for {'an admin' if role is Role.ADMIN else f'an {role}'}.")
+        require_role(visitor.role, role)
         return visitor
 
     return look

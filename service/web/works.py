@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.actions.action import Action, Course, Tally
-from service.errors import NodeError, TryAgain
+from service.errors import Busy, NodeError
 from service.records.database import Records
 from service.records.selection import Selection
 
@@ -61,12 +61,12 @@ class Works:
         """Begins it in a thread of its own.
 
         Raises:
-            TryAgain: If there is another going on.
+            Busy: If there is another going on.
         """
         with self._lock:
             busy = next((one for one in self._works.values() if not one.ended.is_set()), None)
             if busy is not None:
-                raise TryAgain(
+                raise Busy(
                     f"{busy.who} has another {busy.action.name} going on, {busy.studies:,} studies so far. "
                     "There is one at a time: try again when it is done."
                 )

@@ -22,6 +22,7 @@ from service.comparing.differing import MostDiffering
 from service.comparing.readings import Opinion, Opinions, StudyReadings
 from service.errors import SettingsError
 from service.records.database import Records
+from service.records.journal import events
 from service.records.tables import AnalysisState
 from service.settings import Settings
 from tests.service.study_rows import NOW, AnalysisRow, FindingRow, ImageRow, StudyRow, write
@@ -234,3 +235,13 @@ def test_only_the_first_are_held_and_they_are_the_first(cases: list[tuple[int, f
         if labels or difference
     )
     assert [one.study_id for one in most.in_order()] == [study_id for *_, study_id in ranked[:limit]]
+
+
+def test_who_compared_what_is_in_the_audit(filled: Records, settings: Settings) -> None:
+    _as_json(settings, "--since", "2020-01-01")
+    with filled.reading() as session:
+        (event,) = events(session)
+    assert event.who.endswith(", command line")
+    assert (event.action, event.outcome) == ("compare", {"studies": 3, "images": 5})
+    assert event.asked["studies"] == {"since": "2020-01-01 00:00:00+00:00"}
+    assert (event.asked["a"].partition(",")[0], event.asked["b"].partition(",")[0]) == ("model 1", "model 2")

@@ -27,6 +27,7 @@ from service.exporting.files import CommaSeparated, require_format, whole_file
 from service.exporting.pseudonyms import KEY_FILE, Pseudonyms
 from service.exporting.rows import Row
 from service.records.database import Records
+from service.records.journal import events
 from service.records.migrate import migrate
 from service.records.selection import Selection
 from service.records.tables import AnalysisState, StudyState
@@ -479,3 +480,36 @@ def test_a_key_that_is_damaged_or_open_to_others_is_refused(tmp_path: Path) -> N
         key.write_text(content, encoding="utf-8")
         with pytest.raises(SettingsError, match="is damaged"):
             Pseudonyms.of_folder(tmp_path)
+
+
+def test_who_exported_what_is_in_the_audit(filled: Records, settings: Settings, tmp_path: Path) -> None:
+    assert _export(settings, "--label", "COPD", "--pseudonymise").exit_code == 0
+    assert _export(settings, "0012/7", "--all-analyses", "-o", tmp_path / "a.csv").exit_code == 0
+    with filled.reading() as session:
+        second, first = events(session)
+    assert first.who.endswith(", command line")
+    assert (first.action, first.asked, first.outcome) == (
+        "export",
+        {"studies": {"label": "COPD"}, "pseudonymised": True, "all_analyses": False},
+        {},
+    )
+    assert (second.asked, second.outcome) == (
+        {"studies": {"studies": ["0012/7"]}, "pseudonymised": False, "all_analyses": True},
+        {"studies": 1, "rows": 1},
+    )
+
+
+def test_an_export_that_breaks_off_is_in_the_audit_with_what_was_read(
+    filled: Records, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_page = rows.pages
+
+    def break_off(*arguments: Any, **more: Any) -> Iterator[rows.Page]:
+        yield from of_page(*arguments, **more)
+        raise OutOfResources("the records are away")
+
+    monkeypatch.setattr(rows, "pages", break_off)
+    assert isinstance(_export(settings, "--all").exception, OutOfResources)
+    with filled.reading() as session:
+        (event,) = events(session)
+    assert event.outcome == {"studies": 2, "rows": 6}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,12 +15,15 @@ from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from service.errors import NeverAgain, NodeError, SettingsError, TryAgain
+from litegpt.errors import ModelError
+from service.errors import NodeError
 from service.settings import Settings
 from service.web.attempts import Attempts
+from service.web.problems import API, ProblemResponse
 from service.web.reckoning import Reckoning
 from service.web.rendering import Rendering
 from service.web.safeguards import Safeguards
+from service.web.statuses import status_of
 from service.web.visitors import REFRESH_HEADER, Forbidden, NotSignedIn
 from service.web.works import Works
 
@@ -34,6 +38,17 @@ class Footing:
     attempts: Attempts
 
 
+class _Static(StaticFiles):
+    """Files that come with the node."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """None for a name that no file can have, as with a NUL: Starlette before 1.0 breaks off there."""
+        try:
+            return super().lookup_path(path)
+        except ValueError:
+            return "", None
+
+
 def _footing(request: Request) -> Footing:
     return cast("Footing", request.app.state.pages)
 
@@ -42,18 +57,20 @@ OfPages = Annotated[Footing, Depends(_footing)]
 """A route's parameter ``pages: OfPages``."""
 
 
-def add_pages(app: FastAPI, settings: Settings) -> None:
-    """Gives an application the pages."""
-    from service.web.pages import acting, audit, configuration, overview, signing, studies, study
+def add_pages(app: FastAPI, settings: Settings) -> Footing:
+    """Gives an application the pages; what they lean on is returned."""
+    from service.web.pages import acting, audit, configuration, overview, people, signing, studies, study
 
-    app.state.pages = Footing(Rendering(settings), Reckoning(), Works(), Attempts())
-    for room in (signing, overview, studies, study, acting, audit, configuration):
+    footing = Footing(Rendering(settings), Reckoning(), Works(), Attempts())
+    app.state.pages = footing
+    for room in (signing, overview, studies, study, acting, audit, people, configuration):
         app.include_router(room.router)
-    app.mount("/static", StaticFiles(directory=Path(str(files("service.web") / "static"))))
+    app.mount("/static", _Static(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)
     app.add_exception_handler(NotSignedIn, _to_sign_in)
-    for kind in (Forbidden, NodeError, HTTPException, RequestValidationError):
+    for kind in (Forbidden, NodeError, ModelError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _tell)
+    return footing
 
 
 def _to_sign_in(request: Request, _: Exception) -> Response:
@@ -66,6 +83,9 @@ def _to_sign_in(request: Request, _: Exception) -> Response:
 def _tell(request: Request, error: Exception) -> Response:
     """A page that says in a line why there is no other."""
     status, words = _status(error)
+    if request.url.path.startswith(f"{API}/"):
+        # Of an address that does not even look like one of the API's.
+        return ProblemResponse(status, words)
     if request.url.path.startswith("/health") or REFRESH_HEADER in request.headers:
         return PlainTextResponse(f"{words}\n", status)
     pages = _footing(request)
@@ -76,9 +96,6 @@ def _status(error: Exception) -> tuple[int, str]:
     if isinstance(error, HTTPException):
         words = "There is no such page." if error.status_code == 404 else str(error.detail)
         return error.status_code, words
-    if isinstance(error, TryAgain):
-        return 503, str(error)
     if isinstance(error, RequestValidationError):
         return 404, "There is no such page."
-    kinds = {Forbidden: 403, NeverAgain: 404, SettingsError: 422}
-    return next((status for kind, status in kinds.items() if isinstance(error, kind)), 500), str(error)
+    return status_of(error), str(error)

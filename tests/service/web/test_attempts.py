@@ -51,3 +51,16 @@ def test_refused_attempts_do_not_make_it_longer() -> None:
         attempts.take("anna", "10.0.0.1")
     clock.now = WINDOW_SECONDS
     assert attempts.take("anna", "10.0.0.1")
+
+
+def test_unknown_tokens_of_an_address_are_counted_until_it_is_enough() -> None:
+    clock = Clock()
+    attempts = Attempts(clock)
+    for second in range(PER_ADDRESS):
+        clock.now = second
+        assert not attempts.are_too_many("10.0.0.1")
+        attempts.note_failure("10.0.0.1")
+    assert attempts.are_too_many("10.0.0.1")
+    assert not attempts.are_too_many("10.0.0.2")
+    clock.now = WINDOW_SECONDS
+    assert not attempts.are_too_many("10.0.0.1")

@@ -208,6 +208,9 @@ def test_pictures_of_every_page_for_a_person_to_look_at(browser: Browser, pages:
                 ("study", f"/studies/{uid}"),
                 ("audit", "/audit"),
                 ("settings", "/settings"),
+                ("users", "/users"),
+                ("user", "/users/operator"),
+                ("api", "/api/v1/docs"),
             ):
                 page.goto(f"http://127.0.0.1:{pages.port}{path}", wait_until="networkidle")
                 _picture(page, f"{name}-{look}")

@@ -28,7 +28,10 @@ from service.web.server import serve
 from tests.presence import program
 from tests.service.web.site import Client, Site, add_user, site
 
-PAGES = ["/", "/studies", "/settings", "/audit", "/audit.csv", "/actions/retry", "/studies/1.2", "/works/x"]
+PAGES = [
+    *("/", "/studies", "/settings", "/audit", "/audit.csv", "/users", "/users/viewer"),
+    *("/actions/retry", "/studies/1.2", "/works/x"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +168,9 @@ def test_what_a_page_asks_by_itself_keeps_nobody_signed_in(pages: Site) -> None:
     assert seen() > timedelta(minutes=9)
 
 
-@pytest.mark.parametrize("path", ["/", "/studies", "/sign-in", "/static/page.js", "/nothing", "/audit"])
+@pytest.mark.parametrize(
+    "path", ["/", "/studies", "/sign-in", "/static/page.js", "/nothing", "/audit", "/api/v1/docs"]
+)
 def test_every_answer_tells_browsers_what_they_may(pages: Site, path: str) -> None:
     headers = pages.client("viewer").get(path).headers
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))

@@ -1,0 +1,184 @@
+"""Actions on studies, as at the command line and on the pages: one at a time, each in the audit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from litegpt.identity import read_identity
+from service.actions.action import Action
+from service.actions.analysing import Cancel, Force, Rerun, Retry
+from service.actions.resending import Resend
+from service.completion import Completion
+from service.errors import NotThere, SettingsError, TryAgain
+from service.records.tables import Priority
+from service.settings import Destination, Settings
+from service.web.api.callers import AnOperator, Caller
+from service.web.api.choosing import Chosen, Words, selection_of
+from service.web.api.footing import Footing, OfAPI
+from service.web.api.problems import responses
+from service.web.node import Node, OfNode
+from service.web.problems import API
+from service.web.works import Work
+
+_AT_ONCE_SECONDS: Final = 1.0
+"""What is done so soon is answered at once."""
+
+PriorityChoice = Literal["stat", "routine", "backlog"]
+
+
+class Progress(BaseModel):
+    """An action that is under way, or what came of it."""
+
+    id: str = Field(description="Names it at `/works`.")
+    action: str = Field(description="Which.")
+    who: str = Field(description="Who asked.")
+    dry_run: bool = Field(description="Whether it changes nothing.")
+    state: Literal["running", "done", "failed"] = Field(
+        description="What was done before it failed stays done."
+    )
+    studies: int = Field(description="How many it has come past.")
+    outcome: dict[str, int] | None = Field(
+        description="How many studies (of `resend`: results) met which end; null until it is done."
+    )
+    error: str = Field(description="Why it failed.")
+
+    @classmethod
+    def of(cls, work: Work) -> Self:
+        """A work as it is now."""
+        over = work.ended.is_set()
+        return cls(
+            id=work.id,
+            action=work.action.name,
+            who=work.who,
+            dry_run=work.rehearsal,
+            state="running" if not over else "failed" if work.error else "done",
+            studies=work.studies,
+            outcome=None if not over or work.tally is None else dict(work.tally),
+            error=work.error if over else "",
+        )
+
+
+class Asked(BaseModel):
+    """On which studies."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    studies: Chosen = Field(
+        description='Study Instance UIDs, or conditions of which at least one is given, or "all".'
+    )
+    dry_run: bool = Field(False, description="Say what would come of it; change nothing.")
+
+
+class AskedRerun(Asked):
+    """How to re-run."""
+
+    priority: PriorityChoice = Field("backlog", description="How soon; today's patients are `routine`.")
+
+
+class AskedRetry(Asked):
+    """How to retry."""
+
+    priority: PriorityChoice | None = Field(None, description="How soon, if not as soon as it was.")
+
+
+class AskedResend(Asked):
+    """How to send again."""
+
+    to: Words | None = Field(None, description="Only to this destination of the node, `AET@HOST:PORT`.")
+    again: bool = Field(False, description="What was delivered, too.")
+    priority: PriorityChoice = Field("routine", description="How soon.")
+
+
+_POLLED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {
+        "model": Progress,
+        "description": "It takes longer: ask at `Location` until its state is another.",
+        "headers": {"Location": {"schema": {"type": "string"}, "description": "Where the work is."}},
+    }
+}
+
+router = APIRouter(tags=["actions"], responses=responses(404))
+_actions = APIRouter(prefix="/actions", responses={**_POLLED, **responses(400, 404, 409, 413)})
+
+
+@_actions.post("/rerun")
+def rerun(asked: AskedRerun, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """Have the present model read studies again; what it has read as they are now stays."""
+    action = Rerun(_completion(node.settings), Priority[asked.priority.upper()])
+    return _begin(action, asked, response, node, api, caller)
+
+
+@_actions.post("/retry")
+def retry(asked: AskedRetry, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """Take studies out of quarantine and analyse them, with all attempts before them again."""
+    action = Retry(Priority[asked.priority.upper()] if asked.priority else None)
+    return _begin(action, asked, response, node, api, caller)
+
+
+@_actions.post("/resend")
+def resend(asked: AskedResend, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """Send results again that a destination refused."""
+    to = _destination(asked.to, node) if asked.to else None
+    action = Resend(to, asked.again, Priority[asked.priority.upper()])
+    return _begin(action, asked, response, node, api, caller)
+
+
+@_actions.post("/force")
+def force(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """Complete studies now, without waiting for their quiet period."""
+    return _begin(Force(_completion(node.settings)), asked, response, node, api, caller)
+
+
+@_actions.post("/cancel")
+def cancel(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """End what is under way: analyses that wait or run, and results that are due."""
+    return _begin(Cancel(caller.who), asked, response, node, api, caller)
+
+
+router.include_router(_actions)
+
+
+@router.get("/works/{work_id}")
+def work(
+    work_id: Annotated[str, Path(max_length=40, pattern=r"^[A-Za-z0-9_-]+$")], api: OfAPI, caller: AnOperator
+) -> Progress:
+    """How far an action is, or what came of it. Forgotten when the node stops; the audit keeps it."""
+    found = api.works.find(work_id)
+    if found is None:
+        raise NotThere("That is long over, or the node was started anew since. The audit has it.")
+    return Progress.of(found)
+
+
+def _begin(
+    action: Action, asked: Asked, response: Response, node: Node, api: Footing, caller: Caller
+) -> Progress:
+    begun = Work(
+        who=caller.who,
+        action=action,
+        selection=selection_of(asked.studies, node.records, node.settings.zone),
+        asked=(),
+        rehearsal=asked.dry_run,
+    )
+    api.works.begin(node.records, begun)
+    if not begun.ended.wait(_AT_ONCE_SECONDS):
+        response.status_code = 202
+        response.headers["Location"] = f"{API}/works/{begun.id}"
+    return Progress.of(begun)
+
+
+def _completion(settings: Settings) -> Completion:
+    try:
+        return Completion.of(settings, read_identity(settings.model))
+    except SettingsError as error:
+        # The rules' file is wrong, and not what was asked.
+        raise TryAgain(str(error)) from None
+
+
+def _destination(address: str, node: Node) -> Destination:
+    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
+    if found is None:
+        raise NotThere("That is no destination of this node.")
+    return found

@@ -1,0 +1,36 @@
+"""What the API leans on beside the node itself; what it shares with the pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.web.attempts import Attempts
+from service.web.reckoning import Reckoning
+from service.web.rendering import Rendering
+from service.web.works import Works
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """From the application's start to its end.
+
+    Attributes:
+        rendering, reckoning, works: The pages': what is reckoned, or under way, is so for both.
+        attempts: With unknown tokens; a program that has a wrong one keeps no person from signing in.
+    """
+
+    rendering: Rendering
+    reckoning: Reckoning
+    works: Works
+    attempts: Attempts
+
+
+def _footing(request: Request) -> Footing:
+    return cast("Footing", request.app.state.api)
+
+
+OfAPI = Annotated[Footing, Depends(_footing)]
+"""A route's parameter ``api: OfAPI``."""
