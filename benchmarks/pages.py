@@ -62,6 +62,7 @@ _REQUESTS: Final = 11
 _YEARS: Final = timedelta(days=3 * 365)
 _RARE: Final = "Rib fracture"
 _DESTINATION: Final = "PACS@10.0.0.5:104"
+_MODALITIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ def _instance(number: int, at: datetime, fate: _Fate) -> dict[str, Any]:
         "eligible": fate.analysis is not AnalysisState.NOT_APPLICABLE,
         "reason": "lateral view LL" if fate.analysis is AnalysisState.NOT_APPLICABLE else "",
         "received_at": at,
+        "calling_ae_title": f"DX{number % _MODALITIES}",
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import NodeError
+from service.errors import NeverAgain
+from service.records.job_progress import WINDOW, Progress, progress_of
 from service.records.retrievals import ACTIVE
 from service.records.tables import Instance, JobState, RetrievalJob, RetrievalState, RetrievalStudy, Study
 
@@ -19,8 +20,9 @@ _AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class FailedStudy:
-    """A study that could not be retrieved, and why."""
+    """A study that could not be retrieved, and why; ``id`` is where a page of them ends."""
 
+    id: int
     study_instance_uid: str
     accession_number: str
     attempts: int
@@ -29,7 +31,7 @@ class FailedStudy:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job with the counts of its studies."""
+    """A job with the counts of its studies; ``not_before`` is when its next step is due."""
 
     id: int
     source: str
@@ -43,8 +45,14 @@ class JobView:
     created_at: datetime
     found_at: datetime | None
     finished_at: datetime | None
+    not_before: datetime
     questions_answered: int
-    counts: dict[str, int]
+    progress: Progress
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many of its studies are in which state."""
+        return self.progress.counts
 
     @property
     def studies(self) -> int:
@@ -60,6 +68,17 @@ class JobView:
     def failed(self) -> int:
         """How many could not be retrieved."""
         return self.counts[RetrievalState.FAILED]
+
+    def an_hour(self, now: datetime) -> float:
+        """How many of its studies ended an hour, of late."""
+        if self.found_at is None or now <= self.found_at:
+            return 0.0
+        return self.progress.recent * (timedelta(hours=1) / min(WINDOW, now - self.found_at))
+
+    def time_left(self, now: datetime) -> timedelta | None:
+        """How long those that are open take at that rate; ``None`` where none has ended of late."""
+        rate = self.an_hour(now)
+        return timedelta(hours=self.open / rate) if rate else None
 
     @property
     def is_active(self) -> bool:
@@ -94,31 +113,47 @@ def make_job(
     return job.id
 
 
-def list_jobs(session: Session, limit: int) -> list[JobView]:
-    """The newest jobs, newest first."""
-    jobs = session.scalars(select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)).all()
-    return _views(session, jobs)
+def list_jobs(
+    session: Session,
+    limit: int,
+    before: int | None = None,
+    *,
+    progress: Mapping[int, Progress] | None = None,
+) -> list[JobView]:
+    """The newest jobs, newest first, or those before one; counted where ``progress`` does not say."""
+    newest = select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)
+    if before is not None:
+        newest = newest.where(RetrievalJob.id < before)
+    return _views(session, session.scalars(newest).all(), progress)
 
 
-def show_job(session: Session, job_id: int) -> JobView:
-    """One job.
+def show_job(session: Session, job_id: int, *, progress: Mapping[int, Progress] | None = None) -> JobView:
+    """One job, counted where ``progress`` does not say.
 
     Raises:
-        NodeError: If there is none.
+        NeverAgain: If there is none.
     """
-    return _views(session, [_job(session, job_id)])[0]
+    return _views(session, [_job(session, job_id)], progress)[0]
 
 
-def failed_studies(session: Session, job_id: int, limit: int | None = None) -> Iterator[FailedStudy]:
-    """The studies of a job that could not be retrieved, read as they are asked for."""
+def failed_studies(
+    session: Session, job_id: int, limit: int | None = None, after: int = 0
+) -> Iterator[FailedStudy]:
+    """The studies of a job that could not be retrieved, or those after one, read as they are asked for."""
     rows = session.execute(
         select(
+            RetrievalStudy.id,
             RetrievalStudy.study_instance_uid,
             RetrievalStudy.accession_number,
             RetrievalStudy.attempt,
             RetrievalStudy.error,
         )
-        .where(RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED)
+        .where(
+            RetrievalStudy.job_id == job_id,
+            # As the index of those that failed says it, which SQLite knows by its words alone.
+            literal_column("state") == literal_column("'failed'"),
+            RetrievalStudy.id > after,
+        )
         .order_by(RetrievalStudy.id)
         .limit(limit),
         execution_options={"yield_per": _AT_ONCE},
@@ -148,7 +183,7 @@ def pause(session: Session, job_id: int) -> None:
     """Stops a job after the study in hand.
 
     Raises:
-        NodeError: If it is over.
+        NeverAgain: If it is over.
     """
     _change(session, job_id, {*ACTIVE, JobState.PAUSED}, state=JobState.PAUSED)
 
@@ -157,7 +192,7 @@ def resume(session: Session, job_id: int, now: datetime) -> None:
     """Lets a paused job go on.
 
     Raises:
-        NodeError: If it is over.
+        NeverAgain: If it is over.
     """
     job = _job(session, job_id)
     if job.state not in ACTIVE:
@@ -175,7 +210,7 @@ def cancel(session: Session, job_id: int, now: datetime) -> None:
     """Ends a job after the study in hand; what still waits is not retrieved.
 
     Raises:
-        NodeError: If it is over.
+        NeverAgain: If it is over.
     """
     _change(session, job_id, {*ACTIVE, JobState.PAUSED}, state=JobState.CANCELLED, finished_at=now)
 
@@ -184,11 +219,11 @@ def retry_failed(session: Session, job_id: int, now: datetime) -> int:
     """Lets a job try its failed studies again; how many there are is returned.
 
     Raises:
-        NodeError: If it was cancelled.
+        NeverAgain: If it was cancelled.
     """
     job = _job(session, job_id)
     if job.state == JobState.CANCELLED:
-        raise NodeError(f"job {job_id} is cancelled")
+        raise NeverAgain(f"job {job_id} is cancelled")
     failed = select(RetrievalStudy.id).where(
         RetrievalStudy.job_id == job_id, RetrievalStudy.state == RetrievalState.FAILED
     )
@@ -206,27 +241,23 @@ def retry_failed(session: Session, job_id: int, now: datetime) -> int:
 def _job(session: Session, job_id: int) -> RetrievalJob:
     job = session.get(RetrievalJob, job_id)
     if job is None:
-        raise NodeError(f"there is no job {job_id}")
+        raise NeverAgain(f"there is no job {job_id}")
     return job
 
 
 def _change(session: Session, job_id: int, from_states: set[JobState], **values: Any) -> None:
     job = _job(session, job_id)
     if job.state not in from_states:
-        raise NodeError(f"job {job_id} is {job.state}")
+        raise NeverAgain(f"job {job_id} is {job.state}")
     for name, value in values.items():
         setattr(job, name, value)
 
 
-def _views(session: Session, jobs: Sequence[RetrievalJob]) -> list[JobView]:
-    counted = session.execute(
-        select(RetrievalStudy.job_id, RetrievalStudy.state, func.count())
-        .where(RetrievalStudy.job_id.in_([job.id for job in jobs]))
-        .group_by(RetrievalStudy.job_id, RetrievalStudy.state)
-    )
-    counts = {job.id: {state.value: 0 for state in RetrievalState} for job in jobs}
-    for job_id, state, count in counted:
-        counts[job_id][state] = count
+def _views(
+    session: Session, jobs: Sequence[RetrievalJob], progress: Mapping[int, Progress] | None
+) -> list[JobView]:
+    if progress is None:
+        progress = progress_of(session, [job.id for job in jobs])
     return [
         JobView(
             id=job.id,
@@ -241,8 +272,9 @@ def _views(session: Session, jobs: Sequence[RetrievalJob]) -> list[JobView]:
             created_at=job.created_at,
             found_at=job.found_at,
             finished_at=job.finished_at,
+            not_before=job.not_before,
             questions_answered=job.questions_answered,
-            counts=counts[job.id],
+            progress=progress.get(job.id, Progress()),
         )
         for job in jobs
     ]

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
 from service.records.database import Records
+from service.records.job_progress import Progress, progress_of
 from service.settings import Settings
 from service.web.collectors import registry_of
+from service.web.kept import Kept
 from service.web.readiness import Readiness
+from service.web.reckoning import Reckoned, reckoning
+
+_FRESH_SECONDS: Final = 1.0
+_MOST_OF_TIME: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class Node:
     records: Records
     metrics: CollectorRegistry
     readiness: Readiness
+    reckoning: Kept[Reckoned]
+    job_progress: Kept[dict[int, Progress]]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
 
@@ -37,7 +45,13 @@ def lifespan_of(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         records = Records.open(settings)
         app.state.node = Node(
-            settings, records, registry_of(settings, records), Readiness(settings), tells_why
+            settings,
+            records,
+            registry_of(settings, records),
+            Readiness(settings),
+            reckoning(records),
+            _job_progress(records),
+            tells_why,
         )
         try:
             yield
@@ -45,6 +59,20 @@ def lifespan_of(
             records.close()
 
     return lifespan
+
+
+def _job_progress(records: Records) -> Kept[dict[int, Progress]]:
+    def ask() -> dict[int, Progress]:
+        with records.snapshot() as session:
+            return progress_of(session)
+
+    return Kept(
+        "count of the jobs' studies",
+        ask,
+        _FRESH_SECONDS,
+        most_of_time=_MOST_OF_TIME,
+        survives_errors=True,
+    )
 
 
 def _node_of(request: Request) -> Node:

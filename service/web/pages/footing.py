@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, Request
@@ -17,11 +17,17 @@ from starlette.staticfiles import StaticFiles
 from service.errors import NeverAgain, NodeError, SettingsError, TryAgain
 from service.settings import Settings
 from service.web.attempts import Attempts
-from service.web.reckoning import Reckoning
+from service.web.counts import Count
+from service.web.deeds import Deed
 from service.web.rendering import Rendering
 from service.web.safeguards import Safeguards
 from service.web.visitors import REFRESH_HEADER, Forbidden, NotSignedIn
 from service.web.works import Works
+
+AT_ONCE_SECONDS: Final = 0.15
+"""How long a page waits for what is reckoned beside the requests."""
+
+_COUNTS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,8 @@ class Footing:
     """What pages lean on beside the node itself, from the application's start to its end."""
 
     rendering: Rendering
-    reckoning: Reckoning
-    works: Works
+    deeds: Works[Deed]
+    counts: Works[Count]
     attempts: Attempts
 
 
@@ -44,10 +50,20 @@ OfPages = Annotated[Footing, Depends(_footing)]
 
 def add_pages(app: FastAPI, settings: Settings) -> None:
     """Gives an application the pages."""
-    from service.web.pages import acting, audit, configuration, overview, signing, studies, study
+    from service.web.pages import (
+        acting,
+        audit,
+        configuration,
+        jobs,
+        ordering,
+        overview,
+        signing,
+        studies,
+        study,
+    )
 
-    app.state.pages = Footing(Rendering(settings), Reckoning(), Works(), Attempts())
-    for room in (signing, overview, studies, study, acting, audit, configuration):
+    app.state.pages = Footing(Rendering(settings), Works(), Works(_COUNTS_AT_ONCE), Attempts())
+    for room in (signing, overview, studies, study, acting, ordering, jobs, audit, configuration):
         app.include_router(room.router)
     app.mount("/static", StaticFiles(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)

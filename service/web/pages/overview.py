@@ -23,7 +23,7 @@ from service.records.tables import (
 from service.settings import Settings
 from service.sweeper import PART
 from service.web.node import Node, OfNode
-from service.web.pages.footing import Footing, OfPages
+from service.web.pages.footing import AT_ONCE_SECONDS, OfPages
 from service.web.visitors import AViewer
 
 router = APIRouter()
@@ -32,16 +32,16 @@ router = APIRouter()
 @router.get("/")
 def overview(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Response:
     """The page."""
-    return pages.rendering.page(request, "overview.html", visitor, **_values(node, pages))
+    return pages.rendering.page(request, "overview.html", visitor, **_values(node))
 
 
 @router.get("/overview/now")
 def now(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Response:
     """What changes on it."""
-    return pages.rendering.page(request, "overview_now.html", visitor, **_values(node, pages))
+    return pages.rendering.page(request, "overview_now.html", visitor, **_values(node))
 
 
-def _values(node: Node, pages: Footing) -> dict[str, Any]:
+def _values(node: Node) -> dict[str, Any]:
     settings = node.settings
     with node.records.snapshot() as session:
         today = figures.today(session, _midnight(settings))
@@ -56,7 +56,7 @@ def _values(node: Node, pages: Footing) -> dict[str, Any]:
         "waiting": sum(line.queued for line in queue),
         "running": sum(line.running for line in queue),
         "destinations": destinations,
-        "reckoned": pages.reckoning.ask(node.records),
+        "reckoned": node.reckoning.within(AT_ONCE_SECONDS),
         "verdicts": list(Verdict),
         "health": _health(node),
     }
@@ -70,7 +70,7 @@ def _midnight(settings: Settings) -> datetime:
 def _health(node: Node) -> list[dict[str, Any]]:
     """A line for each thing that the node stands on; the disk by its numbers."""
     lines = []
-    for line in node.readiness.ask():
+    for line in node.readiness.latest():
         told = line.complaint or line.fact
         if line.name == "sweeper" and (beat := last_beat(node.settings.data_dir, PART)):
             told += f", last {max(0, round(time.time() - beat))} s ago"

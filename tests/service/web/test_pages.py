@@ -34,9 +34,10 @@ from service.records.tables import (
 )
 from service.records.worklist import Key
 from service.settings import load_settings
+from service.web.deeds import Deed
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
-from service.web.works import Work, Works
+from service.web.works import Works
 from tests.images import make_radiograph
 from tests.service.study_rows import ago
 from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
@@ -348,10 +349,11 @@ def test_one_work_at_a_time(pages: Site) -> None:
             return Tally({"queued": 1})
 
     pages.take(make_radiograph())
-    works = Works()
+    works = Works[Deed]()
 
-    def work(who: str) -> Work:
-        return Work(who, Slow(), Filters().selection(pages.settings.zone), (), rehearsal=True)
+    def work(who: str) -> Deed:
+        everything = Filters().selection(pages.settings.zone)
+        return Deed(who=who, action=Slow(), selection=everything, asked=(), rehearsal=True)
 
     first, second = work("anna"), work("bert")
     works.begin(pages.records, first)
