@@ -1,4 +1,4 @@
-"""Indices by which a job's progress, its failed studies, and who has sent when are read without the rows."""
+"""Indices for a job's progress and its failed studies, for who has sent when, and for beginnings of UIDs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,8 +27,18 @@ def upgrade() -> None:
         postgresql_where=_HAS_FAILED,
     )
 
+    if op.get_bind().dialect.name == "postgresql":
+        op.create_index(
+            "ix_study_uid_begins",
+            "study",
+            ["study_instance_uid"],
+            postgresql_ops={"study_instance_uid": "varchar_pattern_ops"},
+        )
+
 
 def downgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.drop_index("ix_study_uid_begins", table_name="study")
     for name in ("failed", "ended", "progress"):
         op.drop_index(f"ix_retrieval_study_{name}", table_name="retrieval_study")
     op.drop_index("ix_instance_heard", table_name="instance")

@@ -172,6 +172,12 @@ class Study(Base):
         Index(None, "state", "last_eligible_at"),
         # Lists are newest first by this key.
         Index("ix_study_received", "receiving_since", "id"),
+        # Beginnings of UIDs: SQLite finds them by the constraint's own index.
+        Index(
+            "ix_study_uid_begins",
+            "study_instance_uid",
+            postgresql_ops={"study_instance_uid": "varchar_pattern_ops"},
+        ).ddl_if(dialect="postgresql"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

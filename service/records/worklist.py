@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.records.overview import Outcome, StudyView, views_of
@@ -150,14 +150,17 @@ def _begins(session: Session, name: str) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "sqlite":
         # In the order of bytes, where ":" follows "9"; SQLite has no index for LIKE.
         return Study.study_instance_uid.between(name, f"{name}:")
-    return Study.study_instance_uid.startswith(name)
+    # The same for PostgreSQL, whatever order its collation has.
+    return and_(
+        Study.study_instance_uid.bool_op("~>=~")(name), Study.study_instance_uid.bool_op("~<~")(f"{name}:")
+    )
 
 
 def _few(session: Session, selection: Selection) -> ColumnElement[bool] | None:
     """A condition that few studies fulfil, and that an index finds; ``None`` where there is none."""
     for among, limit in _candidates(selection):
-        ids = session.scalars(among.limit(limit + 1)).all()
-        if len(ids) <= limit:
+        fulfil = select(func.count()).select_from(among.limit(limit + 1).subquery())
+        if (session.scalar(fulfil) or 0) <= limit:
             return Study.id.in_(among)
     return None
 
