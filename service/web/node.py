@@ -10,15 +10,17 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
-from service.records.database import Records
+from service.records.database import Records, utc_now
 from service.records.job_progress import Progress, progress_of
+from service.records.silence import Silence, silences
 from service.settings import Settings
 from service.web.collectors import registry_of
 from service.web.kept import Kept
 from service.web.readiness import Readiness
 from service.web.reckoning import Reckoned, reckoning
 
-_FRESH_SECONDS: Final = 1.0
+_PROGRESS_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 20.0
 _MOST_OF_TIME: Final = 0.1
 
 
@@ -32,6 +34,7 @@ class Node:
     readiness: Readiness
     reckoning: Kept[Reckoned]
     job_progress: Kept[dict[int, Progress]]
+    silences: Kept[tuple[Silence, ...]]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
 
@@ -44,14 +47,16 @@ def lifespan_of(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         records = Records.open(settings)
+        heard = _silences(settings, records)
         app.state.node = Node(
             settings,
             records,
-            registry_of(settings, records),
-            Readiness(settings),
-            reckoning(records),
-            _job_progress(records),
-            tells_why,
+            metrics=registry_of(settings, records, heard),
+            readiness=Readiness(settings),
+            reckoning=reckoning(records),
+            job_progress=_job_progress(records),
+            silences=heard,
+            tells_why=tells_why,
         )
         try:
             yield
@@ -67,11 +72,17 @@ def _job_progress(records: Records) -> Kept[dict[int, Progress]]:
             return progress_of(session)
 
     return Kept(
-        "count of the jobs' studies",
-        ask,
-        _FRESH_SECONDS,
-        most_of_time=_MOST_OF_TIME,
-        survives_errors=True,
+        "count of the jobs' studies", ask, _PROGRESS_SECONDS, most_of_time=_MOST_OF_TIME, survives_errors=True
+    )
+
+
+def _silences(settings: Settings, records: Records) -> Kept[tuple[Silence, ...]]:
+    def ask() -> tuple[Silence, ...]:
+        with records.snapshot() as session:
+            return silences(session, utc_now(), settings.zone)
+
+    return Kept(
+        "look for silent modalities", ask, _SILENCE_SECONDS, most_of_time=_MOST_OF_TIME, survives_errors=True
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from datetime import time as time_of_day
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -27,6 +27,9 @@ from service.web.pages.footing import AT_ONCE_SECONDS, OfPages
 from service.web.visitors import AViewer
 
 router = APIRouter()
+
+_MODALITIES: Final = 12
+"""As many are listed, and all that are silent for longer than usual."""
 
 
 @router.get("/")
@@ -59,6 +62,20 @@ def _values(node: Node) -> dict[str, Any]:
         "reckoned": node.reckoning.within(AT_ONCE_SECONDS),
         "verdicts": list(Verdict),
         "health": _health(node),
+        **_modalities(node),
+    }
+
+
+def _modalities(node: Node) -> dict[str, Any]:
+    """Those that have been silent for longer than usual before all others."""
+    heard, now = node.silences.within(AT_ONCE_SECONDS), utc_now()
+    lines = sorted(heard or (), key=lambda one: (not one.is_unusual(now), one.calling_ae_title))
+    unusual = sum(one.is_unusual(now) for one in lines)
+    return {
+        "heard": heard is not None,
+        "modalities": lines[: max(_MODALITIES, unusual)],
+        "more_modalities": max(0, len(lines) - max(_MODALITIES, unusual)),
+        "silent": unusual,
     }
 
 
