@@ -48,8 +48,34 @@ _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _Metric = TypeVar("_Metric", bound=Counter | Gauge | Histogram)
 
 
+class StorageMetrics:
+    """What is counted of the objects that come, sent to the listener or fetched by a C-GET."""
+
+    def __init__(self) -> None:
+        choose_values()
+        self._answers = _prepared(
+            Counter(
+                "litegpt_c_store_answers",
+                "C-STORE requests answered, by status (PS3.4 B.2.3).",
+                ["status"],
+                registry=None,
+            ),
+            STORE_STATUSES,
+        )
+        self._received = Counter(
+            "litegpt_received_bytes", "Bytes of objects answered with Success.", registry=None
+        )
+
+    def answered(self, status: int, size_bytes: int) -> None:
+        """Counts a C-STORE that was answered with a status, and its bytes where that is Success."""
+        text = f"{status:04X}"
+        self._answers.labels(text if text in STORE_STATUSES else OTHER).inc()
+        if status == 0:
+            self._received.inc(size_bytes)
+
+
 class ListenerMetrics:
-    """What the listener counts."""
+    """What the listener counts, and in ``storage`` what came to it."""
 
     def __init__(self) -> None:
         choose_values()
@@ -68,18 +94,7 @@ class ListenerMetrics:
             ),
             [*REJECTIONS.values(), LOW_DISK, OTHER],
         )
-        self._answers = _prepared(
-            Counter(
-                "litegpt_c_store_answers",
-                "C-STORE requests answered, by status (PS3.4 B.2.3).",
-                ["status"],
-                registry=None,
-            ),
-            STORE_STATUSES,
-        )
-        self._received = Counter(
-            "litegpt_received_bytes", "Bytes of objects answered with Success.", registry=None
-        )
+        self.storage = StorageMetrics()
         self._callers: set[str] = set()
 
     def accepted(self, calling_ae_title: str) -> None:
@@ -90,12 +105,29 @@ class ListenerMetrics:
         """Counts one that was rejected, for one of the reasons above."""
         self._rejected.labels(reason).inc()
 
-    def answered(self, status: int, size_bytes: int) -> None:
-        """Counts a C-STORE that was answered with a status, and its bytes where that is Success."""
-        text = f"{status:04X}"
-        self._answers.labels(text if text in STORE_STATUSES else OTHER).inc()
-        if status == 0:
-            self._received.inc(size_bytes)
+
+class RetrieverMetrics:
+    """What a retriever counts, and in ``storage`` what it fetched itself."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        """Args:
+        methods: How images are retrieved.
+        """
+        choose_values()
+        self._associations = _prepared(
+            Counter(
+                "litegpt_retrieval_associations",
+                "Associations on which a study was retrieved, by C-MOVE or C-GET.",
+                ["method"],
+                registry=None,
+            ),
+            tuple(methods),
+        )
+        self.storage = StorageMetrics()
+
+    def associated(self, method: str) -> None:
+        """Counts an association that a PACS has taken."""
+        self._associations.labels(method).inc()
 
 
 class AnalysisMetrics:

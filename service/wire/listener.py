@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from pydicom.uid import (
@@ -90,10 +89,9 @@ class Listener:
         self._settings = settings
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
-        self._storage = Storage(
-            Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
-        )
         self._metrics = ListenerMetrics()
+        receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._storage = Storage(receiver, settings.ae_title, self._metrics.storage)
         self._server: ThreadedAssociationServer | None = None
 
     def start(self) -> None:
@@ -114,7 +112,7 @@ class Listener:
                     (evt.EVT_REQUESTED, self._on_requested),
                     (evt.EVT_ACCEPTED, self._on_accepted),
                     (evt.EVT_REJECTED, self._on_rejected),
-                    (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_C_STORE, self._storage.on_store),
                 ],
             )
         except OSError as error:
@@ -166,12 +164,6 @@ class Listener:
         reason = (answer.result, answer.result_source, answer.diagnostic)
         self._metrics.rejected(REJECTIONS.get(reason, OTHER))
 
-    def _on_store(self, event: Event) -> int:
-        size_bytes = _size_of(event.dataset_path)
-        status = self._storage.on_store(event)
-        self._metrics.answered(status, size_bytes)
-        return status
-
 
 def configure_process(settings: Settings) -> None:
     """Sets what pynetdicom and tempfile keep per process. Called once, in ``main``, before any listener."""
@@ -203,10 +195,3 @@ def _application_entity(settings: Settings) -> AE:
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
     return entity
-
-
-def _size_of(path: Path | None) -> int:
-    try:
-        return path.stat().st_size if path is not None else 0
-    except OSError:
-        return 0
