@@ -5,15 +5,17 @@ No label names a study or a patient; what a stranger can choose is cut to a fixe
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
 from typing import Final, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from service.metrics.folder import choose_values
+from service.metrics.folder import FOLDER, choose_values
 
 OTHER: Final = "other"
 """Stands for all values of a label beyond those that are told apart."""
@@ -66,12 +68,23 @@ class StorageMetrics:
             "litegpt_received_bytes", "Bytes of objects answered with Success.", registry=None
         )
 
+    @classmethod
+    def of_process(cls) -> StorageMetrics:
+        """The one of this process: two of them would write over each other's counts, where a listener and a
+        retriever run in one."""
+        return _storage_metrics(os.environ.get(FOLDER, ""))
+
     def answered(self, status: int, size_bytes: int) -> None:
         """Counts a C-STORE that was answered with a status, and its bytes where that is Success."""
         text = f"{status:04X}"
         self._answers.labels(text if text in STORE_STATUSES else OTHER).inc()
         if status == 0:
             self._received.inc(size_bytes)
+
+
+@cache
+def _storage_metrics(_folder: str) -> StorageMetrics:
+    return StorageMetrics()
 
 
 class ListenerMetrics:
@@ -94,7 +107,7 @@ class ListenerMetrics:
             ),
             [*REJECTIONS.values(), LOW_DISK, OTHER],
         )
-        self.storage = StorageMetrics()
+        self.storage = StorageMetrics.of_process()
         self._callers: set[str] = set()
 
     def accepted(self, calling_ae_title: str) -> None:
@@ -123,7 +136,7 @@ class RetrieverMetrics:
             ),
             tuple(methods),
         )
-        self.storage = StorageMetrics()
+        self.storage = StorageMetrics.of_process()
 
     def associated(self, method: str) -> None:
         """Counts an association that a PACS has taken."""
