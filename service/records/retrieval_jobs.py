@@ -164,6 +164,8 @@ def failed_studies(
 
 def not_found(session: Session, job_id: int, accession_numbers: Sequence[str]) -> list[str]:
     """Those accession numbers, in any case, of which a job has no study."""
+    if not accession_numbers:
+        return []
     numbers = select(RetrievalStudy.accession_number).where(RetrievalStudy.job_id == job_id)
     found = {number.casefold() for number in session.scalars(numbers)}
     return [number for number in accession_numbers if number.casefold() not in found]

@@ -43,6 +43,7 @@ _FEW_DAYS: Final = 100_000
 _OF_UIDS: Final = re.compile(r"[0-9.]+")
 
 _STRIDES: Final = (200, 1_800, REACH - 2_000)
+_STRIDES_OF_FEW: Final = (200, _FEW_DAYS)
 
 
 class Key(NamedTuple):
@@ -82,7 +83,7 @@ def page_of(session: Session, selection: Selection, after: Key | None = None) ->
         conditions.append(Study.accession_number.in_(selection.accession_numbers))
     few = _named(session, selection) if selection.studies else _few(session, selection)
     if few is not None:
-        return _page(session, _keys_of_few(session, [*conditions, few], after))
+        return _page(session, _keys_of_few(session, few, conditions, after))
     found: list[Key] = []
     reached = after
     for stride in _STRIDES:
@@ -108,14 +109,25 @@ def _newest_first(conditions: Sequence[ColumnElement[bool]], after: Key | None) 
     return rows.order_by(Study.receiving_since.desc(), Study.id.desc())
 
 
-def _keys_of_few(session: Session, conditions: Sequence[ColumnElement[bool]], after: Key | None) -> list[Key]:
-    """The next keys of studies that are few: found first, and then put in order."""
+def _keys_of_few(
+    session: Session, few: ColumnElement[bool], conditions: Sequence[ColumnElement[bool]], after: Key | None
+) -> list[Key]:
+    """The next keys of studies that are few: put in order first, then looked at until there is a page."""
     beyond = [] if after is None else [_literal(after) > _KEY]
     # The limit cuts nothing off. It keeps the database from going through all studies in order instead.
-    among = select(Study.receiving_since, Study.id).where(*conditions, *beyond).limit(_FEW_DAYS).subquery()
-    return _keys(
-        session, select(among).order_by(among.c.receiving_since.desc(), among.c.id.desc()).limit(ROWS + 1)
-    )
+    among = select(Study.receiving_since, Study.id).where(few, *beyond).limit(_FEW_DAYS).subquery()
+    in_order = select(among).order_by(among.c.receiving_since.desc(), among.c.id.desc())
+    found: list[Key] = []
+    seen = 0
+    for stride in _STRIDES_OF_FEW:
+        part = in_order.offset(seen).limit(stride).subquery()
+        fulfil = select(part.c.receiving_since, part.c.id).join(Study, Study.id == part.c.id)
+        newest = fulfil.where(*conditions).order_by(part.c.receiving_since.desc(), part.c.id.desc())
+        found += _keys(session, newest.limit(ROWS + 1 - len(found)))
+        seen += stride
+        if len(found) > ROWS:
+            break
+    return found
 
 
 def _keys(session: Session, rows: Select[datetime, int]) -> list[Key]:

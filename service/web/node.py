@@ -20,7 +20,7 @@ from service.web.readiness import Readiness
 from service.web.reckoning import Reckoned, reckoning
 
 _PROGRESS_SECONDS: Final = 1.0
-_SILENCE_SECONDS: Final = 20.0
+_SILENCE_SECONDS: Final = 5.0
 _MOST_OF_TIME: Final = 0.1
 
 
