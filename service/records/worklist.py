@@ -171,16 +171,20 @@ def _begins(session: Session, name: str) -> ColumnElement[bool]:
 def _few(session: Session, selection: Selection) -> ColumnElement[bool] | None:
     """A condition that few studies fulfil, and that an index finds; ``None`` where there is none."""
     for among, limit in _candidates(selection):
-        fulfil = select(func.count()).select_from(among.limit(limit + 1).subquery())
+        ids = among if isinstance(among, Select) else select(Study.id).where(among)
+        fulfil = select(func.count()).select_from(ids.limit(limit + 1).subquery())
         if (session.scalar(fulfil) or 0) <= limit:
-            return Study.id.in_(among)
+            return Study.id.in_(among) if isinstance(among, Select) else among
     return None
 
 
-def _candidates(selection: Selection) -> Iterator[tuple[Select[int], int]]:
-    """Studies that fulfil a condition of the selection, and perhaps some others, by an index."""
+def _candidates(selection: Selection) -> Iterator[tuple[Select[int] | ColumnElement[bool], int]]:
+    """Studies that fulfil a condition of the selection, and perhaps some others, by an index.
+
+    A condition on ``Study`` itself is no list of ids: a database would look every study up in that.
+    """
     if selection.accession_numbers:
-        yield select(Study.id).where(Study.accession_number.in_(selection.accession_numbers)), _FEW
+        yield Study.accession_number.in_(selection.accession_numbers), _FEW
     if len(selection.states) == 1 and (of_state := _BY_STATE.get(selection.states[0])) is not None:
         yield of_state, _FEW
     if selection.label:
@@ -193,7 +197,7 @@ def _candidates(selection: Selection) -> Iterator[tuple[Select[int], int]]:
     if selection.study_dates_from or selection.study_dates_to:
         last = selection.study_dates_to or "99999999"
         first = selection.study_dates_from or "0"
-        yield select(Study.id).where(Study.study_date.between(first, last)), _FEW_DAYS
+        yield Study.study_date.between(first, last), _FEW_DAYS
 
 
 def _with_analysis(state: AnalysisState) -> Select[int]:

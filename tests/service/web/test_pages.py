@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import threading
+from datetime import timedelta
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from litegpt.radiograph import read_radiograph
 from service.actions.action import Tally
 from service.actions.analysing import Retry
 from service.errors import TryAgain
+from service.records.database import utc_now
 from service.records.journal import write_down
 from service.records.tables import (
     Analysis,
@@ -260,6 +262,45 @@ def test_the_overview_tells_what_is_stuck_and_what_to_do(pages: Site, read_study
     assert "sweeper not in order no sweeper has been round lately" in said
     assert "model in order litegpt-phantom" in said
     assert f"/studies/{uid}" in client.get("/").text
+
+
+def test_the_overview_tells_who_is_silent(pages: Site) -> None:
+    """A modality that sent every ten minutes for five weeks, until six hours ago."""
+    now = utc_now()
+    uid = pages.take(make_radiograph())
+    with pages.records.writing() as session:
+        study_id = session.scalars(select(Study.id).where(Study.study_instance_uid == uid)).one()
+        ages = range(6 * 60, 5 * 7 * 24 * 60, 10)
+        session.execute(
+            insert(Instance),
+            [
+                {
+                    "study_id": study_id,
+                    "sop_instance_uid": f"1.9.{age}",
+                    "digest": "",
+                    "path": "",
+                    "sop_class_uid": "1",
+                    "series_instance_uid": "1",
+                    "transfer_syntax_uid": "1",
+                    "size_bytes": 1,
+                    "eligible": False,
+                    "reason": "none",
+                    "calling_ae_title": "QUIET",
+                    "received_at": now - timedelta(minutes=age),
+                }
+                for age in ages
+            ],
+        )
+    client = pages.client("viewer")
+
+    def overview() -> str:
+        said = text_of(client.get("/overview/now", X_Refresh="1"))
+        return said if "QUIET" in said else ""
+
+    said = wait_until(overview, 60, "modality")
+    assert "Silent modalities 1" in said
+    assert re.search(r"QUIET silent for longer than usual 6 h 0 min up to 10 min 0 s in 4 weeks", said), said
+    assert re.search(r"MODALITY new \d+ s not known yet", said), said
 
 
 def test_viewers_have_no_buttons_and_are_refused(pages: Site, read_study: str) -> None:
