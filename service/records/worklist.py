@@ -81,7 +81,9 @@ def page_of(session: Session, selection: Selection, after: Key | None = None) ->
     conditions = selection.conditions()
     if selection.accession_numbers:
         conditions.append(Study.accession_number.in_(selection.accession_numbers))
-    few = _named(session, selection) if selection.studies else _few(session, selection)
+    if selection.studies:
+        conditions.append(_named(session, selection))
+    few = _few(session, selection)
     if few is not None:
         return _page(session, _keys_of_few(session, few, conditions, after))
     found: list[Key] = []
@@ -170,7 +172,7 @@ def _begins(session: Session, name: str) -> ColumnElement[bool]:
 
 def _few(session: Session, selection: Selection) -> ColumnElement[bool] | None:
     """A condition that few studies fulfil, and that an index finds; ``None`` where there is none."""
-    for among, limit in _candidates(selection):
+    for among, limit in _candidates(session, selection):
         ids = among if isinstance(among, Select) else select(Study.id).where(among)
         fulfil = select(func.count()).select_from(ids.limit(limit + 1).subquery())
         if (session.scalar(fulfil) or 0) <= limit:
@@ -178,11 +180,15 @@ def _few(session: Session, selection: Selection) -> ColumnElement[bool] | None:
     return None
 
 
-def _candidates(selection: Selection) -> Iterator[tuple[Select[int] | ColumnElement[bool], int]]:
+def _candidates(
+    session: Session, selection: Selection
+) -> Iterator[tuple[Select[int] | ColumnElement[bool], int]]:
     """Studies that fulfil a condition of the selection, and perhaps some others, by an index.
 
     A condition on ``Study`` itself is no list of ids: a database would look every study up in that.
     """
+    if selection.studies:
+        yield _named(session, selection), _FEW
     if selection.accession_numbers:
         yield Study.accession_number.in_(selection.accession_numbers), _FEW
     if len(selection.states) == 1 and (of_state := _BY_STATE.get(selection.states[0])) is not None:
