@@ -322,6 +322,7 @@ def addresses(rows: _Rows, count: int) -> dict[str, str]:
         "failed with a finding, none is": f"/studies?state=failed&label={common}",
         "accession number": f"/studies?study=A{count // 2:08d}",
         "beginning of a UID": f"/studies?study=1.2.826.0.1.3680043.10.{count // 2}",
+        "beginning of every UID": "/studies?study=1.2",
         "one study": f"/studies/1.2.826.0.1.3680043.10.{count // 2}",
         "one study, refreshed": f"/studies/1.2.826.0.1.3680043.10.{count // 2}/now",
         "jobs": "/jobs",
