@@ -47,7 +47,11 @@ from service.records.tables import (
     Finding,
     Instance,
     InstanceState,
+    JobState,
     Result,
+    RetrievalJob,
+    RetrievalState,
+    RetrievalStudy,
     Study,
     StudyState,
 )
@@ -62,6 +66,8 @@ _REQUESTS: Final = 11
 _YEARS: Final = timedelta(days=3 * 365)
 _RARE: Final = "Rib fracture"
 _DESTINATION: Final = "PACS@10.0.0.5:104"
+_MODALITIES: Final = 8
+_JOBS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,7 @@ def _instance(number: int, at: datetime, fate: _Fate) -> dict[str, Any]:
         "eligible": fate.analysis is not AnalysisState.NOT_APPLICABLE,
         "reason": "lateral view LL" if fate.analysis is AnalysisState.NOT_APPLICABLE else "",
         "received_at": at,
+        "calling_ae_title": f"DX{number % _MODALITIES}",
     }
 
 
@@ -231,9 +238,60 @@ def write_studies(records: Records, count: int) -> None:
         with records.writing() as session:
             for table, values in by_table.items():
                 session.execute(insert(table), values)
+
+
+def gather_statistics(records: Records) -> None:
+    """As PostgreSQL does by itself in time."""
     if records.engine.dialect.name == "postgresql":
         with records.writing() as session:
-            session.execute(text("ANALYZE"))  # as it does by itself in time
+            session.execute(text("ANALYZE"))
+
+
+def write_jobs(records: Records, studies: int) -> None:
+    """Forty jobs, of which the last one has so many studies, where there are none yet."""
+    now = utc_now()
+    with records.reading() as session:
+        if session.scalar(select(func.count()).select_from(RetrievalJob)):
+            return
+    with records.writing() as session:
+        session.execute(insert(RetrievalJob), [_job(number, now) for number in range(1, _JOBS + 1)])
+    for start in range(0, studies, _AT_ONCE):
+        numbers = range(start, min(start + _AT_ONCE, studies))
+        with records.writing() as session:
+            session.execute(insert(RetrievalStudy), [_retrieved(number, studies, now) for number in numbers])
+
+
+def _job(number: int, now: datetime) -> dict[str, Any]:
+    return {
+        "id": number,
+        "source": _DESTINATION,
+        "filters": '{"since": "2024-01-01", "until": "2024-12-31"}',
+        "method": "move",
+        "again": False,
+        "rate_per_hour": 0.0,
+        "state": JobState.RUNNING if number == _JOBS else JobState.DONE,
+        "not_before": now,
+        "created_at": now,
+        "found_at": now - timedelta(hours=1),
+    }
+
+
+def _retrieved(number: int, count: int, now: datetime) -> dict[str, Any]:
+    """One in a hundred failed, the last tenth waits."""
+    over = number < count * 0.9
+    failed = over and number % 100 == 0
+    ended = RetrievalState.FAILED if failed else RetrievalState.DONE
+    return {
+        "job_id": _JOBS,
+        "study_instance_uid": f"1.2.826.0.1.3680043.12.{number}",
+        "accession_number": f"A{number:08d}",
+        "state": ended if over else RetrievalState.WAITING,
+        "not_before": now,
+        "images_expected": 2 * over,
+        "images_come": 0 if failed else 2 * over,
+        "error": "C001" if failed else "",
+        "finished_at": now - timedelta(seconds=(count - number) / 10) if over else None,
+    }
 
 
 def addresses(rows: _Rows, count: int) -> dict[str, str]:
@@ -264,8 +322,12 @@ def addresses(rows: _Rows, count: int) -> dict[str, str]:
         "failed with a finding, none is": f"/studies?state=failed&label={common}",
         "accession number": f"/studies?study=A{count // 2:08d}",
         "beginning of a UID": f"/studies?study=1.2.826.0.1.3680043.10.{count // 2}",
+        "beginning of every UID": "/studies?study=1.2",
         "one study": f"/studies/1.2.826.0.1.3680043.10.{count // 2}",
         "one study, refreshed": f"/studies/1.2.826.0.1.3680043.10.{count // 2}/now",
+        "jobs": "/jobs",
+        f"one job of {count // 10:,} studies": f"/jobs/{_JOBS}",
+        "the same, refreshed": f"/jobs/{_JOBS}/now",
         "settings": "/settings",
     }
 
@@ -331,6 +393,8 @@ def main() -> int:
         migrate(records.engine)
         begun = time.perf_counter()
         write_studies(records, given.studies)
+        write_jobs(records, given.studies // 10)
+        gather_statistics(records)
         print(f"{given.studies:,} studies written in {time.perf_counter() - begun:.0f} s")
         begun = time.perf_counter()
         with records.snapshot() as session:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from service.settings import PREFIX, load_settings
-from tests.presence import find_program
+from tests.presence import find_program, program
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
@@ -26,6 +26,9 @@ IN_ORDER = {
     'litegpt_oldest_undelivered_seconds{destination="PACS@host:104"}': "5",
     'litegpt_delivery_attempts_total{destination="PACS@host:104",outcome="refused"}': "7",
     "litegpt_rules_valid": "1",
+    'litegpt_modality_silence_seconds{calling_ae_title="DX1"}': "20000",
+    'litegpt_modality_silence_usual_seconds{calling_ae_title="DX1"}': "14400",
+    'litegpt_modality_silence_seconds{calling_ae_title="NEW"}': "1000000",
     "litegpt_archive_free_bytes": "50000000000",
     "litegpt_archive_minimum_free_bytes": "1000000000",
 }
@@ -43,6 +46,7 @@ FIRES = {
     "LiteGPTDestinationRefuses": {
         'litegpt_delivery_attempts_total{destination="PACS@host:104",outcome="refused"}': "0+1x60"
     },
+    "LiteGPTModalityIsSilent": {'litegpt_modality_silence_seconds{calling_ae_title="DX1"}': "21700"},
     "LiteGPTDiskNearlyFull": {"litegpt_archive_free_bytes": "2900000000"},
     "LiteGPTDiskFull": {"litegpt_archive_free_bytes": "999999999"},
 }
@@ -50,11 +54,6 @@ FIRES = {
 
 
 _FIRING = 'count(ALERTS{{alertname="{}",alertstate="firing"}}) or vector(0)'
-
-
-def _program(name: str, package: str) -> str:
-    """Not required anywhere, CI included: Prometheus is 19 MB of Debian packages for the sake of one file."""
-    return find_program(name) or pytest.skip(f"{name} is not installed (Debian package {package})")
 
 
 def _run(*command: str | Path) -> None:
@@ -68,11 +67,11 @@ def test_each_alert_has_a_case() -> None:
 
 
 def test_prometheus_takes_the_rules() -> None:
-    _run(_program("promtool", "prometheus"), "check", "rules", RULES)
+    _run(program("promtool", package="prometheus"), "check", "rules", RULES)
 
 
 def test_alerts_fire_for_what_they_are_for_and_for_nothing_else(tmp_path: Path) -> None:
-    promtool = _program("promtool", "prometheus")
+    promtool = program("promtool", package="prometheus")
     cases = [_case(dict(IN_ORDER), firing=set())]
     for alert, change in FIRES.items():
         # A full disk is nearly full, too.
@@ -104,7 +103,7 @@ def _at(fires: bool) -> dict[str, Any]:
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    analyze = _program("systemd-analyze", "systemd")
+    analyze = find_program("systemd-analyze") or pytest.skip("this machine has no systemd")
     text = (DEPLOY / "systemd" / "litegpt-node.service").read_text()
     unit = tmp_path / "litegpt-node.service"
     unit.write_text(text.replace("/opt/litegpt/bin/litegpt-node", "/bin/true"))

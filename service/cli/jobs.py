@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from enum import StrEnum
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,26 +18,19 @@ from sqlalchemy.orm import Session
 
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.cli.printable import printable
+from service.cli.who import who
 from service.records import retrieval_jobs
 from service.records.database import Records, utc_now
 from service.records.retrieval_jobs import JobView
 from service.records.tables import JobState, RetrievalState
 from service.retrieval.filters import Filters
+from service.retrieval.steering import Step, steer
 
 _LISTED: Final = 20
 _ENDS: Final = (RetrievalState.DONE, RetrievalState.SKIPPED, RetrievalState.FAILED)
 _LOOKS_EVERY_SECONDS: Final = 0.5
 
 JobID = Annotated[int, typer.Argument(metavar="ID", help="As `jobs` lists it.")]
-
-
-class Action(StrEnum):
-    """What can be done about a job."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    RETRY = "retry"
 
 
 def register(app: typer.Typer) -> None:
@@ -86,20 +79,20 @@ def job(
 
     Example: litegpt-node job 3 --pause
     """
-    given = zip(Action, (pause, resume, cancel, retry), strict=True)
-    actions = [action for action, wanted in given if wanted]
-    if len(actions) > 1:
-        raise typer.BadParameter(f"--{actions[0]} or --{actions[1]}, not both")
+    given = zip(Step, (pause, resume, cancel, retry), strict=True)
+    steps = [step for step, wanted in given if wanted]
+    if len(steps) > 1:
+        raise typer.BadParameter(f"--{steps[0]} or --{steps[1]}, not both")
     records = open_records(settings_of_process(config, data_dir=data_dir))
-    for action in actions:
+    for step in steps:
         with records.writing() as session:
-            typer.echo(_act(session, job_id, action), err=as_json)
+            typer.echo(steer(session, job_id, step, who(), utc_now()), err=as_json)
     limit = None if list_all or as_json else _LISTED
     with records.snapshot() as session:
         view = retrieval_jobs.show_job(session, job_id)
         (_print_json if as_json else _print)(session, view, limit)
     records.close()
-    raise typer.Exit(0 if actions else _code(view))
+    raise typer.Exit(0 if steps else _code(view))
 
 
 def wait_for(records: Records, job_id: int) -> int:
@@ -134,19 +127,6 @@ def _watch(records: Records, job_id: int) -> JobView:
             time.sleep(_LOOKS_EVERY_SECONDS)
 
 
-def _act(session: Session, job_id: int, action: Action) -> str:
-    now = utc_now()
-    if action is Action.RETRY:
-        return f"{retrieval_jobs.retry_failed(session, job_id, now)} studies to be tried again"
-    if action is Action.PAUSE:
-        retrieval_jobs.pause(session, job_id)
-    elif action is Action.RESUME:
-        retrieval_jobs.resume(session, job_id, now)
-    else:
-        retrieval_jobs.cancel(session, job_id, now)
-    return f"job {job_id}: {action}"
-
-
 def _code(view: JobView) -> int:
     return 1 if view.failed or (view.state == JobState.PAUSED and view.error) else 0
 
@@ -166,6 +146,7 @@ def _lines(session: Session, view: JobView, limit: int | None) -> Iterator[str]:
     yield f"asks for  {_asked(view)}"
     counts = ", ".join(f"{count} {state}" for state, count in view.counts.items() if count)
     yield f"studies   {view.studies}{f': {counts}' if counts else ''}"
+    yield from _pace(view, utc_now())
     missing = _missing(session, view)
     if missing:
         named = missing if limit is None else missing[:limit]
@@ -181,6 +162,15 @@ def _lines(session: Session, view: JobView, limit: int | None) -> Iterator[str]:
         yield f"          {view.failed - shown} more (--all)"
 
 
+def _pace(view: JobView, now: datetime) -> Iterator[str]:
+    images = view.progress
+    if images.images_expected:
+        yield f"images    {images.images_come} of {images.images_expected} in the studies asked for so far"
+    left = view.time_left(now)
+    if view.is_active and view.open and left is not None:
+        yield f"pace      {view.an_hour(now):.0f} studies an hour, {str(left).partition('.')[0]} left"
+
+
 def _more(all_of_them: list[str], named: list[str]) -> str:
     return f" and {len(all_of_them) - len(named)} more (--all)" if len(named) < len(all_of_them) else ""
 
@@ -192,33 +182,28 @@ def _missing(session: Session, view: JobView) -> list[str]:
 
 def _print_json(session: Session, view: JobView, limit: int | None) -> None:
     failures = [asdict(failed) for failed in retrieval_jobs.failed_studies(session, view.id, limit)]
+    for failure in failures:
+        del failure["id"]  # of a row, which means nothing elsewhere
     typer.echo(
         json.dumps({**_as_json(view), "not_found": _missing(session, view), "failures": failures}, indent=2)
     )
 
 
 def _as_json(view: JobView) -> dict[str, Any]:
-    moments = ("created_at", "found_at", "finished_at")
+    moments = ("created_at", "found_at", "finished_at", "not_before")
     fields = asdict(view)
+    progress = fields.pop("progress")
     return {
         **fields,
+        "counts": progress["counts"],
+        "images": {"expected": progress["images_expected"], "come": progress["images_come"]},
         "filters": json.loads(view.filters),
         **{name: fields[name].isoformat() if fields[name] else None for name in moments},
     }
 
 
 def _asked(view: JobView) -> str:
-    filters = Filters.model_validate_json(view.filters)
-    days = f"{filters.since} to {filters.until}" if filters.since else ""
-    numbers = len(filters.accession_numbers)
-    parts = (
-        days,
-        _numbers(numbers) if numbers else "",
-        f"patient {filters.patient_id}" if filters.patient_id else "",
-        "/".join(filters.modalities),
-        f"body part {filters.body_part}" if filters.body_part else "",
-    )
-    return ", ".join(filter(None, parts))
+    return Filters.model_validate_json(view.filters).in_words(with_patient=True)
 
 
 def _numbers(count: int) -> str:

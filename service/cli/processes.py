@@ -112,11 +112,14 @@ def sweep(config: Config = None) -> None:
 def retriever(config: Config = None) -> None:
     """Run the retriever alone: it works off what `retrieve` asks for."""
     settings = settings_of_process(config)
+    own_port.count_alone(settings)
     _require_records(settings)
     configure_process(settings)
     stop = threading.Event()
     _stop_on_signals(stop)
-    Retriever(settings).run(stop)
+    part = Retriever(settings)
+    own_port.tell(settings)
+    part.run(stop)
 
 
 def web(

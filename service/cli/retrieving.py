@@ -6,14 +6,12 @@ No patient's name is asked for. What came over the network is printed as plain t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
-from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Annotated, TypeVar
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -21,18 +19,19 @@ from service import heartbeat
 from service.cli.jobs import wait_for
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.cli.printable import printable
-from service.records import retrieval_jobs
-from service.records.database import Records, utc_now
+from service.cli.who import who
+from service.records.database import utc_now
 from service.retrieval.accessions import read_accession_numbers
 from service.retrieval.filters import Filters
 from service.retrieval.finding import find as find_studies
+from service.retrieval.foresight import Foreseen, foresee
+from service.retrieval.order import Order, read_filters, read_source, read_window
 from service.retrieval.retriever import PART
-from service.retrieval.window import Window
 from service.settings import Destination, Settings
 from service.wire.query import FoundStudy, querying
 from service.wire.retrieval import Method
 
-_COUNTED_AT_ONCE: Final = 500
+Read = TypeVar("Read")
 
 Source = Annotated[str, typer.Option("--from", metavar="AET@HOST:PORT", help="The PACS.")]
 Since = Annotated[
@@ -96,7 +95,7 @@ def find(
     Example: litegpt-node find --from PACS@192.168.1.20:104 --accessions trial.csv:Accession
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    peer = _peer(source)
+    peer = _read("--from", read_source, source)
     filters = _filters(settings, since, until, modality, body_part, patient_id, accession_number, accessions)
     with querying(settings, peer) as query:
         studies = find_studies(query, filters)
@@ -131,28 +130,26 @@ def retrieve(
     Example: litegpt-node retrieve --from PACS@192.168.1.20:104 --since 2024-01-01 --window 20:00-06:00
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    peer = _peer(source)
+    peer = _read("--from", read_source, source)
     filters = _filters(settings, since, until, modality, body_part, patient_id, accession_number, accessions)
-    daily_window = _window(window)
+    order = Order(
+        source=peer,
+        filters=filters,
+        method=Method.GET if get else Method.MOVE,
+        again=again,
+        rate_per_hour=rate,
+        daily_window=_read("--window", read_window, window),
+    )
     records = open_records(settings)
     # Whatever keeps it from answering at all is said now, and not to the job alone.
     with querying(settings, peer) as query:
         if dry_run:
-            _count(records, peer, find_studies(query, filters))
+            _print_foreseen(peer, foresee(records, query, filters))
             records.close()
             return
         query.check()
     with records.writing() as session:
-        job_id = retrieval_jobs.make_job(
-            session,
-            source=peer.address,
-            filters=filters.model_dump_json(),
-            method=Method.GET if get else Method.MOVE,
-            again=again,
-            rate_per_hour=rate,
-            daily_window=daily_window,
-            now=utc_now(),
-        )
+        job_id = order.place(session, who(), utc_now())
     typer.echo(f"job {job_id}; litegpt-node job {job_id} tells how it goes")
     if not heartbeat.is_beating_anywhere(settings.data_dir, PART):
         typer.echo("No retriever runs now: the job waits for `litegpt-node up` (or `retriever`).", err=True)
@@ -161,18 +158,11 @@ def retrieve(
     raise typer.Exit(code)
 
 
-def _peer(source: str) -> Destination:
+def _read(hint: str, read: Callable[[str], Read], text: str) -> Read:
     try:
-        return Destination.parse(source)
+        return read(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error).replace("a destination", "a PACS"), param_hint="--from") from None
-
-
-def _window(text: str) -> str:
-    try:
-        return str(Window.parse(text)) if text else ""
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--window") from None
+        raise typer.BadParameter(str(error), param_hint=hint) from None
 
 
 def _filters(
@@ -188,20 +178,18 @@ def _filters(
     numbers = list(accession_numbers or ())
     if accessions:
         numbers += read_accession_numbers(accessions)
-    asked: dict[str, Any] = {
-        "since": since.date() if since else None,
-        "until": until.date() if until else utc_now().astimezone(settings.zone).date() if since else None,
-        "body_part": body_part,
-        "patient_id": patient_id,
-        "accession_numbers": tuple(dict.fromkeys(numbers)),
-    }
-    if modalities:
-        asked["modalities"] = modalities
     try:
-        return Filters.model_validate(asked)
-    except ValidationError as error:
-        complaint = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(complaint) from None
+        return read_filters(
+            utc_now().astimezone(settings.zone).date(),
+            since.date() if since else None,
+            until.date() if until else None,
+            modalities=modalities,
+            body_part=body_part,
+            patient_id=patient_id,
+            accession_numbers=tuple(dict.fromkeys(numbers)),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _print_found(peer: Destination, studies: Iterator[FoundStudy]) -> None:
@@ -228,17 +216,10 @@ def _print_found_json(peer: Destination, studies: Iterator[FoundStudy]) -> None:
     typer.echo(f'],\n  "count": {count}\n}}')
 
 
-def _count(records: Records, peer: Destination, studies: Iterator[FoundStudy]) -> None:
-    count = objects = here = 0
-    uncounted = False
-    while some := list(islice(studies, _COUNTED_AT_ONCE)):
-        count += len(some)
-        objects += sum(study.objects or 0 for study in some)
-        uncounted |= any(study.objects is None for study in some)
-        with records.reading() as session:
-            here += retrieval_jobs.count_here(session, [study.study_instance_uid for study in some])
-    what = "" if uncounted else f", {objects} objects in all"
-    typer.echo(f"{_studies(count)} at {peer}{what}; of {here} of them the node has something.")
+def _print_foreseen(peer: Destination, foreseen: Foreseen) -> None:
+    what = "" if foreseen.uncounted else f", {foreseen.objects} objects in all"
+    studies = _studies(foreseen.studies)
+    typer.echo(f"{studies} at {peer}{what}; of {foreseen.here} of them the node has something.")
     typer.echo("Nothing was retrieved: this was a dry run.")
 
 

@@ -5,15 +5,17 @@ No label names a study or a patient; what a stranger can choose is cut to a fixe
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
 from typing import Final, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from service.metrics.folder import choose_values
+from service.metrics.folder import FOLDER, choose_values
 
 OTHER: Final = "other"
 """Stands for all values of a label beyond those that are told apart."""
@@ -48,8 +50,45 @@ _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _Metric = TypeVar("_Metric", bound=Counter | Gauge | Histogram)
 
 
+class StorageMetrics:
+    """What is counted of the objects that come, sent to the listener or fetched by a C-GET."""
+
+    def __init__(self) -> None:
+        choose_values()
+        self._answers = _prepared(
+            Counter(
+                "litegpt_c_store_answers",
+                "C-STORE requests answered, by status (PS3.4 B.2.3).",
+                ["status"],
+                registry=None,
+            ),
+            STORE_STATUSES,
+        )
+        self._received = Counter(
+            "litegpt_received_bytes", "Bytes of objects answered with Success.", registry=None
+        )
+
+    @classmethod
+    def of_process(cls) -> StorageMetrics:
+        """The one of this process: two of them would write over each other's counts, where a listener and a
+        retriever run in one."""
+        return _storage_metrics(os.environ.get(FOLDER, ""))
+
+    def answered(self, status: int, size_bytes: int) -> None:
+        """Counts a C-STORE that was answered with a status, and its bytes where that is Success."""
+        text = f"{status:04X}"
+        self._answers.labels(text if text in STORE_STATUSES else OTHER).inc()
+        if status == 0:
+            self._received.inc(size_bytes)
+
+
+@cache
+def _storage_metrics(_folder: str) -> StorageMetrics:
+    return StorageMetrics()
+
+
 class ListenerMetrics:
-    """What the listener counts."""
+    """What the listener counts, and in ``storage`` what came to it."""
 
     def __init__(self) -> None:
         choose_values()
@@ -68,18 +107,7 @@ class ListenerMetrics:
             ),
             [*REJECTIONS.values(), LOW_DISK, OTHER],
         )
-        self._answers = _prepared(
-            Counter(
-                "litegpt_c_store_answers",
-                "C-STORE requests answered, by status (PS3.4 B.2.3).",
-                ["status"],
-                registry=None,
-            ),
-            STORE_STATUSES,
-        )
-        self._received = Counter(
-            "litegpt_received_bytes", "Bytes of objects answered with Success.", registry=None
-        )
+        self.storage = StorageMetrics.of_process()
         self._callers: set[str] = set()
 
     def accepted(self, calling_ae_title: str) -> None:
@@ -90,12 +118,29 @@ class ListenerMetrics:
         """Counts one that was rejected, for one of the reasons above."""
         self._rejected.labels(reason).inc()
 
-    def answered(self, status: int, size_bytes: int) -> None:
-        """Counts a C-STORE that was answered with a status, and its bytes where that is Success."""
-        text = f"{status:04X}"
-        self._answers.labels(text if text in STORE_STATUSES else OTHER).inc()
-        if status == 0:
-            self._received.inc(size_bytes)
+
+class RetrieverMetrics:
+    """What a retriever counts, and in ``storage`` what it fetched itself."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        """Args:
+        methods: How images are retrieved.
+        """
+        choose_values()
+        self._associations = _prepared(
+            Counter(
+                "litegpt_retrieval_associations",
+                "Associations on which a study was retrieved, by C-MOVE or C-GET.",
+                ["method"],
+                registry=None,
+            ),
+            tuple(methods),
+        )
+        self.storage = StorageMetrics.of_process()
+
+    def associated(self, method: str) -> None:
+        """Counts an association that a PACS has taken."""
+        self._associations.labels(method).inc()
 
 
 class AnalysisMetrics:

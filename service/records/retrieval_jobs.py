@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import NotThere, WrongState
+from service.records.job_progress import WINDOW, Progress, progress_of
 from service.records.retrievals import ACTIVE
 from service.records.tables import Instance, JobState, RetrievalJob, RetrievalState, RetrievalStudy, Study
 
@@ -19,7 +20,7 @@ _AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class FailedStudy:
-    """A study that could not be retrieved, and why; of one job the ``id`` grows."""
+    """A study that could not be retrieved, and why; ``id`` is where a page of them ends."""
 
     id: int
     study_instance_uid: str
@@ -30,7 +31,7 @@ class FailedStudy:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job with the counts of its studies."""
+    """A job with the counts of its studies; ``not_before`` is when its next step is due."""
 
     id: int
     source: str
@@ -44,8 +45,14 @@ class JobView:
     created_at: datetime
     found_at: datetime | None
     finished_at: datetime | None
+    not_before: datetime
     questions_answered: int
-    counts: dict[str, int]
+    progress: Progress
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many of its studies are in which state."""
+        return self.progress.counts
 
     @property
     def studies(self) -> int:
@@ -61,6 +68,17 @@ class JobView:
     def failed(self) -> int:
         """How many could not be retrieved."""
         return self.counts[RetrievalState.FAILED]
+
+    def an_hour(self, now: datetime) -> float:
+        """How many of its studies ended an hour, of late."""
+        if self.found_at is None or now <= self.found_at:
+            return 0.0
+        return self.progress.recent * (timedelta(hours=1) / min(WINDOW, now - self.found_at))
+
+    def time_left(self, now: datetime) -> timedelta | None:
+        """How long those that are open take at that rate; ``None`` where none has ended of late."""
+        rate = self.an_hour(now)
+        return timedelta(hours=self.open / rate) if rate else None
 
     @property
     def is_active(self) -> bool:
@@ -95,21 +113,27 @@ def make_job(
     return job.id
 
 
-def list_jobs(session: Session, limit: int, before: int | None = None) -> list[JobView]:
-    """The newest jobs, or those before one, newest first."""
-    jobs = select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)
+def list_jobs(
+    session: Session,
+    limit: int,
+    before: int | None = None,
+    *,
+    progress: Mapping[int, Progress] | None = None,
+) -> list[JobView]:
+    """The newest jobs, newest first, or those before one; counted where ``progress`` does not say."""
+    newest = select(RetrievalJob).order_by(RetrievalJob.id.desc()).limit(limit)
     if before is not None:
-        jobs = jobs.where(RetrievalJob.id < before)
-    return _views(session, session.scalars(jobs).all())
+        newest = newest.where(RetrievalJob.id < before)
+    return _views(session, session.scalars(newest).all(), progress)
 
 
-def show_job(session: Session, job_id: int) -> JobView:
-    """One job.
+def show_job(session: Session, job_id: int, *, progress: Mapping[int, Progress] | None = None) -> JobView:
+    """One job, counted where ``progress`` does not say.
 
     Raises:
         NotThere: If there is none.
     """
-    return _views(session, [_job(session, job_id)])[0]
+    return _views(session, [_job(session, job_id)], progress)[0]
 
 
 def failed_studies(
@@ -126,7 +150,8 @@ def failed_studies(
         )
         .where(
             RetrievalStudy.job_id == job_id,
-            RetrievalStudy.state == RetrievalState.FAILED,
+            # As the index of those that failed says it, which SQLite knows by its words alone.
+            literal_column("state") == literal_column("'failed'"),
             RetrievalStudy.id > after,
         )
         .order_by(RetrievalStudy.id)
@@ -139,6 +164,8 @@ def failed_studies(
 
 def not_found(session: Session, job_id: int, accession_numbers: Sequence[str]) -> list[str]:
     """Those accession numbers, in any case, of which a job has no study."""
+    if not accession_numbers:
+        return []
     numbers = select(RetrievalStudy.accession_number).where(RetrievalStudy.job_id == job_id)
     found = {number.casefold() for number in session.scalars(numbers)}
     return [number for number in accession_numbers if number.casefold() not in found]
@@ -232,15 +259,11 @@ def _change(session: Session, job_id: int, from_states: set[JobState], **values:
         setattr(job, name, value)
 
 
-def _views(session: Session, jobs: Sequence[RetrievalJob]) -> list[JobView]:
-    counted = session.execute(
-        select(RetrievalStudy.job_id, RetrievalStudy.state, func.count())
-        .where(RetrievalStudy.job_id.in_([job.id for job in jobs]))
-        .group_by(RetrievalStudy.job_id, RetrievalStudy.state)
-    )
-    counts = {job.id: {state.value: 0 for state in RetrievalState} for job in jobs}
-    for job_id, state, count in counted:
-        counts[job_id][state] = count
+def _views(
+    session: Session, jobs: Sequence[RetrievalJob], progress: Mapping[int, Progress] | None
+) -> list[JobView]:
+    if progress is None:
+        progress = progress_of(session, [job.id for job in jobs])
     return [
         JobView(
             id=job.id,
@@ -255,8 +278,9 @@ def _views(session: Session, jobs: Sequence[RetrievalJob]) -> list[JobView]:
             created_at=job.created_at,
             found_at=job.found_at,
             finished_at=job.finished_at,
+            not_before=job.not_before,
             questions_answered=job.questions_answered,
-            counts=counts[job.id],
+            progress=progress.get(job.id, Progress()),
         )
         for job in jobs
     ]

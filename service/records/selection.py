@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal, not_, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, literal, literal_column, not_, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from service.errors import SettingsError
@@ -133,11 +133,11 @@ class Selection:
         return _current(or_(Analysis.model_version == self.model, named == self.model))
 
     def _found(self) -> ColumnElement[bool]:
-        return exists().where(
+        return _there_is(
             Finding.analysis_id == newest_analysis(),
             Finding.label == self.label,
             Finding.score >= self.minimum_score,
-            Finding.reported,
+            Finding.reported.is_(True),
         )
 
 
@@ -167,25 +167,32 @@ def newest_analysis() -> Any:
     return newest.correlate(Study).scalar_subquery()
 
 
+def _there_is(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """EXISTS, in words that have it asked study by study.
+
+    PostgreSQL would make a join of an EXISTS, and go through the rows of all studies for the sake of a page.
+    """
+    one: Select[int] = select(literal_column("1")).where(*conditions).limit(1)
+    return one.correlate(Study).scalar_subquery().is_not(None)
+
+
 def _current(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(Analysis.id == newest_analysis(), *conditions)
+    return _there_is(Analysis.id == newest_analysis(), *conditions)
 
 
 def _delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(
-        Result.analysis_id == newest_analysis(), Delivery.result_id == Result.id, *conditions
-    )
+    return _there_is(Result.analysis_id == newest_analysis(), Delivery.result_id == Result.id, *conditions)
 
 
 def _states() -> Mapping[str, ColumnElement[bool]]:
     """By their words in ``overview``; a study is in one of them, and in conflict besides."""
-    no_analysis = not_(exists().where(Analysis.study_id == Study.id))
+    no_analysis = not_(_there_is(Analysis.study_id == Study.id))
     receiving = or_(Study.state == StudyState.RECEIVING, no_analysis)
     complete = _by_value(Study.state) == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))
     goes_somewhere, refused = _delivery(), _delivery(_by_value(Delivery.state) == DeliveryState.REFUSED.value)
     unfinished = _delivery(_by_value(Delivery.state).in_([state.value for state in _UNDELIVERED]))
-    in_conflict = exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
+    in_conflict = _there_is(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
     by_analysis = {
         state.value: and_(complete, _current(Analysis.state == state))
         for state in AnalysisState

@@ -145,6 +145,7 @@ def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
 
 
 _IN_CONFLICT = text("state = 'conflict'")
+_HAS_FAILED = text("state = 'failed'")
 
 
 class Base(DeclarativeBase):
@@ -171,6 +172,12 @@ class Study(Base):
         Index(None, "state", "last_eligible_at"),
         # Lists are newest first by this key.
         Index("ix_study_received", "receiving_since", "id"),
+        # Beginnings of UIDs: SQLite finds them by the constraint's own index.
+        Index(
+            "ix_study_uid_begins",
+            "study_instance_uid",
+            postgresql_ops={"study_instance_uid": "varchar_pattern_ops"},
+        ).ddl_if(dialect="postgresql"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -200,6 +207,8 @@ class Instance(Base):
         _one_of("state", InstanceState),
         UniqueConstraint("sop_instance_uid", "digest"),
         Index("ix_instance_conflict", "study_id", sqlite_where=_IN_CONFLICT, postgresql_where=_IN_CONFLICT),
+        # Who has sent when, for modalities that fall silent.
+        Index("ix_instance_heard", "calling_ae_title", "received_at", "study_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -441,6 +450,16 @@ class RetrievalStudy(Base):
         _one_of("state", RetrievalState),
         UniqueConstraint("job_id", "study_instance_uid"),
         Index(None, "job_id", "state", "not_before"),
+        # Progress is counted without the rows, and those that failed are paged by key.
+        Index("ix_retrieval_study_progress", "job_id", "state", "images_expected", "images_come"),
+        Index("ix_retrieval_study_ended", "finished_at", "job_id"),
+        Index(
+            "ix_retrieval_study_failed",
+            "job_id",
+            "id",
+            sqlite_where=_HAS_FAILED,
+            postgresql_where=_HAS_FAILED,
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

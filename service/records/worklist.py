@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.records.overview import Outcome, StudyView, views_of
@@ -43,6 +43,7 @@ _FEW_DAYS: Final = 100_000
 _OF_UIDS: Final = re.compile(r"[0-9.]+")
 
 _STRIDES: Final = (200, 1_800, REACH - 2_000)
+_STRIDES_OF_FEW: Final = (200, _FEW_DAYS)
 
 
 class Key(NamedTuple):
@@ -80,9 +81,11 @@ def page_of(session: Session, selection: Selection, after: Key | None = None) ->
     conditions = selection.conditions()
     if selection.accession_numbers:
         conditions.append(Study.accession_number.in_(selection.accession_numbers))
-    few = _named(session, selection) if selection.studies else _few(session, selection)
+    if selection.studies:
+        conditions.append(_has_name(selection))
+    few = _few(session, selection)
     if few is not None:
-        return _page(session, _keys_of_few(session, [*conditions, few], after))
+        return _page(session, _keys_of_few(session, few, conditions, after))
     found: list[Key] = []
     reached = after
     for stride in _STRIDES:
@@ -108,14 +111,25 @@ def _newest_first(conditions: Sequence[ColumnElement[bool]], after: Key | None) 
     return rows.order_by(Study.receiving_since.desc(), Study.id.desc())
 
 
-def _keys_of_few(session: Session, conditions: Sequence[ColumnElement[bool]], after: Key | None) -> list[Key]:
-    """The next keys of studies that are few: found first, and then put in order."""
+def _keys_of_few(
+    session: Session, few: ColumnElement[bool], conditions: Sequence[ColumnElement[bool]], after: Key | None
+) -> list[Key]:
+    """The next keys of studies that are few: put in order first, then looked at until there is a page."""
     beyond = [] if after is None else [_literal(after) > _KEY]
     # The limit cuts nothing off. It keeps the database from going through all studies in order instead.
-    among = select(Study.receiving_since, Study.id).where(*conditions, *beyond).limit(_FEW_DAYS).subquery()
-    return _keys(
-        session, select(among).order_by(among.c.receiving_since.desc(), among.c.id.desc()).limit(ROWS + 1)
-    )
+    among = select(Study.receiving_since, Study.id).where(few, *beyond).limit(_FEW_DAYS).subquery()
+    in_order = select(among).order_by(among.c.receiving_since.desc(), among.c.id.desc())
+    found: list[Key] = []
+    seen = 0
+    for stride in _STRIDES_OF_FEW:
+        part = in_order.offset(seen).limit(stride).subquery()
+        fulfil = select(part.c.receiving_since, part.c.id).join(Study, Study.id == part.c.id)
+        newest = fulfil.where(*conditions).order_by(part.c.receiving_since.desc(), part.c.id.desc())
+        found += _keys(session, newest.limit(ROWS + 1 - len(found)))
+        seen += stride
+        if len(found) > ROWS:
+            break
+    return found
 
 
 def _keys(session: Session, rows: Select[datetime, int]) -> list[Key]:
@@ -146,26 +160,47 @@ def _named(session: Session, selection: Selection) -> ColumnElement[bool]:
     return or_(Study.accession_number.in_(selection.studies), *begins)
 
 
+def _has_name(selection: Selection) -> ColumnElement[bool]:
+    """The same for studies that are gone through: SQLite would use its indices, and sort all of them."""
+    begins = [
+        func.substr(Study.study_instance_uid, 1, len(name)) == name
+        for name in selection.studies
+        if _OF_UIDS.fullmatch(name)
+    ]
+    return or_(func.coalesce(Study.accession_number, "").in_(selection.studies), *begins)
+
+
 def _begins(session: Session, name: str) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "sqlite":
         # In the order of bytes, where ":" follows "9"; SQLite has no index for LIKE.
         return Study.study_instance_uid.between(name, f"{name}:")
-    return Study.study_instance_uid.startswith(name)
+    # The same for PostgreSQL, whatever order its collation has.
+    return and_(
+        Study.study_instance_uid.bool_op("~>=~")(name), Study.study_instance_uid.bool_op("~<~")(f"{name}:")
+    )
 
 
 def _few(session: Session, selection: Selection) -> ColumnElement[bool] | None:
     """A condition that few studies fulfil, and that an index finds; ``None`` where there is none."""
-    for among, limit in _candidates(selection):
-        ids = session.scalars(among.limit(limit + 1)).all()
-        if len(ids) <= limit:
-            return Study.id.in_(among)
+    for among, limit in _candidates(session, selection):
+        ids = among if isinstance(among, Select) else select(Study.id).where(among)
+        fulfil = select(func.count()).select_from(ids.limit(limit + 1).subquery())
+        if (session.scalar(fulfil) or 0) <= limit:
+            return Study.id.in_(among) if isinstance(among, Select) else among
     return None
 
 
-def _candidates(selection: Selection) -> Iterator[tuple[Select[int], int]]:
-    """Studies that fulfil a condition of the selection, and perhaps some others, by an index."""
+def _candidates(
+    session: Session, selection: Selection
+) -> Iterator[tuple[Select[int] | ColumnElement[bool], int]]:
+    """Studies that fulfil a condition of the selection, and perhaps some others, by an index.
+
+    A condition on ``Study`` itself is no list of ids: a database would look every study up in that.
+    """
+    if selection.studies:
+        yield _named(session, selection), _FEW
     if selection.accession_numbers:
-        yield select(Study.id).where(Study.accession_number.in_(selection.accession_numbers)), _FEW
+        yield Study.accession_number.in_(selection.accession_numbers), _FEW
     if len(selection.states) == 1 and (of_state := _BY_STATE.get(selection.states[0])) is not None:
         yield of_state, _FEW
     if selection.label:
@@ -178,7 +213,7 @@ def _candidates(selection: Selection) -> Iterator[tuple[Select[int], int]]:
     if selection.study_dates_from or selection.study_dates_to:
         last = selection.study_dates_to or "99999999"
         first = selection.study_dates_from or "0"
-        yield select(Study.id).where(Study.study_date.between(first, last)), _FEW_DAYS
+        yield Study.study_date.between(first, last), _FEW_DAYS
 
 
 def _with_analysis(state: AnalysisState) -> Select[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from service.eligibility import RADIOGRAPHS
 from service.errors import NodeError, NotSetUp, PeerFailed
+from service.metrics.processes import RetrieverMetrics
 from service.records.database import Records
 from service.records.retrievals import Outcome, StudyClaim, images_here
 from service.records.tables import RetrievalState
@@ -35,6 +36,7 @@ class Fetch:
     settings: Settings
     records: Records
     storage: Storage
+    metrics: RetrieverMetrics
     claim: StudyClaim
     keeper: Keeper
     expected: int = 0
@@ -99,6 +101,7 @@ class Fetch:
             self.settings, self.claim.source, Method(self.claim.method), self.storage
         ) as retrieval:
             self.keeper.watch(retrieval)
+            self.metrics.associated(self.claim.method)
             self.asked = True
             for one in series:
                 complaint = retrieval.series(self._uid, one) or complaint

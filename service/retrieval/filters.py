@@ -95,6 +95,19 @@ class Filters(BaseModel):
         day = self.since + timedelta(days=number)
         return tuple(StudyQuestion(day, day, None, modality, self.patient_id) for modality in self.modalities)
 
+    def in_words(self, *, with_patient: bool) -> str:
+        """What is asked for, in a line; the patient's id in full or only that there is one."""
+        numbers = len(self.accession_numbers)
+        patient = f"patient {self.patient_id}" if with_patient else "one patient"
+        parts = (
+            f"{self.since} to {self.until}" if self.since else "",
+            f"{numbers} accession number{'' if numbers == 1 else 's'}" if numbers else "",
+            patient if self.patient_id else "",
+            "/".join(self.modalities),
+            f"body part {self.body_part}" if self.body_part else "",
+        )
+        return ", ".join(filter(None, parts))
+
     def wants_study(self, study: FoundStudy) -> bool:
         """Whether a study may have such series, as far as the peer says."""
         return not study.modalities or not set(self.modalities).isdisjoint(study.modalities)

@@ -27,6 +27,7 @@ from service.errors import (
     PeerUnavailable,
     TryAgain,
 )
+from service.metrics.processes import RetrieverMetrics
 from service.records import retrievals
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
@@ -39,6 +40,7 @@ from service.retrieval.finding import answers
 from service.retrieval.keeper import Keeper
 from service.settings import Settings
 from service.wire.query import FoundStudy, Query, querying
+from service.wire.retrieval import Method
 from service.wire.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -61,9 +63,9 @@ class Retriever:
         self._clock = clock
         self._records = Records.open(settings)
         self._archive = Archive(settings.data_dir)
-        self._storage = Storage(
-            Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
-        )
+        self._metrics = RetrieverMetrics(Method)
+        receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._storage = Storage(receiver, settings.ae_title, self._metrics.storage)
         self._lease = timedelta(seconds=settings.retrieval_lease_seconds)
         self._renews_every_seconds = min(_BEATS_EVERY_SECONDS, settings.retrieval_lease_seconds / 3)
         self._retry = Retry.of(settings)
@@ -119,7 +121,7 @@ class Retriever:
     def _study(self, claim: StudyClaim, keeper: Keeper) -> Conclusion:
         """Retrieves a study; what writes the end of it is returned, for when the keeper is gone."""
         started = self._clock()
-        fetch = Fetch(self._settings, self._records, self._storage, claim, keeper)
+        fetch = Fetch(self._settings, self._records, self._storage, self._metrics, claim, keeper)
         name = f"study {claim.study_instance_uid} of job {claim.job_id}"
         try:
             outcome = fetch.run()

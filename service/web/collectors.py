@@ -18,6 +18,7 @@ from service.metrics.folder import FOLDER, CountedByProcesses
 from service.metrics.processes import OTHER
 from service.records import tally
 from service.records.database import Records, utc_now
+from service.records.silence import Silence
 from service.records.tables import AnalysisState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
 from service.rules.rulebook import Rulebook
@@ -37,10 +38,13 @@ _PATIENCE_FOR_STOCK_SECONDS: Final = 0.7
 """How long a scrape waits for it; then it tells what was counted before."""
 
 
-def registry_of(settings: Settings, records: Records, rulebook: Rulebook) -> CollectorRegistry:
-    """All that this process can tell."""
+def registry_of(
+    settings: Settings, records: Records, rulebook: Rulebook, heard: Kept[tuple[Silence, ...]]
+) -> CollectorRegistry:
+    """All that this process can tell; ``heard`` is what it keeps of who has been silent for how long."""
     registry = CollectorRegistry()
     registry.register(RecordsCollector(settings, records, rulebook))
+    registry.register(SilenceCollector(heard))
     registry.register(_MachineCollector(settings))
     registry.register(_RulesCollector(rulebook))
     folder = os.environ.get(FOLDER)
@@ -168,6 +172,37 @@ class RecordsCollector(Collector):
 
     def _told(self, destination: str) -> str:
         return destination if destination in self._configured() else OTHER
+
+
+class SilenceCollector(Collector):
+    """For how long modalities have been silent, and for how long they were at this time of other weeks."""
+
+    def __init__(self, heard: Kept[tuple[Silence, ...]]) -> None:
+        self._heard = heard
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing, as above."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What was looked up last."""
+        now = utc_now()
+        lasts = GaugeMetricFamily(
+            "litegpt_modality_silence_seconds",
+            "How long ago a modality has sent something, by its AE title; 50 of them at most.",
+            labels=["calling_ae_title"],
+        )
+        usual = GaugeMetricFamily(
+            "litegpt_modality_silence_usual_seconds",
+            "Its longest silence at this time of the week, in the last 4 weeks that it sent.",
+            labels=["calling_ae_title"],
+        )
+        for one in self._heard.within(_PATIENCE_FOR_STOCK_SECONDS) or ():
+            lasts.add_metric([one.calling_ae_title], one.lasts(now).total_seconds())
+            if one.usual is not None:
+                usual.add_metric([one.calling_ae_title], one.usual.total_seconds())
+        yield lasts
+        yield usual
 
 
 class _MachineCollector(Collector):

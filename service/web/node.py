@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
-from service.records.database import Records
+from service.records.database import Records, utc_now
+from service.records.job_progress import Progress, progress_of
+from service.records.silence import Silence, silences
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.web.collectors import registry_of
+from service.web.kept import Kept
 from service.web.readiness import Readiness
+from service.web.reckoning import Reckoned, reckoning
+
+_PROGRESS_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 5.0
+_MOST_OF_TIME: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,9 @@ class Node:
     rulebook: Rulebook
     metrics: CollectorRegistry
     readiness: Readiness
+    reckoning: Kept[Reckoned]
+    job_progress: Kept[dict[int, Progress]]
+    silences: Kept[tuple[Silence, ...]]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
 
@@ -38,14 +49,44 @@ def lifespan_of(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         records, rulebook = Records.open(settings), Rulebook(settings)
-        metrics = registry_of(settings, records, rulebook)
-        app.state.node = Node(settings, records, rulebook, metrics, Readiness(settings), tells_why)
+        heard = _silences(settings, records)
+        app.state.node = Node(
+            settings,
+            records,
+            rulebook,
+            metrics=registry_of(settings, records, rulebook, heard),
+            readiness=Readiness(settings),
+            reckoning=reckoning(records),
+            job_progress=_job_progress(records),
+            silences=heard,
+            tells_why=tells_why,
+        )
         try:
             yield
         finally:
             records.close()
 
     return lifespan
+
+
+def _job_progress(records: Records) -> Kept[dict[int, Progress]]:
+    def ask() -> dict[int, Progress]:
+        with records.snapshot() as session:
+            return progress_of(session)
+
+    return Kept(
+        "count of the jobs' studies", ask, _PROGRESS_SECONDS, most_of_time=_MOST_OF_TIME, survives_errors=True
+    )
+
+
+def _silences(settings: Settings, records: Records) -> Kept[tuple[Silence, ...]]:
+    def ask() -> tuple[Silence, ...]:
+        with records.snapshot() as session:
+            return silences(session, utc_now(), settings.zone)
+
+    return Kept(
+        "look for silent modalities", ask, _SILENCE_SECONDS, most_of_time=_MOST_OF_TIME, survives_errors=True
+    )
 
 
 def _node_of(request: Request) -> Node:

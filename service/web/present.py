@@ -34,7 +34,7 @@ def midnight(settings: Settings) -> datetime:
 def health(node: Node) -> list[HealthLine]:
     """A line for each thing that the node stands on; the disk by its numbers."""
     lines = []
-    for line in node.readiness.ask():
+    for line in node.readiness.latest():
         told = line.complaint or line.fact
         if line.name == "sweeper" and (beat := last_beat(node.settings.data_dir, PART)):
             told += f", last {max(0, round(time.time() - beat))} s ago"

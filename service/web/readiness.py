@@ -16,6 +16,7 @@ LIMIT_SECONDS: Final = 3.0
 """After this an answer is not waited for any longer."""
 
 _FRESH_SECONDS: Final = 2.0
+_AT_ONCE_SECONDS: Final = 0.1
 
 _LOOKS: Final[dict[str, Callable[[Settings], str]]] = {
     "database": checks.database,
@@ -42,12 +43,28 @@ class Readiness:
             look.begin()
         return [_line(name, look, deadline) for name, look in self._looks.items()]
 
+    def latest(self) -> list[Line]:
+        """The same, as it was a moment ago at most where all is well, and at once."""
+        return [_latest(name, look) for name, look in self._looks.items()]
+
 
 def _look(name: str, look: Callable[[Settings], str], settings: Settings) -> Line:
     return checks.line(name, partial(look, settings))
 
 
+def _latest(name: str, look: Kept[Line]) -> Line:
+    line = look.within(_AT_ONCE_SECONDS)
+    waited = look.overdue_seconds
+    if waited > LIMIT_SECONDS or (line is None and waited):
+        return Line(name, "", f"no answer within {waited:.1f} s")
+    return line or _fault(name)
+
+
 def _line(name: str, look: Kept[Line], deadline: float) -> Line:
     if not look.is_answered_by(deadline):
         return Line(name, "", f"no answer within {LIMIT_SECONDS:g} s")
-    return look.last or Line(name, "", "a fault of the node; its log tells more")
+    return look.last or _fault(name)
+
+
+def _fault(name: str) -> Line:
+    return Line(name, "", "a fault of the node; its log tells more")

@@ -35,6 +35,8 @@ _TONES: Final = {
     "delivering": "busy",
     "due": "busy",
     "open": "busy",
+    "finding": "busy",
+    "paused": "bad",
 }
 """How a state is coloured; it is always written, too."""
 

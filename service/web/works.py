@@ -1,4 +1,4 @@
-"""Actions on many studies, beside the requests: one at a time, with its progress; a rehearsal first."""
+"""What takes longer than a request: it runs in a thread beside them, and its page tells how far it is."""
 
 from __future__ import annotations
 
@@ -7,69 +7,71 @@ import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from service.actions.action import Action, Course, Tally
 from service.errors import Busy, NodeError
 from service.records.database import Records
-from service.records.selection import Selection
 
 log = logging.getLogger(__name__)
 
 _KEPT: Final = 100
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Work:
-    """One of them.
+    """One of them; what is to be done is its kind's to say.
 
     Attributes:
         id: Names it in its page's address.
         who: The user who asked.
-        action, selection: What, and of which studies.
-        asked: The selection and the options as they were posted, to post them again after the rehearsal.
-        rehearsal: Whether it leaves no trace.
-        studies: How many it has come past.
-        tally: What came of it; ``None`` while it goes on, or where it broke off.
         error: Why it broke off.
+        ended: Set at its end, whatever that is.
     """
 
     who: str
-    action: Action
-    selection: Selection
-    asked: tuple[tuple[str, str], ...]
-    rehearsal: bool
     id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    studies: int = 0
-    tally: Tally | None = None
     error: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
 
+    def do(self, records: Records) -> None:
+        """Does it, to the end."""
+        raise NotImplementedError
 
-class Works:
-    """The present one and the last of those before, in this process's memory."""
+    def __str__(self) -> str:
+        """What goes on, and how far it is, in words for who has to wait for it."""
+        raise NotImplementedError
 
-    def __init__(self) -> None:
+
+Kind = TypeVar("Kind", bound=Work)
+
+
+class Works(Generic[Kind]):
+    """Those that go on and the last of those before, in this process's memory."""
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._at_once = at_once
         self._lock = threading.Lock()
-        self._works: OrderedDict[str, Work] = OrderedDict()
+        self._works: OrderedDict[str, Kind] = OrderedDict()
 
-    def find(self, work_id: str) -> Work | None:
+    def find(self, work_id: str) -> Kind | None:
         """The one of that id, unless it is long over."""
         return self._works.get(work_id)
 
-    def begin(self, records: Records, work: Work) -> None:
+    def going_on(self) -> list[Kind]:
+        """Those that have not ended, the oldest first."""
+        return [work for work in list(self._works.values()) if not work.ended.is_set()]
+
+    def begin(self, records: Records, work: Kind) -> None:
         """Begins it in a thread of its own.
 
         Raises:
-            Busy: If there is another going on.
+            Busy: If as many go on as may.
         """
         with self._lock:
-            busy = next((one for one in self._works.values() if not one.ended.is_set()), None)
-            if busy is not None:
-                raise Busy(
-                    f"{busy.who} has another {busy.action.name} going on, {busy.studies:,} studies so far. "
-                    "There is one at a time: try again when it is done."
-                )
+            busy = self.going_on()
+            if len(busy) >= self._at_once:
+                at_once = "is one" if self._at_once == 1 else f"are {self._at_once}"
+                raise Busy(f"{busy[0]}. There {at_once} at a time: try again when it is done.")
             self._works[work.id] = work
             while len(self._works) > _KEPT:
                 self._works.popitem(last=False)
@@ -77,16 +79,12 @@ class Works:
 
 
 def _run(records: Records, work: Work) -> None:
-    def note(studies: int) -> None:
-        work.studies += studies
-
     try:
-        course = Course(records, work.who, work.rehearsal, note)
-        work.tally = course.run(work.action, work.selection)
+        work.do(records)
     except NodeError as error:
         work.error = str(error)
     except Exception:  # the thread's edge
-        log.exception("%s by %s broke off", work.action.name, work.who)
+        log.exception("broke off: %s", work)
         work.error = "it broke off; the node's log says why"
     finally:
         work.ended.set()

@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, cast
 
 from pydicom.uid import (
@@ -93,10 +92,9 @@ class Listener:
         self._settings = settings
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
-        self._storage = Storage(
-            Receiver(self._records, self._archive, Eligibility.of(settings)), settings.ae_title
-        )
         self._metrics = ListenerMetrics()
+        receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        self._storage = Storage(receiver, settings.ae_title, self._metrics.storage)
         self._server: Door | None = None
 
     def start(self) -> None:
@@ -123,7 +121,7 @@ class Listener:
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_ACCEPTED, self._on_accepted),
                 (evt.EVT_REJECTED, self._on_rejected),
-                (evt.EVT_C_STORE, self._on_store),
+                (evt.EVT_C_STORE, self._storage.on_store),
             ],
             server_class=Door,
             silent_seconds=self._settings.acse_timeout_seconds,
@@ -194,12 +192,6 @@ class Listener:
         reason = (answer.result, answer.result_source, answer.diagnostic)
         self._metrics.rejected(REJECTIONS.get(reason, OTHER))
 
-    def _on_store(self, event: Event) -> int:
-        size_bytes = _size_of(event.dataset_path)
-        status = self._storage.on_store(event)
-        self._metrics.answered(status, size_bytes)
-        return status
-
 
 def configure_process(settings: Settings) -> None:
     """Sets what pynetdicom and tempfile keep per process. Called once, in ``main``, before any listener."""
@@ -230,10 +222,3 @@ def _application_entity(settings: Settings) -> AE:
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
     return entity
-
-
-def _size_of(path: Path | None) -> int:
-    try:
-        return path.stat().st_size if path is not None else 0
-    except OSError:
-        return 0

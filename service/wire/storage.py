@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from service.errors import CannotUnderstand, NodeError
+from service.metrics.processes import StorageMetrics
 from service.records.intake import Receiver
 from service.records.tables import Priority
 from service.wire import statuses
@@ -29,13 +30,21 @@ class Storage:
     Attributes:
         receiver: Where to.
         ae_title: Ours, by which what we have moved to us is known.
+        metrics: Where it is counted.
     """
 
     receiver: Receiver
     ae_title: str
+    metrics: StorageMetrics
 
     def on_store(self, event: Event) -> int:
         """Answers a C-STORE with its status; the process must have been set up by ``configure_process``."""
+        size_bytes = _size_of(event.dataset_path)
+        status = self._take(event)
+        self.metrics.answered(status, size_bytes)
+        return status
+
+    def _take(self, event: Event) -> int:
         request: Any = event.request
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
         path: Path | None = event.dataset_path
@@ -73,3 +82,10 @@ class Storage:
         moved_for = str(request.MoveOriginatorApplicationEntityTitle or "").strip()
         ours = event.assoc.is_requestor or moved_for == self.ae_title
         return Priority.BACKLOG if ours else Priority.ROUTINE
+
+
+def _size_of(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path is not None else 0
+    except OSError:
+        return 0

@@ -53,11 +53,16 @@ def _tables(engine: Engine) -> set[str]:
 
 def test_the_migrations_and_the_models_agree(empty: Engine) -> None:
     migrate(empty)
+    missing = set() if empty.dialect.name == "postgresql" else {"ix_study_uid_begins"}
+
+    def is_here(_: object, name: str | None, *__: object) -> bool:
+        return name not in missing
+
+    options = {"compare_type": True, "include_object": is_here}
     with empty.connect() as connection:
-        differences = compare_metadata(
-            MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata
-        )
+        differences = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
     assert differences == []
+    assert {index["name"] for index in inspect(empty).get_indexes("study")}.isdisjoint(missing)
     assert _tables(empty) == set(Base.metadata.tables)
 
 

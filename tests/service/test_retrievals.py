@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from service.errors import LeaseLost, NodeError
 from service.records import retrieval_jobs, retrievals
 from service.records.database import Records
+from service.records.job_progress import progress_of
 from service.records.retrieval_jobs import JobView
 from service.records.retrievals import FAILURES_IN_A_ROW, JobClaim, Outcome, StudyClaim
 from service.records.retry import Retry
@@ -323,3 +324,43 @@ def test_many_retrievers_at_once_do_no_study_twice(records: Records) -> None:
         for worker in [pool.submit(work) for _ in range(4)]:
             worker.result()
     assert Counter(done) == Counter(f"1.2.{number}" for number in range(30))
+
+
+def _progress(records: Records, job_id: int, at: datetime) -> JobView:
+    with records.reading() as session:
+        counted = progress_of(session, None, at)
+        assert counted == progress_of(session, [job_id], at)
+        return retrieval_jobs.show_job(session, job_id, progress=counted)
+
+
+def test_progress_and_pace_are_counted(records: Records) -> None:
+    job_id = _filled(records, 1, 2, 3, 4)
+    retrievals.finish(records, _study(records), DONE, after(minutes=1), NOW)
+    _fail(records, _study(records), after(minutes=2), for_good=True)
+    view = _progress(records, job_id, after(minutes=2))
+    assert view.counts == {"waiting": 2, "running": 0, "done": 1, "failed": 1, "skipped": 0}
+    assert (view.progress.images_expected, view.progress.images_come) == (4, 3)
+    # Two in the two minutes since everything was found.
+    assert view.an_hour(after(minutes=2)) == 60
+    assert view.time_left(after(minutes=2)) == timedelta(minutes=2)
+    retrievals.finish(records, _study(records, after(minutes=20)), DONE, after(minutes=20), NOW)
+    view = _progress(records, job_id, after(minutes=20))
+    # Of the last quarter of an hour there is one.
+    assert (view.progress.recent, view.an_hour(after(minutes=20)), view.open) == (1, 4, 1)
+    assert view.time_left(after(minutes=20)) == timedelta(minutes=15)
+    assert _progress(records, job_id, after(hours=2)).time_left(after(hours=2)) is None
+
+
+def test_jobs_and_failed_studies_are_paged_by_key(records: Records) -> None:
+    job_id = _filled(records, *range(8))
+    for _ in range(8):
+        _fail(records, _study(records), for_good=True)
+    others = [_job(records) for _ in range(3)]
+    with records.reading() as session:
+        first = list(retrieval_jobs.failed_studies(session, job_id, 5))
+        rest = list(retrieval_jobs.failed_studies(session, job_id, 5, after=first[-1].id))
+        assert list(retrieval_jobs.failed_studies(session, others[0])) == []
+        jobs = [job.id for job in retrieval_jobs.list_jobs(session, 2)]
+        older = [job.id for job in retrieval_jobs.list_jobs(session, 9, before=jobs[-1])]
+    assert [one.study_instance_uid for one in first + rest] == [f"1.2.{number}" for number in range(8)]
+    assert jobs + older == [*others[::-1], job_id]

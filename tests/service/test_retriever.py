@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from pydicom import Dataset
 from sqlalchemy import select
 
+from service.metrics.folder import FOLDER, CountedByProcesses
 from service.records import retrieval_jobs
 from service.records.retrieval_jobs import FailedStudy, JobView
 from service.records.tables import Instance, RetrievalStudy
@@ -25,6 +27,7 @@ from service.wire.query import FoundStudy, querying
 from tests.images import CR, DX, make_radiograph
 from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.ports import free_port
+from tests.scrape import Scrape
 from tests.waiting import wait_until
 from tests.worker.conftest import SmallNode, small_node
 
@@ -164,6 +167,34 @@ def test_a_job_brings_every_image_once(backlog: Backlog, listening: None, method
     assert len(backlog.archive.retrieved) == 3
     with backlog.node.records.reading() as session:
         assert set(session.scalars(select(Instance.calling_ae_title))) == {"SCRIPTED"}
+
+
+def test_what_comes_is_counted_by_whichever_way(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a listener and a retriever in one process, as under ``up``."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    monkeypatch.setenv(FOLDER, str(folder))
+    backlog = _backlog(tmp_path, stack, monkeypatch, _images(3))
+    listener = Listener(backlog.node.settings)
+    listener.start()
+    stack.callback(listener.stop)
+    backlog.archive.to_port = listener.port
+    backlog.archive.images = backlog.archive.images[:2]
+    backlog.job("get")
+    backlog.work()
+    backlog.archive.images = _images(4)
+    backlog.job("move")
+    backlog.work()
+    registry = CollectorRegistry()
+    registry.register(CountedByProcesses(str(folder)))
+    told = Scrape(generate_latest(registry).decode())
+    archived = list((backlog.node.settings.data_dir / "images").rglob("*.dcm"))
+    assert told("litegpt_c_store_answers_total", status="0000") == len(archived) == 6
+    assert told("litegpt_received_bytes_total") == sum(path.stat().st_size for path in archived)
+    assert told("litegpt_retrieval_associations_total", method="get") == 2
+    assert told("litegpt_retrieval_associations_total", method="move") == 4
 
 
 def test_what_is_here_is_skipped_unless_asked_for_again(backlog: Backlog) -> None:

@@ -316,6 +316,43 @@ def _asked_again(kept: Kept[int], asked: list[int]) -> bool:
     return len(asked) == 2
 
 
+def test_a_page_waits_a_moment_for_what_is_quick_and_never_for_what_is_slow() -> None:
+    go = threading.Event()
+
+    def slow() -> int:
+        go.wait(30)
+        return 1
+
+    kept = Kept("slow", slow, fresh_seconds=0.0)
+    begun = time.monotonic()
+    assert kept.within(0.2) is None
+    assert 0.2 <= time.monotonic() - begun < 5
+    # It goes on for longer than that already: not waited for again.
+    begun = time.monotonic()
+    assert [kept.within(0.2) for _ in range(20)] == [None] * 20
+    assert time.monotonic() - begun < 0.2 * 20 / 2
+    assert kept.overdue_seconds >= 0.2
+    go.set()
+    assert kept.is_answered_by(time.monotonic() + 10)
+    assert (kept.last, kept.overdue_seconds) == (1, 0.0)
+    # It took long the last time: what it said then is there at once.
+    go.clear()
+    begun = time.monotonic()
+    assert kept.within(0.2) == 1
+    assert time.monotonic() - begun < 0.2
+    go.set()
+    assert Kept("quick", lambda: 7, fresh_seconds=60.0).within(10.0) == 7
+
+
+def test_an_answer_that_says_when_it_was_given_survives_an_error() -> None:
+    answers = iter([5])
+    kept = Kept("ends", lambda: next(answers), fresh_seconds=0.0, survives_errors=True)
+    for _ in range(3):
+        kept.begin()
+        assert kept.is_answered_by(time.monotonic() + 10)
+        assert kept.last == 5
+
+
 def test_what_takes_long_is_asked_for_less_often_where_that_is_wanted() -> None:
     asked: list[int] = []
 

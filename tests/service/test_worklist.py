@@ -114,6 +114,7 @@ def test_pages_hold_what_is_meant_in_order(many: Records, monkeypatch: pytest.Mo
     monkeypatch.setattr(worklist, "_FEW", few)
     monkeypatch.setattr(worklist, "_FEW_DAYS", few and 100_000)
     monkeypatch.setattr(worklist, "_STRIDES", (2, 5))
+    monkeypatch.setattr(worklist, "_STRIDES_OF_FEW", (3, 100_000))
     unmet = []
     for selection in SELECTIONS:
         pages = list(_walk(many, selection))
@@ -136,9 +137,13 @@ def test_a_long_search_says_how_far_it_came(many: Records, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("name", "met"), [("1.2.3", 11), ("A3", 3), ("1.2.35", 1), ("1.3", 0), ("1_2", 0)])
-def test_a_name_may_be_a_beginning(many: Records, name: str, met: int) -> None:
-    with many.reading() as session:
-        assert len(page_of(session, Selection(studies=(name,))).rows) == met
+def test_a_name_may_be_a_beginning(
+    many: Records, monkeypatch: pytest.MonkeyPatch, name: str, met: int
+) -> None:
+    for few in (worklist._FEW, 0):
+        monkeypatch.setattr(worklist, "_FEW", few)
+        with many.reading() as session:
+            assert len(page_of(session, Selection(studies=(name,))).rows) == met
 
 
 def test_numbers_of_today_and_of_the_queue(records: Records) -> None:

@@ -19,9 +19,9 @@ from service.web.api.callers import AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
 from service.web.api.footing import Footing, OfAPI
 from service.web.api.problems import responses
+from service.web.deeds import Deed
 from service.web.node import Node, OfNode
 from service.web.problems import API
-from service.web.works import Work
 
 _AT_ONCE_SECONDS: Final = 1.0
 """What is done so soon is answered at once."""
@@ -46,7 +46,7 @@ class Progress(BaseModel):
     error: str = Field(description="Why it failed.")
 
     @classmethod
-    def of(cls, work: Work) -> Self:
+    def of(cls, work: Deed) -> Self:
         """A work as it is now."""
         over = work.ended.is_set()
         return cls(
@@ -146,7 +146,7 @@ def work(
     work_id: Annotated[str, Path(max_length=40, pattern=r"^[A-Za-z0-9_-]+$")], api: OfAPI, caller: AnOperator
 ) -> Progress:
     """How far an action is, or what came of it. Forgotten when the node stops; the audit keeps it."""
-    found = api.works.find(work_id)
+    found = api.deeds.find(work_id)
     if found is None:
         raise NotThere("That is long over, or the node was started anew since. The audit has it.")
     return Progress.of(found)
@@ -155,14 +155,14 @@ def work(
 def _begin(
     action: Action, asked: Asked, response: Response, node: Node, api: Footing, caller: Caller
 ) -> Progress:
-    begun = Work(
+    begun = Deed(
         who=caller.who,
         action=action,
         selection=selection_of(asked.studies, node.records, node.settings.zone),
         asked=(),
         rehearsal=asked.dry_run,
     )
-    api.works.begin(node.records, begun)
+    api.deeds.begin(node.records, begun)
     if not begun.ended.wait(_AT_ONCE_SECONDS):
         response.status_code = 202
         response.headers["Location"] = f"{API}/works/{begun.id}"

@@ -28,7 +28,7 @@ _DESCRIPTION: Final = (
 
 def add_api(app: FastAPI, pages: PagesFooting) -> None:
     """Gives the pages' application the API; what is reckoned or under way is the same for both."""
-    app.state.api = Footing(pages.rendering, pages.reckoning, pages.works, Attempts())
+    app.state.api = Footing(pages.rendering, pages.deeds, Attempts())
     api = FastAPI(
         title="LiteGPT node",
         version=version("litegpt-node"),

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.web.attempts import Attempts
-from service.web.reckoning import Reckoning
+from service.web.deeds import Deed
 from service.web.rendering import Rendering
 from service.web.works import Works
 
@@ -18,13 +18,12 @@ class Footing:
     """From the application's start to its end.
 
     Attributes:
-        rendering, reckoning, works: The pages': what is reckoned, or under way, is so for both.
+        rendering, deeds: The pages': what is under way is so for both.
         attempts: With unknown tokens; a program that has a wrong one keeps no person from signing in.
     """
 
     rendering: Rendering
-    reckoning: Reckoning
-    works: Works
+    deeds: Works[Deed]
     attempts: Attempts
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import date, datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from service.records import retrieval_jobs
 from service.records.database import utc_now
-from service.records.journal import write_down
 from service.records.retrieval_jobs import JobView
 from service.retrieval.filters import Filters
+from service.retrieval.steering import Step, steer
 from service.web.api.callers import AnOperator, AViewer, Caller
 from service.web.api.paging import After, Before
 from service.web.api.problems import responses
@@ -139,41 +137,32 @@ def failures(
 @_steering.post("/pause")
 def pause(job_id: JobID, node: OfNode, caller: AnOperator) -> Job:
     """Stop it after the study in hand."""
-    return _steer("pause", lambda session, job, _: retrieval_jobs.pause(session, job), job_id, node, caller)
+    return _steer(Step.PAUSE, job_id, node, caller)
 
 
 @_steering.post("/resume")
 def resume(job_id: JobID, node: OfNode, caller: AnOperator) -> Job:
     """Let it go on."""
-    return _steer("resume", retrieval_jobs.resume, job_id, node, caller)
+    return _steer(Step.RESUME, job_id, node, caller)
 
 
 @_steering.post("/cancel")
 def cancel(job_id: JobID, node: OfNode, caller: AnOperator) -> Job:
     """End it; what waits is not retrieved."""
-    return _steer("cancel", retrieval_jobs.cancel, job_id, node, caller)
+    return _steer(Step.CANCEL, job_id, node, caller)
 
 
 @_steering.post("/retry")
 def retry(job_id: JobID, node: OfNode, caller: AnOperator) -> Job:
     """Try its failed studies again."""
-    return _steer(
-        "retry",
-        retrieval_jobs.retry_failed,
-        job_id,
-        node,
-        caller,
-    )
+    return _steer(Step.RETRY, job_id, node, caller)
 
 
 router.include_router(_steering)
 
 
-def _steer(
-    name: str, deed: Callable[[Session, int, datetime], object], job_id: int, node: Node, caller: Caller
-) -> Job:
+def _steer(step: Step, job_id: int, node: Node, caller: Caller) -> Job:
     with node.records.writing() as session:
-        deed(session, job_id, utc_now())
-        write_down(session, caller.who, f"job {name}", job=job_id)
+        steer(session, job_id, step, caller.who, utc_now())
     with node.records.snapshot() as session:
         return Job.of(retrieval_jobs.show_job(session, job_id))

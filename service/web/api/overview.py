@@ -12,10 +12,10 @@ from service.records import figures
 from service.records.reconciliation import UnsettledStudy
 from service.records.tables import WAITING, AnalysisState
 from service.web.api.callers import AViewer
-from service.web.api.footing import OfAPI
 from service.web.api.problems import responses
 from service.web.api.shapes import PriorityName, Reason, Shape
 from service.web.node import OfNode
+from service.web.pages.footing import AT_ONCE_SECONDS
 from service.web.present import health, midnight
 from service.web.reckoning import Reckoned
 
@@ -179,6 +179,6 @@ def readiness(node: OfNode, caller: AViewer) -> Readiness:
 
 
 @router.get("/reconciliation")
-def reconciliation(node: OfNode, api: OfAPI, caller: AViewer) -> Reconciliation:
+def reconciliation(node: OfNode, caller: AViewer) -> Reconciliation:
     """Received = analysed = delivered, or what is missing. Reckoned beside the requests: see `at`."""
-    return Reconciliation.of(api.reckoning.ask(node.records))
+    return Reconciliation.of(node.reckoning.within(AT_ONCE_SECONDS))

@@ -18,11 +18,11 @@ from service.errors import NeverAgain, SettingsError
 from service.records.tables import Priority
 from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
+from service.web.deeds import Deed
 from service.web.filters import Filters
 from service.web.node import OfNode
 from service.web.pages.footing import OfPages
 from service.web.visitors import AForm, AnOperator
-from service.web.works import Work
 
 router = APIRouter()
 
@@ -73,16 +73,16 @@ def act(name: str, node: OfNode, pages: OfPages, visitor: AnOperator, form: AFor
     """Begins a rehearsal, or the deed where ``step`` says ``do``."""
     filters = Filters.read(form)
     options = tuple((key, str(form[key])) for key in _OPTIONS if form.get(key))
-    work = Work(
+    deed = Deed(
         who=visitor.name,
         action=_action(_offer(name), form, node.settings, visitor.name),
         selection=filters.selection(node.settings.zone),
         asked=(*filters.given(), *options),
         rehearsal=form.get("step") != "do",
     )
-    pages.works.begin(node.records, work)
-    work.ended.wait(_AT_ONCE_SECONDS)
-    return RedirectResponse(f"/works/{work.id}", 303)
+    pages.deeds.begin(node.records, deed)
+    deed.ended.wait(_AT_ONCE_SECONDS)
+    return RedirectResponse(f"/works/{deed.id}", 303)
 
 
 @router.get("/works/{work_id}")
@@ -100,7 +100,7 @@ def work_now(request: Request, work_id: str, pages: OfPages, visitor: AnOperator
 def _work_page(
     request: Request, work_id: str, pages: OfPages, visitor: AnOperator, template: str
 ) -> Response:
-    found = pages.works.find(work_id)
+    found = pages.deeds.find(work_id)
     if found is None:
         raise NeverAgain("That is long over, or the node was started anew since. The audit has it.")
     filters = Filters.read(dict(found.asked))

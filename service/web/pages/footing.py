@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, Request
@@ -19,13 +19,19 @@ from litegpt.errors import ModelError
 from service.errors import NodeError
 from service.settings import Settings
 from service.web.attempts import Attempts
+from service.web.counts import Count
+from service.web.deeds import Deed
 from service.web.problems import API, ProblemResponse
-from service.web.reckoning import Reckoning
 from service.web.rendering import Rendering
 from service.web.safeguards import Safeguards
 from service.web.statuses import status_of
 from service.web.visitors import REFRESH_HEADER, Forbidden, NotSignedIn
 from service.web.works import Works
+
+AT_ONCE_SECONDS: Final = 0.15
+"""How long a page waits for what is reckoned beside the requests."""
+
+_COUNTS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,8 @@ class Footing:
     """What pages lean on beside the node itself, from the application's start to its end."""
 
     rendering: Rendering
-    reckoning: Reckoning
-    works: Works
+    deeds: Works[Deed]
+    counts: Works[Count]
     attempts: Attempts
 
 
@@ -59,11 +65,22 @@ OfPages = Annotated[Footing, Depends(_footing)]
 
 def add_pages(app: FastAPI, settings: Settings) -> Footing:
     """Gives an application the pages; what they lean on is returned."""
-    from service.web.pages import acting, audit, configuration, overview, people, signing, studies, study
+    from service.web.pages import (
+        acting,
+        audit,
+        configuration,
+        jobs,
+        ordering,
+        overview,
+        people,
+        signing,
+        studies,
+        study,
+    )
 
-    footing = Footing(Rendering(settings), Reckoning(), Works(), Attempts())
+    footing = Footing(Rendering(settings), Works(), Works(_COUNTS_AT_ONCE), Attempts())
     app.state.pages = footing
-    for room in (signing, overview, studies, study, acting, audit, people, configuration):
+    for room in (signing, overview, studies, study, acting, ordering, jobs, audit, people, configuration):
         app.include_router(room.router)
     app.mount("/static", _Static(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.records import figures
+from service.records.database import utc_now
 from service.records.standing import Verdict
 from service.records.tables import WAITING, AnalysisState
 from service.web.node import Node, OfNode
-from service.web.pages.footing import Footing, OfPages
+from service.web.pages.footing import AT_ONCE_SECONDS, OfPages
 from service.web.present import health, midnight
 from service.web.visitors import AViewer
 
 router = APIRouter()
 
+_MODALITIES: Final = 12
+"""As many are listed, and all that are silent for longer than usual."""
+
 
 @router.get("/")
 def overview(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Response:
     """The page."""
-    return pages.rendering.page(request, "overview.html", visitor, **_values(node, pages))
+    return pages.rendering.page(request, "overview.html", visitor, **_values(node))
 
 
 @router.get("/overview/now")
 def now(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Response:
     """What changes on it."""
-    return pages.rendering.page(request, "overview_now.html", visitor, **_values(node, pages))
+    return pages.rendering.page(request, "overview_now.html", visitor, **_values(node))
 
 
-def _values(node: Node, pages: Footing) -> dict[str, Any]:
+def _values(node: Node) -> dict[str, Any]:
     settings = node.settings
     with node.records.snapshot() as session:
         today = figures.today(session, midnight(settings))
@@ -46,7 +50,21 @@ def _values(node: Node, pages: Footing) -> dict[str, Any]:
         "waiting": sum(line.queued for line in queue),
         "running": sum(line.running for line in queue),
         "destinations": destinations,
-        "reckoned": pages.reckoning.ask(node.records),
+        "reckoned": node.reckoning.within(AT_ONCE_SECONDS),
         "verdicts": list(Verdict),
         "health": health(node),
+        **_modalities(node),
+    }
+
+
+def _modalities(node: Node) -> dict[str, Any]:
+    """Those that have been silent for longer than usual before all others."""
+    heard, now = node.silences.within(AT_ONCE_SECONDS), utc_now()
+    lines = sorted(heard or (), key=lambda one: (not one.is_unusual(now), one.calling_ae_title))
+    unusual = sum(one.is_unusual(now) for one in lines)
+    return {
+        "heard": heard is not None,
+        "modalities": lines[: max(_MODALITIES, unusual)],
+        "more_modalities": max(0, len(lines) - max(_MODALITIES, unusual)),
+        "silent": unusual,
     }

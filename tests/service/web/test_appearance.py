@@ -15,6 +15,7 @@ CSS = (files("service.web") / "static" / "style.css").read_text(encoding="utf-8"
 TEXT = [
     *[(ink, ground) for ink in ("ink", "faint", "link") for ground in ("ground", "surface", "hover")],
     *[("ink", ground) for ground in ("plain-ground", "field")],
+    ("faint", "field"),
     *[("faint", "hover"), ("head-ink", "head"), ("head-faint", "head"), ("accent-ink", "accent")],
     *[(tone, f"{tone}-ground") for tone in ("good", "busy", "bad")],
     ("bad", "surface"),

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import threading
+from datetime import timedelta
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from litegpt.radiograph import read_radiograph
 from service.actions.action import Tally
 from service.actions.analysing import Retry
 from service.errors import TryAgain
+from service.records.database import utc_now
 from service.records.journal import write_down
 from service.records.tables import (
     Analysis,
@@ -34,9 +36,10 @@ from service.records.tables import (
 )
 from service.records.worklist import Key
 from service.settings import load_settings
+from service.web.deeds import Deed
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
-from service.web.works import Work, Works
+from service.web.works import Works
 from tests.images import make_radiograph
 from tests.service.study_rows import ago
 from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
@@ -261,6 +264,45 @@ def test_the_overview_tells_what_is_stuck_and_what_to_do(pages: Site, read_study
     assert f"/studies/{uid}" in client.get("/").text
 
 
+def test_the_overview_tells_who_is_silent(pages: Site) -> None:
+    """A modality that sent every ten minutes for five weeks, until six hours ago."""
+    now = utc_now()
+    uid = pages.take(make_radiograph())
+    with pages.records.writing() as session:
+        study_id = session.scalars(select(Study.id).where(Study.study_instance_uid == uid)).one()
+        ages = range(6 * 60, 5 * 7 * 24 * 60, 10)
+        session.execute(
+            insert(Instance),
+            [
+                {
+                    "study_id": study_id,
+                    "sop_instance_uid": f"1.9.{age}",
+                    "digest": "",
+                    "path": "",
+                    "sop_class_uid": "1",
+                    "series_instance_uid": "1",
+                    "transfer_syntax_uid": "1",
+                    "size_bytes": 1,
+                    "eligible": False,
+                    "reason": "none",
+                    "calling_ae_title": "QUIET",
+                    "received_at": now - timedelta(minutes=age),
+                }
+                for age in ages
+            ],
+        )
+    client = pages.client("viewer")
+
+    def overview() -> str:
+        said = text_of(client.get("/overview/now", X_Refresh="1"))
+        return said if "QUIET" in said else ""
+
+    said = wait_until(overview, 60, "modality")
+    assert "Silent modalities 1" in said
+    assert re.search(r"QUIET silent for longer than usual 6 h 0 min up to 10 min 0 s in 4 weeks", said), said
+    assert re.search(r"MODALITY new \d+ s not known yet", said), said
+
+
 def test_viewers_have_no_buttons_and_are_refused(pages: Site, read_study: str) -> None:
     viewer = pages.client("viewer")
     for path in ("/studies", f"/studies/{read_study}", "/"):
@@ -348,10 +390,11 @@ def test_one_work_at_a_time(pages: Site) -> None:
             return Tally({"queued": 1})
 
     pages.take(make_radiograph())
-    works = Works()
+    works = Works[Deed]()
 
-    def work(who: str) -> Work:
-        return Work(who, Slow(), Filters().selection(pages.settings.zone), (), rehearsal=True)
+    def work(who: str) -> Deed:
+        everything = Filters().selection(pages.settings.zone)
+        return Deed(who=who, action=Slow(), selection=everything, asked=(), rehearsal=True)
 
     first, second = work("anna"), work("bert")
     works.begin(pages.records, first)

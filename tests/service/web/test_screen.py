@@ -18,7 +18,9 @@ from sqlalchemy import select
 from litegpt.phantoms import phantom_files
 from service.records.tables import Analysis, AnalysisState, Study
 from tests.images import make_radiograph
+from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.service.web.site import PASSWORD, Site, finding
+from tests.service.web.test_jobs import fill_job, make_job
 
 PICTURES: Final = Path(__file__).resolve().parents[3] / "build" / "web"
 
@@ -155,6 +157,39 @@ def test_an_operator_retries_what_failed(browser: Browser, pages: Site, failed: 
     assert row.state == AnalysisState.QUEUED
 
 
+def test_an_operator_orders_a_job_and_steers_it_with_the_keyboard(browser: Browser, pages: Site) -> None:
+    images = [make_radiograph(StudyDate="20250102", AccessionNumber=f"OLD{number}") for number in range(2)]
+    with (
+        scripted_archive(ScriptedArchive(images)) as pacs,
+        _browsing(browser, pages, "operator") as page,
+    ):
+        page.get_by_role("link", name="Jobs").press("Enter")
+        page.get_by_role("link", name="New job…").press("Enter")
+        page.get_by_label("PACS, as AET@HOST:PORT").fill(pacs.destination)
+        page.get_by_label("Accession numbers").fill("OLD0\nOLD1\nLOST")
+        page.get_by_role("button", name="Count first").press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("2 studies")
+        _picture(page, "count")
+        page.get_by_role("button", name="Make the job").press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Job ")
+        page.get_by_role("button", name="Pause").press("Enter")
+        expect(page.get_by_role("heading", name="State: paused")).to_be_visible()
+        page.get_by_role("button", name="Resume").press("Enter")
+        page.get_by_text("Cancel…").press("Enter")
+        page.get_by_role("button", name="Cancel job").press("Enter")
+        expect(page.get_by_role("heading", name="State: cancelled")).to_be_visible()
+
+
+def test_a_job_s_page_updates_itself(browser: Browser, pages: Site) -> None:
+    job_id = make_job(pages)
+    with _browsing(browser, pages, "viewer") as page:
+        page.goto(f"http://127.0.0.1:{pages.port}/jobs/{job_id}")
+        expect(page.get_by_role("heading", name="State: finding")).to_be_visible()
+        fill_job(pages, job_id, studies=4, failed=1)
+        expect(page.get_by_role("heading", name="State: running")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("4 of 8")).to_be_visible(timeout=20_000)
+
+
 def test_a_viewer_finds_no_button(browser: Browser, pages: Site, square: str) -> None:
     with _browsing(browser, pages, "viewer") as page:
         _open(page, "SQUARE")
@@ -196,6 +231,9 @@ def test_pictures_of_every_page_for_a_person_to_look_at(browser: Browser, pages:
     uid = pages.take(pydicom.dcmread(phantom_files()[0]))
     heart, base = (271.0, 334.0, 648.0, 631.0), (115.0, 418.0, 344.0, 623.0)
     pages.read(uid, finding("Cardiomegaly", heart), finding("Pleural effusion", base, score=0.97))
+    make_job(pages)
+    job_id = make_job(pages)
+    fill_job(pages, job_id, studies=40, failed=7)
     for look, size, scheme in (
         ("light", DESKTOP, "light"),
         ("dark", DESKTOP, "dark"),
@@ -206,6 +244,9 @@ def test_pictures_of_every_page_for_a_person_to_look_at(browser: Browser, pages:
                 ("overview", "/"),
                 ("studies", "/studies"),
                 ("study", f"/studies/{uid}"),
+                ("jobs", "/jobs"),
+                ("job", f"/jobs/{job_id}"),
+                ("new-job", "/jobs/new"),
                 ("audit", "/audit"),
                 ("settings", "/settings"),
                 ("users", "/users"),
