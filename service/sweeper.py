@@ -11,7 +11,6 @@ import threading
 import time
 from typing import Final
 
-from litegpt.identity import read_identity
 from service import heartbeat, queue
 from service.archive import Archive
 from service.completion import Completion
@@ -38,7 +37,6 @@ class Sweeper:
         self._settings = settings
         self._records = Records.open(settings)
         self._archive = Archive(settings.data_dir)
-        self._completion = Completion.of(settings, read_identity(settings.model))
         self._bell = queue.Bell(settings)
         self._rung: dict[str, tuple[int, float]] = {}
         self._leftovers_at = 0.0
@@ -62,8 +60,9 @@ class Sweeper:
         Raises:
             TryAgain: If the records, the archive or the broker are away.
         """
-        self._completion.adopt_waiting(self._records)
-        self._completion.complete_due(self._records)
+        completion = Completion.at_present(self._settings, self._records)
+        completion.adopt_waiting(self._records)
+        completion.complete_due(self._records)
         # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
         heartbeat.beat(self._settings.data_dir, PART)
         self._ring_for_what_waits()

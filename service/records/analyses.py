@@ -168,8 +168,8 @@ def finish(
 ) -> None:
     """Writes an analysis's findings and results, and a delivery of each to each destination that wants it.
 
-    A result that an earlier attempt made already stays as it is: its bytes may have been delivered. Those of
-    a self-test that is held go nowhere.
+    A result that an earlier attempt made already stays as it is: its bytes may have been delivered, if only
+    to a shadow's test destination. Those of a self-test that is held go nowhere.
 
     Args:
         records: Where to.
@@ -190,8 +190,8 @@ def finish(
         destinations = ()
     with records.writing() as session:
         _write(session, claim, **values, not_before=now, finished_at=now)
-        of_analysis = select(Result.sop_instance_uid).where(Result.analysis_id == claim.analysis_id)
-        made_before = set(session.scalars(of_analysis))
+        of_analysis = select(Result).where(Result.analysis_id == claim.analysis_id)
+        made_before = {row.sop_instance_uid: row for row in session.scalars(of_analysis)}
         for outcome in outcomes:
             session.execute(
                 update(AnalysisImage)
@@ -203,13 +203,12 @@ def finish(
             )
             session.add_all(_finding_rows(claim, outcome))
         for result in results:
-            if result.sop_instance_uid in made_before:
-                continue
-            row = result_row(claim.analysis_id, result)
-            row.deliveries = [
+            row = made_before.get(result.sop_instance_uid) or result_row(claim.analysis_id, result)
+            goes_to = {delivery.destination for delivery in row.deliveries}
+            row.deliveries += [
                 Delivery(destination=to.address, priority=claim.priority, not_before=now)
                 for to in destinations
-                if result.kind in to.results
+                if result.kind in to.results and to.address not in goes_to
             ]
             session.add(row)
 

@@ -17,6 +17,7 @@ from service.records.tables import (
     DeliveryState,
     Instance,
     InstanceState,
+    Purpose,
     Result,
     Study,
 )
@@ -144,6 +145,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
     (decision 3); one of the analysis itself is of an earlier attempt, if it was made before this one began.
     One whose bytes are purged cannot be named: what it says is not in the new one.
     """
+    in_shadow = Analysis.purpose == Purpose.SHADOW
     before = or_(Analysis.id != row.id, Result.created_at < row.started_at)
     delivered = session.scalars(
         select(Result)
@@ -154,6 +156,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
             Study.id == row.study_id,
             before,
             Analysis.model_id == row.model_id,
+            in_shadow == (row.purpose == Purpose.SHADOW),
             Result.kind == ResultKind.STRUCTURED_REPORT,
             Result.purged_at.is_(None),
             Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
-from litegpt.identity import read_identity
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
@@ -18,7 +17,7 @@ from service.errors import NeverAgain, SettingsError
 from service.records.tables import Priority
 from service.settings import Destination, Settings
 from service.web.filters import Filters
-from service.web.node import OfNode
+from service.web.node import Node, OfNode
 from service.web.pages.footing import OfPages
 from service.web.visitors import AForm, AnOperator
 from service.web.works import Work
@@ -74,7 +73,7 @@ def act(name: str, node: OfNode, pages: OfPages, visitor: AnOperator, form: AFor
     options = tuple((key, str(form[key])) for key in _OPTIONS if form.get(key))
     work = Work(
         who=visitor.name,
-        action=_action(_offer(name), form, node.settings, visitor.name),
+        action=_action(_offer(name), form, node, visitor.name),
         selection=filters.selection(node.settings.zone),
         asked=(*filters.given(), *options),
         rehearsal=form.get("step") != "do",
@@ -126,7 +125,8 @@ def _offer(name: str) -> Offer:
     return offer
 
 
-def _action(offer: Offer, form: FormData, settings: Settings, who: str) -> Action:
+def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
+    settings = node.settings
     if offer.name == "retry":
         return Retry(_priority(form, offer.priority))
     if offer.name == "cancel":
@@ -134,7 +134,7 @@ def _action(offer: Offer, form: FormData, settings: Settings, who: str) -> Actio
     if offer.name == "resend":
         priority = _priority(form, offer.priority) or Priority.ROUTINE
         return Resend(_destination(form, settings), bool(form.get("again")), priority)
-    completion = Completion.of(settings, read_identity(settings.model))
+    completion = Completion.at_present(settings, node.records)
     if offer.name == "force":
         return Force(completion)
     return Rerun(completion, _priority(form, offer.priority) or Priority.BACKLOG)
