@@ -76,7 +76,7 @@ def content_digest(model: str | Path) -> str:
 
 
 def _require_names(folder: Path, values: Mapping[str, Any]) -> None:
-    """Names stand in reports (PS3.3 C.35), in tables and on command lines: short, in one line, without an edge."""
+    """Names stand in reports, in tables and on command lines: short, and in one line."""
     for key in ("id", "version"):
         name = values.get(key)
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or name.strip() != name:

@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     backlog_every: int = Field(
         10, ge=2, description="Every how many-th batch is of the backlog while newer studies wait"
     )
+    models_loaded: int = Field(
+        1, ge=1, description="Models that a worker keeps loaded; with a shadow, 2 where memory holds both"
+    )
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
     delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")
     delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")

@@ -12,7 +12,7 @@ _ALONE = sa.text("state IN ('active', 'shadow')")
 
 
 def upgrade() -> None:
-    # A column's own check, which SQLite can add and drop: other tables refer to this one, so it stays in place.
+    # A column's own check, which SQLite can add and drop: others refer to this table, so it stays in place.
     op.execute(
         "ALTER TABLE analysis ADD COLUMN purpose VARCHAR(16) DEFAULT 'regular' NOT NULL "
         "CONSTRAINT ck_analysis_purpose_known CHECK (purpose IN ('regular', 'named', 'shadow'))"

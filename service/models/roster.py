@@ -52,15 +52,24 @@ class KnownModel:
         """Where a shadow's results go."""
         return (Destination.parse(self.shadow_to),) if self.shadow_to else ()
 
+    def require_named(self) -> None:
+        """Looks whether the folder is there, and still says the same name.
+
+        Raises:
+            ModelError: If not.
+        """
+        identity = read_identity(self.folder)
+        if identity != self.identity:
+            holds = f"{self.folder} holds {identity.id} {identity.version} now, not {self}"
+            raise ModelError(f"{holds}: `litegpt-node models add` and `activate` it")
+
     def require_unchanged(self) -> None:
-        """Looks whether the folder still holds what was added.
+        """Looks whether the folder still holds what was added; without checksums that is to read all of it.
 
         Raises:
             ModelError: If it does not.
         """
-        identity = read_identity(self.folder)
-        if identity != self.identity:
-            raise ModelError(f"{self.folder} holds {identity.id} {identity.version} now, not {self}: add it")
+        self.require_named()
         if self.digest and content_digest(self.folder) != self.digest:
             raise ModelError(f"{self.folder} does not hold the {self} that was added")
 
@@ -110,11 +119,19 @@ def roster_of(session: Session, settings: Settings) -> Roster:
     """
     rows = session.scalars(select(Model).order_by(Model.id)).all()
     if not rows:
-        of_settings = KnownModel(read_identity(settings.model), settings.model, state=ModelState.ACTIVE)
-        return Roster((of_settings,))
+        return roster_without_records(settings)
     order = list(ModelState)
     known = sorted(map(known_model, rows), key=lambda model: order.index(model.state))
     return Roster(tuple(known))
+
+
+def roster_without_records(settings: Settings) -> Roster:
+    """The settings' model alone.
+
+    Raises:
+        ModelError: If its folder cannot be read.
+    """
+    return Roster((KnownModel(read_identity(settings.model), settings.model, state=ModelState.ACTIVE),))
 
 
 def known_model(row: Model) -> KnownModel:

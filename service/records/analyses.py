@@ -6,7 +6,7 @@ Whoever lets the lease end loses the row to the next claim, and with it the righ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -85,21 +85,43 @@ def claim(
 ) -> list[Claim]:
     """Claims up to ``limit`` analyses of one model that are due: of one priority, the oldest of it first.
 
-    One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
-    too often is quarantined.
-
     Args:
         records: Where from.
-        model_id: The model that this worker has.
+        model_id: The model.
         model_version: Of its weights.
         limit: How many at most.
         lease: How long they are ours.
         retry: When to try again, and how often.
         first: The priority that is asked first, before all others in their order.
     """
+    priorities = (first, *(other for other in Priority if other is not first))
+    questions = [(priority, model_id, model_version) for priority in priorities]
+    return claim_first(records, questions, limit=limit, lease=lease, retry=retry)
+
+
+def claim_first(
+    records: Records,
+    questions: Iterable[tuple[Priority, str, str]],
+    *,
+    limit: int,
+    lease: timedelta,
+    retry: Retry,
+) -> list[Claim]:
+    """Claims up to ``limit`` analyses of one priority and model: of the first question that has some due.
+
+    One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
+    too often is quarantined.
+
+    Args:
+        records: Where from.
+        questions: Priority, and id and version of a model.
+        limit: How many at most.
+        lease: How long they are ours.
+        retry: When to try again, and how often.
+    """
     now = utc_now()
     with records.writing() as session:
-        for priority in (first, *(other for other in Priority if other is not first)):
+        for priority, model_id, model_version in questions:
             of_model = (
                 Analysis.priority == priority,
                 Analysis.model_id == model_id,

@@ -30,7 +30,6 @@ from service.records.tables import (
     StudyState,
 )
 
-
 IN_EARNEST: Final = Analysis.purpose != Purpose.SHADOW
 """Of analyses that a study waits for; a shadow's keep none from being settled."""
 

@@ -86,8 +86,8 @@ class Priority(IntEnum):
 class Purpose(StrEnum):
     """Why a model reads a study.
 
-    ``regular``: it was the active one, and what waits goes to whichever is. ``named``: it was asked for by its
-    name, and keeps it. ``shadow``: it is compared with the active one; its findings are for an admin alone.
+    ``regular``: it was the active one; what waits goes to whichever is then. ``named``: it was asked for by
+    its name, and keeps it. ``shadow``: it is compared with the active one; what it finds is for an admin.
     """
 
     REGULAR = "regular"
@@ -96,8 +96,8 @@ class Purpose(StrEnum):
 
 
 class ModelState(StrEnum):
-    """``active``: it reads what comes; ``shadow``: so does it, beside; ``available``: it reads what it is asked
-    to; ``retired``: nothing any more."""
+    """``active``: it reads what comes; ``shadow``: so does it, beside; ``available``: it reads what it is
+    asked to; ``retired``: nothing any more."""
 
     ACTIVE = "active"
     SHADOW = "shadow"

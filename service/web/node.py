@@ -10,9 +10,12 @@ from typing import Annotated, cast
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
+from service.models.figures import FiguresByModel
 from service.records.database import Records
 from service.settings import Settings
+from service.web.by_model import kept_figures
 from service.web.collectors import registry_of
+from service.web.kept import Kept
 from service.web.readiness import Readiness
 
 
@@ -24,6 +27,7 @@ class Node:
     records: Records
     metrics: CollectorRegistry
     readiness: Readiness
+    by_model: Kept[FiguresByModel]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
 
@@ -37,7 +41,12 @@ def lifespan_of(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         records = Records.open(settings)
         app.state.node = Node(
-            settings, records, registry_of(settings, records), Readiness(settings), tells_why
+            settings,
+            records,
+            registry_of(settings, records),
+            Readiness(settings),
+            kept_figures(settings, records),
+            tells_why,
         )
         try:
             yield

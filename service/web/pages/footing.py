@@ -44,10 +44,10 @@ OfPages = Annotated[Footing, Depends(_footing)]
 
 def add_pages(app: FastAPI, settings: Settings) -> None:
     """Gives an application the pages."""
-    from service.web.pages import acting, audit, configuration, overview, signing, studies, study
+    from service.web.pages import acting, audit, configuration, models, overview, signing, studies, study
 
     app.state.pages = Footing(Rendering(settings), Reckoning(), Works(), Attempts())
-    for room in (signing, overview, studies, study, acting, audit, configuration):
+    for room in (signing, overview, studies, study, models, acting, audit, configuration):
         app.include_router(room.router)
     app.mount("/static", StaticFiles(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)
