@@ -1,4 +1,4 @@
-"""What each model has read, counted from the records: some seconds of work where there are very many studies."""
+"""What each model has read, counted from the records: work of some seconds where studies are very many."""
 
 from __future__ import annotations
 
@@ -104,21 +104,21 @@ def _key(columns: list[Any]) -> Key:
     return columns[0], columns[1]
 
 
-def _numbers(session: Session, statement: Select[Any]) -> dict[Key, int]:
+def _numbers(session: Session, statement: Select[str, str, int]) -> dict[Key, int]:
     return {(row[0], row[1]): row[2] for row in session.execute(statement)}
 
 
-def _studies() -> Select[Any]:
+def _studies() -> Select[str, str, int]:
     counted = select(*_BY, func.count(distinct(Analysis.study_id)))
     return counted.where(Analysis.state == AnalysisState.DONE).group_by(*_BY)
 
 
-def _images() -> Select[Any]:
+def _images() -> Select[str, str, int]:
     counted = select(*_BY, func.count()).join(AnalysisImage, AnalysisImage.analysis_id == Analysis.id)
     return counted.where(Analysis.state == AnalysisState.DONE, AnalysisImage.not_read == "").group_by(*_BY)
 
 
-def _reported() -> Select[Any]:
+def _reported() -> Select[str, str, str, int]:
     counted = select(*_BY, Finding.label, func.count()).join(Analysis, Analysis.id == Finding.analysis_id)
     done = (Analysis.state == AnalysisState.DONE, Finding.reported)
     return counted.where(*done).group_by(*_BY, Finding.label)
