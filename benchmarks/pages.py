@@ -266,6 +266,7 @@ def addresses(rows: _Rows, count: int) -> dict[str, str]:
         "beginning of a UID": f"/studies?study=1.2.826.0.1.3680043.10.{count // 2}",
         "one study": f"/studies/1.2.826.0.1.3680043.10.{count // 2}",
         "one study, refreshed": f"/studies/1.2.826.0.1.3680043.10.{count // 2}/now",
+        "models": "/models",
         "settings": "/settings",
     }
 

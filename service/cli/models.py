@@ -32,9 +32,11 @@ def register(app: typer.Typer) -> None:
 
 _HELP = """Say which models there are, which one reads what comes, and which is compared with it.
 
-Changes take effect at once, without a restart.
+Changes take effect with the next study, without a restart.
 
 Example: litegpt-node models add /srv/models/litegpt-1.1
+
+Example: litegpt-node models shadow 1.1 --to TEST@192.168.1.30:104, and --stop
 """
 
 

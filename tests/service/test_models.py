@@ -19,6 +19,7 @@ from service.actions.analysing import Rerun, Retry
 from service.actions.purging import Limits, Purge
 from service.actions.resending import Resend
 from service.archive import Archive
+from service.comparing import readings
 from service.completion import Completion
 from service.errors import SettingsError
 from service.exporting.rows import pages as exported
@@ -538,3 +539,19 @@ def test_what_is_asked_of_another_model_ends_nothing_that_is_due_to_a_patient(no
     node.read("2", "Mass")
     assert node.newest(uid) == ("2", "done", {"Mass"})
     assert [state for _, state in node.deliveries()] == ["due", "due"]
+
+
+def test_the_active_model_and_its_shadow_are_compared(node: Node) -> None:
+    node.add("2")
+    node.shadow("2")
+    uid = node.take()
+    node.take()
+    node.read(SHIPPED.version, "Edema")
+    (claim, _) = node.claim("2")
+    outcomes = [ImageOutcome(image.instance_id, (Finding("COPD", 0.5),)) for image in claim.images]
+    analyses.finish(node.records, claim, outcomes, [], ())
+    first, second = readings.models_named(node.records, [SHIPPED.version, "2"])
+    (page,) = [page for _, page in readings.pages(node.records, Selection(), first, second)]
+    (study,) = page
+    assert study.study_instance_uid == uid
+    assert [(set(a), set(b)) for a, b in study.images] == [({"Edema"}, {"COPD"})]
