@@ -42,7 +42,7 @@ class Offer:
 
 
 ACTIONS: Final = (
-    Offer("rerun", "Re-run", "The present model reads them again.", ("priority",), "backlog"),
+    Offer("rerun", "Re-run", "The active model reads them again.", ("priority",), "backlog"),
     Offer("retry", "Retry", "Takes them out of quarantine.", ("priority",), ""),
     Offer("resend", "Resend", "Results that were refused are sent again.", ("to", "again"), "routine"),
     Offer("force", "Complete now", "Without waiting for the quiet period."),
