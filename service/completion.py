@@ -135,10 +135,10 @@ class Completion:
         key = {"study_id": row.study_id, "input_digest": row.input_digest} | present
         twin = _find(session, settings_digest=row.settings_digest, **key)
         later = select(Analysis.id).where(Analysis.study_id == row.study_id, Analysis.id > row.id)
-        newer = later.where(Analysis.purpose.in_(FOR_PATIENTS)).filter_by(**present)
-        if twin is not None or session.scalars(newer).first():
+        newer = session.scalars(later.where(Analysis.purpose.in_(FOR_PATIENTS)).filter_by(**present)).first()
+        if twin is not None or newer is not None:
             row.state, row.finished_at = AnalysisState.SUPERSEDED, now
-            if twin is not None:
+            if twin is not None and newer is None:
                 self._take_up(session, twin, row, now)
             return
         log.info(
@@ -153,13 +153,13 @@ class Completion:
         row.model_id, row.model_version = self.model.id, self.model.version
 
     def _take_up(self, session: Session, twin: Analysis, row: Analysis, now: datetime) -> None:
-        """Has the active model's own analysis of the same images stand for ``row``, be it an older one."""
+        """Has the active model's own analysis of the same images, mostly an older one, stand for ``row``."""
         if twin.purpose == Purpose.SHADOW or twin.state in GIVEN_UP:
             queue_again(session, twin, now, Purpose.REGULAR)
             twin.priority = row.priority
-            count_as_newest(session, twin)
-        elif twin.id < row.id:
-            bring_back(session, twin)
+            count_as_newest(session, twin, instead_of=row)
+        else:
+            bring_back(session, twin, instead_of=row)
 
     def complete(self, session: Session, study: Study, now: datetime) -> None:
         """Completes a study whose row is locked, with the analysis that follows."""

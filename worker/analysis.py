@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -77,7 +77,9 @@ class Analyst:
             claims = self._claim(roster)
             if not claims:
                 return True
-            reader = next(model for model in roster.models if model.identity == claims[0].model)
+            reader = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
+            # Whether it is a demonstration, its folder knows best.
+            claims = [replace(claim, model=reader.identity) for claim in claims]
             with self._kept(claims):
                 self._read_by(reader, claims)
             self._ring_for_deliveries(reader)

@@ -12,7 +12,6 @@ from typing import Final
 import torch
 
 from litegpt.engine import Engine
-from litegpt.errors import ModelError
 from litegpt.identity import ModelIdentity
 from service.models.roster import KnownModel
 from worker.errors import ModelAway
@@ -65,7 +64,7 @@ class Engines:
                 log.warning("no room for %s beside the others: they go", model)
                 self._keep_at_most(0)
                 engine = self.load(model.folder)
-        except (ModelError, OSError, RuntimeError) as error:
+        except Exception as error:  # the edge to libraries that load what they are given
             self._not_before[model.identity] = time.monotonic() + AGAIN_SECONDS
             raise ModelAway(f"the model {model} cannot be loaded: {error}") from error
         log.info("%s is loaded, in %.1f s", model, time.monotonic() - begun)

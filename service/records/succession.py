@@ -72,11 +72,19 @@ def supersede(
     )
 
 
-def count_as_newest(session: Session, row: Analysis) -> None:
-    """Has its study judged by this analysis."""
+def count_as_newest(session: Session, row: Analysis, instead_of: Analysis | None = None) -> None:
+    """Has its study judged by this analysis.
+
+    Args:
+        session: A writing transaction.
+        row: The analysis.
+        instead_of: In whose place; what came after that one goes before it still.
+    """
     row.counts = True
     session.flush()
-    later = (Analysis.study_id == row.study_id, Analysis.id > row.id, Analysis.counts)
+    later = [Analysis.study_id == row.study_id, Analysis.id > row.id, Analysis.counts]
+    if instead_of is not None:
+        later.append(Analysis.id <= instead_of.id)
     session.execute(update(Analysis).where(*later).values(counts=False))
 
 
@@ -100,9 +108,9 @@ def queue_again(session: Session, row: Analysis, now: datetime, purpose: Purpose
     )
 
 
-def bring_back(session: Session, row: Analysis) -> None:
+def bring_back(session: Session, row: Analysis, instead_of: Analysis | None = None) -> None:
     """Has it count as it was: done before, with those of its results due that a newer one had withdrawn."""
-    count_as_newest(session, row)
+    count_as_newest(session, row, instead_of)
     withdrawn = (Delivery.state == DeliveryState.WITHDRAWN, Delivery.error == _SUPERSEDED)
     results = select(Result.id).where(Result.analysis_id == row.id, Result.purged_at.is_(None))
     session.execute(

@@ -316,6 +316,30 @@ def test_rolling_back_what_an_older_model_has_read_counts_again(node: Node) -> N
     assert node.run(Resend(again=True)) == {"due again": 1}
 
 
+def test_what_the_active_model_is_to_read_of_more_images_stays_the_newest(node: Node) -> None:
+    """An older reading of fewer images does not come back past it."""
+    uid = node.take()
+    first = SHIPPED.version
+    node.read(first, "Edema")
+    node.add("2")
+    node.activate("2")
+    node.rerun()
+    with node.records.writing() as session:
+        session.execute(
+            update(Analysis).where(Analysis.model_version == "2").values(not_before=utc_now() + MINUTE)
+        )
+    node.roll_back()
+    node.take(study_uid=uid)
+    with node.records.writing() as session:
+        waiting = {"state": "queued", "finished_at": None, "not_before": utc_now()}
+        session.execute(update(Analysis).where(Analysis.model_version == "2").values(waiting))
+    node.sweep()
+    assert node.analyses()[1:] == [("2", "regular", "superseded"), (first, "regular", "queued")]
+    assert node.newest(uid) == (first, "queued", set())
+    node.read(first, "Mass")
+    assert node.newest(uid) == (first, "done", {"Mass"})
+
+
 def test_rerun_after_rolling_back_makes_the_older_reading_count(node: Node) -> None:
     first = SHIPPED.version
     uid = node.take()
