@@ -85,8 +85,8 @@ def model(settings: Settings) -> str:
     Raises:
         ModelError: If they do not.
     """
-    roster = _roster(settings)
-    used = [model for model in roster.models if model.state in (ModelState.ACTIVE, ModelState.SHADOW)]
+    models = roster(settings).models
+    used = [model for model in models if model.state in (ModelState.ACTIVE, ModelState.SHADOW)]
     for one in used:
         one.require_named()
     return "; ".join(
@@ -96,8 +96,12 @@ def model(settings: Settings) -> str:
     )
 
 
-def _roster(settings: Settings) -> Roster:
-    """The models as the records have them; without records, the settings' one."""
+def roster(settings: Settings) -> Roster:
+    """The models as the records have them; without records, the settings' one.
+
+    Raises:
+        ModelError: If that one cannot be read.
+    """
     if settings.embedded_database is None or settings.embedded_database.is_file():
         # Where the records are away, or have no such table yet, the look at them says so.
         away = suppress(OutOfResources, DBAPIError)

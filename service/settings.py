@@ -151,7 +151,10 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(
         None, description="Redis, `redis://` or `rediss://`; unset: files in `data_dir`"
     )
-    model: str = Field("phantom", description="Model folder, or `phantom`, the shipped demonstration")
+    model: str = Field(
+        "phantom",
+        description="Model folder, or `phantom`, the shipped demonstration; until `models add` adds another",
+    )
 
     ae_title: str = Field("LITEGPT", description="Our application entity title")
     dicom_host: str = Field("0.0.0.0", description="Address the listener binds")
