@@ -328,6 +328,7 @@ def addresses(rows: _Rows, count: int) -> dict[str, str]:
         "jobs": "/jobs",
         f"one job of {count // 10:,} studies": f"/jobs/{_JOBS}",
         "the same, refreshed": f"/jobs/{_JOBS}/now",
+        "models": "/models",
         "settings": "/settings",
     }
 

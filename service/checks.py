@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from litegpt.errors import ModelError
-from litegpt.identity import read_identity
 from service import heartbeat
 from service.archive import Archive
 from service.errors import NodeError, OutOfResources, SettingsError
+from service.models.roster import Roster, roster_of, roster_without_records
 from service.queue import Bell
 from service.records.database import Records, durability_complaint
 from service.records.migrate import pending
+from service.records.tables import ModelState
 from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 from service.sweeper import PART
@@ -95,13 +99,34 @@ def _destinations(settings: Settings) -> tuple[Destination, ...]:
 
 
 def model(settings: Settings) -> str:
-    """The model's folder can be read.
+    """The folders of the active model and of its shadow hold what they should.
 
     Raises:
-        ModelError: If it cannot.
+        ModelError: If they do not.
     """
-    identity = read_identity(settings.model)
-    return f"{identity.id} {identity.version}{', a demonstration' if identity.demonstration else ''}"
+    models = roster(settings).models
+    used = [model for model in models if model.state in (ModelState.ACTIVE, ModelState.SHADOW)]
+    for one in used:
+        one.require_named()
+    return "; ".join(
+        f"{one}{', a demonstration' if one.identity.demonstration else ''}"
+        f"{', the shadow' if one.state is ModelState.SHADOW else ''}"
+        for one in used
+    )
+
+
+def roster(settings: Settings) -> Roster:
+    """The models as the records have them; without records, the settings' one.
+
+    Raises:
+        ModelError: If that one cannot be read.
+    """
+    if settings.embedded_database is None or settings.embedded_database.is_file():
+        # Where the records are away, or have no such table yet, the look at them says so.
+        away = suppress(OutOfResources, DBAPIError)
+        with closing(Records.open(settings)) as records, away, records.reading() as session:
+            return roster_of(session, settings)
+    return roster_without_records(settings)
 
 
 def archive(settings: Settings) -> str:

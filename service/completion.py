@@ -13,28 +13,37 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
 from service.eligibility import Eligibility
+from service.models.roster import roster_of
 from service.records.database import Records, utc_now
+from service.records.succession import (
+    FOR_PATIENTS,
+    GIVEN_UP,
+    bring_back,
+    count_as_newest,
+    queue_again,
+    supersede,
+)
 from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisImage,
     AnalysisState,
-    Delivery,
-    DeliveryState,
     Instance,
     InstanceState,
-    Result,
+    Priority,
+    Purpose,
     Study,
     StudyState,
 )
 from service.rules.facts import Facts
 from service.rules.rule import StudyRule
 from service.rules.rulebook import Rulebook
+from service.selftest.marks import is_selftest
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,16 +55,38 @@ _IDENTITY: Final = ("input_digest", "model_id", "model_version", "settings_diges
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The rules by which studies complete, and the model that then reads them."""
+    """The rules by which studies complete, and the model that then reads them.
+
+    Attributes:
+        quiet, maximum_receiving: When a study is complete.
+        model: The active one.
+        eligibility: Which images it reads.
+        shadow: One that reads them beside it, to be compared.
+    """
 
     quiet: timedelta
     maximum_receiving: timedelta
     model: ModelIdentity
     eligibility: Eligibility
     rulebook: Rulebook
+    shadow: ModelIdentity | None = None
 
     @classmethod
-    def of(cls, settings: Settings, model: ModelIdentity) -> Completion:
+    def at_present(cls, settings: Settings, records: Records) -> Completion:
+        """The rules that the settings ask for, and the models that are active and shadow now.
+
+        Raises:
+            ModelError: If the settings' model is the active one and cannot be read.
+            OutOfResources: If the records are away.
+            SettingsError: If the hospital's own rules cannot be read.
+        """
+        with records.reading() as session:
+            roster = roster_of(session, settings)
+        shadow = roster.shadow.identity if roster.shadow else None
+        return cls.of(settings, roster.active.identity, shadow)
+
+    @classmethod
+    def of(cls, settings: Settings, model: ModelIdentity, shadow: ModelIdentity | None = None) -> Completion:
         """The rules that the settings ask for.
 
         Raises:
@@ -67,6 +98,7 @@ class Completion:
             model=model,
             eligibility=Eligibility.of(settings),
             rulebook=Rulebook(settings),
+            shadow=shadow,
         )
 
     def complete_due(self, records: Records) -> int:
@@ -91,37 +123,53 @@ class Completion:
             return len(studies)
 
     def adopt_waiting(self, records: Records) -> int:
-        """Gives the present model what still waits for a former one; returns how many analyses that were.
+        """Gives the active model what still waits for a former one; returns how many analyses that were.
 
-        A worker claims only what is for its own model, so after an upgrade they would wait for ever.
+        What was asked for by another model's name, and what a shadow reads, stays with that one.
         """
-        present = {"model_id": self.model.id, "model_version": self.model.version}
         of_former = or_(Analysis.model_id != self.model.id, Analysis.model_version != self.model.version)
         waiting = (
             of_former,
+            Analysis.purpose == Purpose.REGULAR,
             Analysis.state.in_(WAITING),
             Analysis.not_before <= utc_now(),
         )
         with records.writing() as session:
             rows = session.scalars(select(Analysis).where(*waiting).with_for_update(skip_locked=True)).all()
             for row in rows:
-                key = {"study_id": row.study_id, "input_digest": row.input_digest} | present
-                twin = select(Analysis.id).filter_by(settings_digest=row.settings_digest, **key)
-                newer = select(Analysis.id).where(Analysis.study_id == row.study_id, Analysis.id > row.id)
-                if session.scalars(twin).first() or session.scalars(newer.filter_by(**present)).first():
-                    row.state, row.finished_at = AnalysisState.SUPERSEDED, utc_now()
-                    continue
-                log.info(
-                    "analysis %d goes from %s %s to %s %s",
-                    row.id,
-                    row.model_id,
-                    row.model_version,
-                    self.model.id,
-                    self.model.version,
-                )
-                row.state, row.demonstration = AnalysisState.QUEUED, self.model.demonstration
-                row.model_id, row.model_version = self.model.id, self.model.version
+                self._adopt(session, row)
             return len(rows)
+
+    def _adopt(self, session: Session, row: Analysis) -> None:
+        now, present = utc_now(), {"model_id": self.model.id, "model_version": self.model.version}
+        key = {"study_id": row.study_id, "input_digest": row.input_digest} | present
+        twin = _find(session, settings_digest=row.settings_digest, **key)
+        later = select(Analysis.id).where(Analysis.study_id == row.study_id, Analysis.id > row.id)
+        newer = session.scalars(later.where(Analysis.purpose.in_(FOR_PATIENTS)).filter_by(**present)).first()
+        if twin is not None or newer is not None:
+            row.state, row.finished_at = AnalysisState.SUPERSEDED, now
+            if twin is not None and newer is None:
+                self._take_up(session, twin, row, now)
+            return
+        log.info(
+            "analysis %d goes from %s %s to %s %s",
+            row.id,
+            row.model_id,
+            row.model_version,
+            self.model.id,
+            self.model.version,
+        )
+        row.state, row.demonstration = AnalysisState.QUEUED, self.model.demonstration
+        row.model_id, row.model_version = self.model.id, self.model.version
+
+    def _take_up(self, session: Session, twin: Analysis, row: Analysis, now: datetime) -> None:
+        """Has the active model's own analysis of the same images, mostly an older one, stand for ``row``."""
+        if twin.purpose == Purpose.SHADOW or twin.state in GIVEN_UP:
+            queue_again(session, twin, now, Purpose.REGULAR)
+            twin.priority = row.priority
+            count_as_newest(session, twin, instead_of=row)
+        else:
+            bring_back(session, twin, instead_of=row)
 
     def complete(self, session: Session, study: Study, now: datetime) -> None:
         """Completes a study whose row is locked, with the analysis that follows."""
@@ -137,15 +185,21 @@ class Completion:
         # Where some were purged: nothing to do if all were read together, else what is there is read.
         for images in (meant, kept(meant)):
             analysis = self.analysis_of(study.id, images, now, study.priority, rule)
-            key = {name: getattr(analysis, name) for name in _IDENTITY}
-            if session.scalars(select(Analysis).filter_by(study_id=study.id, **key)).first():
+            twin = _find(session, study_id=study.id, **{name: getattr(analysis, name) for name in _IDENTITY})
+            if twin is not None and twin.purpose != Purpose.SHADOW:
                 return
+        if twin is not None:
+            queue_again(session, twin, now, Purpose.REGULAR)
+            analysis, twin.priority, twin.rule = twin, rule.priority_of(study.priority), rule.name
         if not images:
             analysis.state, analysis.finished_at = AnalysisState.NOT_APPLICABLE, now
             analysis.error = why
-        supersede(session, [study.id], self.model)
+        supersede(session, [study.id], self.model, other_than=twin)
         session.add(analysis)
         session.flush()
+        if twin is not None:
+            count_as_newest(session, twin)
+        self._add_shadow(session, study, images, now, rule)
         log.info(
             "study %s is complete: analysis %d %s, %d images",
             study.study_instance_uid,
@@ -159,17 +213,51 @@ class Completion:
         facts = [Facts.read(image.facts, image.calling_ae_title) for image in images]
         return self.rulebook.rules().for_study(facts)
 
+    def _add_shadow(
+        self, session: Session, study: Study, images: Sequence[Instance], now: datetime, rule: StudyRule
+    ) -> None:
+        """Has the shadow read the same, when it has time; a self-test ends with the active one's word."""
+        if self.shadow is None or not images or is_selftest(study.study_instance_uid):
+            return
+        analysis = self.analysis_of(
+            study.id, images, now, Priority.BACKLOG, rule, model=self.shadow, purpose=Purpose.SHADOW
+        )
+        if _find(session, study_id=study.id, **{name: getattr(analysis, name) for name in _IDENTITY}):
+            return
+        supersede(session, [study.id], self.shadow, (Purpose.SHADOW,))
+        session.add(analysis)
+
     def analysis_of(
-        self, study_id: int, images: Sequence[Instance], now: datetime, priority: int, rule: StudyRule
+        self,
+        study_id: int,
+        images: Sequence[Instance],
+        now: datetime,
+        priority: int,
+        rule: StudyRule,
+        *,
+        model: ModelIdentity | None = None,
+        purpose: Purpose = Purpose.REGULAR,
     ) -> Analysis:
-        """An analysis of a study's images by the present model, queued; not in the records yet."""
+        """An analysis of a study's images, queued; not in the records yet.
+
+        Args:
+            study_id: The study.
+            images: What is read of it.
+            now: From when on it is due.
+            priority: How soon.
+            model: By which model, if not by the active one.
+            purpose: Why by that one; ``NAMED`` where it is to stay with a model that is not active.
+        """
+        reader = model or self.model
         return Analysis(
             study_id=study_id,
             input_digest=input_digest(images),
-            model_id=self.model.id,
-            model_version=self.model.version,
+            model_id=reader.id,
+            model_version=reader.version,
             settings_digest=self.eligibility.digest,
-            demonstration=self.model.demonstration,
+            demonstration=reader.demonstration,
+            purpose=purpose,
+            counts=purpose is not Purpose.SHADOW,
             state=AnalysisState.QUEUED,
             priority=rule.priority_of(priority),
             rule=rule.name,
@@ -182,6 +270,10 @@ class Completion:
 def not_analysed(rule: StudyRule) -> str:
     """Why there is nothing to do for a study that a rule leaves out."""
     return f"the rule {rule.name!r} leaves it out"
+
+
+def _find(session: Session, **named: object) -> Analysis | None:
+    return session.scalars(select(Analysis).filter_by(**named)).first()
 
 
 def input_digest(images: Sequence[Instance]) -> str:
@@ -199,25 +291,6 @@ def to_be_read(study_ids: Sequence[int]) -> Select[Instance]:
 def kept(images: Sequence[Instance]) -> list[Instance]:
     """Those whose files were not purged."""
     return [image for image in images if image.purged_at is None]
-
-
-def supersede(session: Session, study_ids: Sequence[int], model: ModelIdentity) -> None:
-    """Ends what a newer analysis of the same model replaces: unfinished work, and results not sent yet."""
-    older = select(Analysis.id).where(Analysis.study_id.in_(study_ids), Analysis.model_id == model.id)
-    # Analyses first: past a row that a worker is just finishing, we see the deliveries it made.
-    session.execute(
-        update(Analysis)
-        .where(Analysis.id.in_(older), Analysis.state.in_(WAITING))
-        .values(state=AnalysisState.SUPERSEDED, finished_at=utc_now())
-    )
-    session.execute(
-        update(Delivery)
-        .where(
-            Delivery.state == DeliveryState.DUE,
-            Delivery.result_id.in_(select(Result.id).where(Result.analysis_id.in_(older))),
-        )
-        .values(state=DeliveryState.WITHDRAWN, error="superseded by a newer analysis")
-    )
 
 
 def _why_nothing(session: Session, study: Study) -> str:

@@ -199,7 +199,10 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(
         None, description="Redis, `redis://` or `rediss://`; unset: files in `data_dir`"
     )
-    model: str = Field("phantom", description="Model folder, or `phantom`, the shipped demonstration")
+    model: str = Field(
+        "phantom",
+        description="Model folder, or `phantom`, the shipped demonstration; until `models add` adds another",
+    )
 
     ae_title: str = Field("LITEGPT", description="Our application entity title")
     dicom_host: str = Field("0.0.0.0", description="Address the listener binds")
@@ -240,6 +243,9 @@ class Settings(BaseSettings):
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
     backlog_every: int = Field(
         10, ge=2, description="Every how many-th batch is of the backlog while newer studies wait"
+    )
+    models_loaded: int = Field(
+        1, ge=1, description="Models that a worker keeps loaded; with a shadow, 2 where memory holds both"
     )
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
     delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")

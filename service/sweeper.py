@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Final
 
-from litegpt.identity import read_identity
+from litegpt.errors import ModelError
 from service import heartbeat, queue
 from service.archive import Archive
 from service.completion import Completion
@@ -38,10 +38,10 @@ class Sweeper:
         self._settings = settings
         self._records = Records.open(settings)
         self._archive = Archive(settings.data_dir)
-        self._completion = Completion.of(settings, read_identity(settings.model))
         self._bell = queue.Bell(settings)
         self._rung: dict[str, tuple[int, float]] = {}
         self._leftovers_at = 0.0
+        self._complaint = ""
 
     def run(self, stop: threading.Event) -> None:
         """Sweeps until ``stop`` is set, whatever happens: without it nothing moves."""
@@ -62,12 +62,24 @@ class Sweeper:
         Raises:
             TryAgain: If the records, the archive or the broker are away.
         """
-        self._completion.adopt_waiting(self._records)
-        self._completion.complete_due(self._records)
+        self._complete()
         # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
         heartbeat.beat(self._settings.data_dir, PART)
         self._ring_for_what_waits()
         self._remove_leftovers()
+
+    def _complete(self) -> None:
+        """Completes what is due, for the active model; without it studies wait, and all else goes on."""
+        try:
+            completion = Completion.at_present(self._settings, self._records)
+        except ModelError as error:
+            if str(error) != self._complaint:
+                log.error("no study is completed: %s", error)
+            self._complaint = str(error)
+            return
+        self._complaint = ""
+        completion.adopt_waiting(self._records)
+        completion.complete_due(self._records)
 
     def _ring_for_what_waits(self) -> None:
         with self._records.reading() as session:

@@ -18,6 +18,7 @@ from service.archive import Archive
 from service.heartbeat import is_beating_anywhere
 from service.records import figures, overview
 from service.records.overview import DELIVERED
+from service.records.standing import IN_EARNEST
 from service.records.tables import (
     Analysis,
     AnalysisState,
@@ -141,7 +142,7 @@ def _received_since(session: Session, since: datetime) -> int:
 
 
 def _analysed_since(session: Session, since: datetime) -> int:
-    ended = select(func.count()).select_from(Analysis).where(Analysis.state.in_(_ENDED))
+    ended = select(func.count()).select_from(Analysis).where(Analysis.state.in_(_ENDED), IN_EARNEST)
     recent = ended.where(Analysis.not_before >= since, Analysis.finished_at >= since)
     return session.scalar(recent) or 0
 

@@ -19,6 +19,8 @@ TORCH_FREE = [
     "boxes",
     "findings",
     "identity",
+    "checksums",
+    "inspection",
     "operating_point",
     "radiograph",
     "overlay",

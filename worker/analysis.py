@@ -7,37 +7,54 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cached_property, partial
-from itertools import cycle
+from functools import partial
 from math import inf
 
 from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
-from litegpt.identity import read_identity
 from litegpt.memory import used_bytes
 from litegpt.radiograph import Radiograph, read_radiograph
 from service import queue
 from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain
 from service.metrics.processes import AnalysisMetrics
+from service.models.roster import KnownModel, Roster, roster_of
 from service.records import analyses
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
-from service.records.tables import Priority
+from service.records.tables import Purpose
 from service.rules.rule import ResultRule
 from service.rules.rulebook import Rulebook
-from service.settings import Settings, result_kinds
-from worker.errors import CannotReport
+from service.settings import Destination, Settings, result_kinds
+from worker.engines import Engines
+from worker.errors import CannotReport, ModelAway
 from worker.results.making import make_results
+from worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
+_SHADOW = "shadow"
+"""In the place of a rule's name: no rule of the hospital sends what a shadow says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a batch: its engine, and where its results go where it reads as a shadow."""
+
+    engine: Engine
+    test_destinations: tuple[Destination, ...]
+
 
 class Analyst:
-    """One process's reader of studies. The model is loaded with the first of them."""
+    """One process's reader of studies. A model is loaded with the first of its studies.
+
+    Attributes:
+        engines: What is loaded.
+    """
 
     def __init__(self, settings: Settings, records: Records, archive: Archive, bell: queue.Bell) -> None:
         self._settings = settings
@@ -47,13 +64,9 @@ class Analyst:
         self._rulebook = Rulebook(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
-        self._identity = read_identity(settings.model)
         self._metrics = AnalysisMetrics()
-        self._turns = _turns(settings.backlog_every)
-
-    @cached_property
-    def _engine(self) -> Engine:
-        return Engine.load(self._settings.model)
+        self._turns = Turns(settings.backlog_every)
+        self.engines = Engines(settings.models_loaded)
 
     def drain(self, seconds: float = inf) -> bool:
         """Analyses until nothing is due, or until the batch in hand when ``seconds`` are over.
@@ -66,40 +79,63 @@ class Analyst:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            claims = self._claim()
+            roster = self._roster()
+            claims = self._claim(roster)
             if not claims:
                 return True
+            reader = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
+            # Whether it is a demonstration, its folder knows best.
+            claims = [replace(claim, model=reader.identity) for claim in claims]
             with self._kept(claims):
-                self._read(claims)
-            self._ring_for_deliveries()
+                self._read_by(reader, claims)
+            self._ring_for_deliveries(reader)
         return False
 
-    def _claim(self) -> list[Claim]:
-        return analyses.claim(
-            self._records,
-            model_id=self._identity.id,
-            model_version=self._identity.version,
-            limit=self._settings.analysis_batch_size,
-            lease=self._lease,
-            retry=self._retry,
-            first=next(self._turns),
+    def _roster(self) -> Roster:
+        """The models as they are now; another one may have been activated since the last batch."""
+        with self._records.reading() as session:
+            return roster_of(session, self._settings)
+
+    def _claim(self, roster: Roster) -> list[Claim]:
+        questions = [
+            (priority, model.identity.id, model.identity.version)
+            for priority, model in self._turns.questions(roster, self.engines.holds)
+            if self.engines.may_be_asked(model)
+        ]
+        limit = self._settings.analysis_batch_size
+        return analyses.claim_first(
+            self._records, questions, limit=limit, lease=self._lease, retry=self._retry
         )
 
-    def _read(self, batch: Sequence[Claim]) -> None:
+    def _read_by(self, reader: KnownModel, batch: Sequence[Claim]) -> None:
+        """Reads a batch by its model; where that cannot be loaded, the batch waits and is at no fault."""
+        begun, held = time.monotonic(), self.engines.holds(reader)
+        try:
+            engine = self.engines.get(reader)  # before the clock of reading starts
+        except ModelAway as error:
+            for claim in batch:
+                self._put_back(claim, str(error), partial(analyses.postpone, retry=self._retry))
+            return
+        if not held:
+            self._turns.loaded(reader, time.monotonic() - begun)
+        self._turns.read(reader)
+        self._read(batch, Reader(engine, reader.test_destinations))
+
+    def _read(self, batch: Sequence[Claim], reader: Reader) -> None:
         """Reads a batch together; where that fails, one by one, so that only what is to blame fails."""
         if len(batch) > 1:
             try:
-                outcomes = self._outcomes([image for claim in batch for image in claim.images])
+                outcomes = self._outcomes(reader, [image for claim in batch for image in claim.images])
             except Exception as error:  # noqa: BLE001 - the task's edge: what is to blame shows alone
                 log.warning("a batch of %d analyses failed (%s); reading one by one", len(batch), error)
             else:
                 for claim in batch:
                     with self._guarded(claim):
-                        self._conclude(claim, outcomes)
+                        self._conclude(claim, outcomes, reader)
                 return
         for claim in batch:
             with self._guarded(claim):
-                self._conclude(claim, self._outcomes(claim.images))
+                self._conclude(claim, self._outcomes(reader, claim.images), reader)
 
     @contextmanager
     def _guarded(self, claim: Claim) -> Iterator[None]:
@@ -117,11 +153,10 @@ class Analyst:
             text = f"{type(error).__name__}: {error}"
             self._put_back(claim, text, partial(analyses.fail, again=True, retry=self._retry))
 
-    def _outcomes(self, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
+    def _outcomes(self, reader: Reader, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
         """Reads every image that can be read, as many at once as the model's device allows."""
-        engine = self._engine  # loaded before the clock starts
         with self._metrics.phase(AnalysisMetrics.READ):
-            reads = engine.read_ahead(images, self._load)
+            reads = reader.engine.read_ahead(images, self._load)
             outcomes = {read.item.instance_id: _outcome(read) for read in reads}
         self._metrics.batch(len(images), sum(bool(outcome.not_read) for outcome in outcomes.values()))
         if (used := used_bytes()) is not None:
@@ -133,13 +168,13 @@ class Analyst:
         with self._metrics.phase(AnalysisMetrics.LOAD):
             return read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
 
-    def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome]) -> None:
+    def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome], reader: Reader) -> None:
         """Makes an analysis's results and writes everything down."""
         outcomes = [read[image.instance_id] for image in claim.images]
         if all(outcome.not_read for outcome in outcomes):
-            self._quarantine(claim, outcomes)
+            self._quarantine(claim, outcomes, reader)
             return
-        rule = self._rule(claim, outcomes)
+        rule = self._rule(claim, outcomes, reader)
         results = self._results(claim, outcomes, rule)
         analyses.finish(self._records, claim, outcomes, results, rule)
         log.info(
@@ -151,10 +186,10 @@ class Analyst:
             len(outcomes),
         )
 
-    def _quarantine(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> None:
+    def _quarantine(self, claim: Claim, outcomes: Sequence[ImageOutcome], reader: Reader) -> None:
         """Ends an analysis of which no image could be read; its report says so to whoever waits for it."""
         why = "; ".join(outcome.not_read for outcome in outcomes)
-        rule = self._rule(claim, outcomes)
+        rule = self._rule(claim, outcomes, reader)
         try:
             results = self._results(claim, outcomes, rule)
         except CannotReport as error:
@@ -162,16 +197,21 @@ class Analyst:
         analyses.finish(self._records, claim, outcomes, results, rule, quarantined=why)
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, why)
 
-    def _rule(self, claim: Claim, outcomes: Sequence[ImageOutcome]) -> ResultRule:
+    def _rule(self, claim: Claim, outcomes: Sequence[ImageOutcome], reader: Reader) -> ResultRule:
+        """Where its results go; a shadow's nowhere, or where a test waits for them."""
+        if claim.purpose is Purpose.SHADOW:
+            return ResultRule(name=_SHADOW, destinations=reader.test_destinations)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         return self._rulebook.rules().for_result([image.facts for image in claim.images], findings)
 
     def _results(
         self, claim: Claim, outcomes: Sequence[ImageOutcome], rule: ResultRule
     ) -> list[WrittenResult]:
+        if claim.purpose is Purpose.SHADOW and not rule.destinations:
+            return []
         wanted = result_kinds(rule.destinations)
         with self._metrics.phase(AnalysisMetrics.RESULTS):
-            return make_results(claim, outcomes, self._identity, wanted, self._settings, self._archive)
+            return make_results(claim, outcomes, wanted, self._settings, self._archive)
 
     def _put_back(self, claim: Claim, error: str, write: Callable[[Records, Claim, str], None]) -> None:
         log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)
@@ -180,8 +220,8 @@ class Analyst:
         except LeaseLost as lost:
             log.warning("study %s: %s", claim.study_instance_uid, lost)
 
-    def _ring_for_deliveries(self) -> None:
-        if not self._rulebook.rules().destinations:
+    def _ring_for_deliveries(self, reader: KnownModel) -> None:
+        if not (self._rulebook.rules().destinations or reader.shadow_to):
             return
         try:
             self._bell.ring(queue.DELIVERY)
@@ -208,11 +248,6 @@ class Analyst:
                 except (LeaseLost, TryAgain) as error:
                     # Finished already, superseded, or the database is away: `finish` will find out.
                     log.info("lease of analysis %d not renewed: %s", claim.analysis_id, error)
-
-
-def _turns(backlog_every: int) -> Iterator[Priority]:
-    """What each batch asks first: today's patients, and now and then the backlog, so that it moves."""
-    return cycle([Priority.STAT] * (backlog_every - 1) + [Priority.BACKLOG])
 
 
 def _outcome(read: Read[ClaimedImage]) -> ImageOutcome:

@@ -1,4 +1,4 @@
-"""Actions on analyses: once more with the present model, out of quarantine, off the queue, complete now."""
+"""Actions on analyses: once more with a model, out of quarantine, off the queue, complete now."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from litegpt.identity import ModelIdentity
 from service.actions.action import Tally
-from service.completion import Completion, input_digest, kept, supersede, to_be_read
+from service.completion import Completion, input_digest, kept, to_be_read
 from service.records.database import utc_now
+from service.records.succession import (
+    FOR_PATIENTS,
+    GIVEN_UP,
+    bring_back,
+    count_as_newest,
+    queue_again,
+    supersede,
+)
 from service.records.tables import (
     WAITING,
     Analysis,
@@ -22,33 +31,47 @@ from service.records.tables import (
     DeliveryState,
     Instance,
     Priority,
+    Purpose,
     Result,
     Study,
     StudyState,
 )
 from service.rules.rule import StudyRule
 
-_GIVEN_UP: Final = (AnalysisState.CANCELLED, AnalysisState.SUPERSEDED)
-
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """Has the present model read studies that it has not read as they are now."""
+    """Has a model read studies that it has not read as they are now.
+
+    Attributes:
+        completion: The node's rules.
+        priority: How soon.
+        model: Who reads, if not the active one.
+        purpose: Why by that one.
+    """
 
     name: ClassVar[str] = "rerun"
     completion: Completion
     priority: Priority = Priority.BACKLOG
+    model: ModelIdentity | None = None
+    purpose: Purpose = Purpose.REGULAR
+
+    @property
+    def reader(self) -> ModelIdentity:
+        """Who reads."""
+        return self.model or self.completion.model
 
     def options(self) -> dict[str, Any]:
         """How it is asked."""
-        model = self.completion.model
-        return {"priority": str(self.priority), "model": f"{model.id} {model.version}"}
+        beside = {"shadow": True} if self.purpose is Purpose.SHADOW else {}
+        return {"priority": str(self.priority), "model": f"{self.reader.id} {self.reader.version}", **beside}
 
     def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
         """Queues analyses; what the model has read, or is about to, stays as it is."""
         now, tally, fresh = utc_now(), Counter[str](), []
         studies = _locked(session, study_ids)
         twins = self._twins(session, study_ids)
+        newest = {row.id for row in newest_analyses(session, study_ids)}
         images = _by_study(session.scalars(to_be_read(study_ids)))
         for study in studies:
             meant = images[study.id]
@@ -62,51 +85,73 @@ class Rerun:
             elif not rule.analyse:
                 tally[f"left out by the rule {rule.name!r}"] += 1
             elif twin:
-                tally[self._once_more(twin, now)] += 1
+                tally[self._once_more(session, twin, now, twin.id in newest)] += 1
             elif not there:
                 tally["images were purged: they must come again first"] += 1
             else:
                 tally["queued"] += 1
-                fresh.append(self._analysis_of(study, there, now, rule))
-        supersede(session, [analysis.study_id for analysis in fresh], self.completion.model)
+                fresh.append(self._fresh(study.id, there, now, rule))
+        supersede(session, [analysis.study_id for analysis in fresh], self.reader, self._replaced)
         session.add_all(fresh)
         return tally
 
+    def _fresh(self, study_id: int, images: Sequence[Instance], now: datetime, rule: StudyRule) -> Analysis:
+        analysis = self.completion.analysis_of(
+            study_id, images, now, self.priority, rule, model=self.reader, purpose=self.purpose
+        )
+        analysis.priority = self.priority  # asked for by name, whatever the rule says
+        return analysis
+
+    @property
+    def _replaced(self) -> Sequence[Purpose]:
+        """What it may end: what is asked for by a name holds nothing up that is due to a patient anyhow."""
+        return FOR_PATIENTS if self.purpose is Purpose.REGULAR else (self.purpose,)
+
     def _twins(self, session: Session, study_ids: Sequence[int]) -> Mapping[tuple[int, str], Analysis]:
-        """What there is by the present model under the present rules, by study and input."""
-        of_present = (
-            Analysis.model_id == self.completion.model.id,
-            Analysis.model_version == self.completion.model.version,
+        """What there is by this model under the present rules, by study and input."""
+        of_reader = (
+            Analysis.model_id == self.reader.id,
+            Analysis.model_version == self.reader.version,
             Analysis.settings_digest == self.completion.eligibility.digest,
         )
         rows = session.scalars(
             select(Analysis)
-            .where(Analysis.study_id.in_(study_ids), *of_present)
+            .where(Analysis.study_id.in_(study_ids), *of_reader)
             .order_by(Analysis.id)
             .with_for_update()
         )
         return {(row.study_id, row.input_digest): row for row in rows}
 
-    def _analysis_of(
-        self, study: Study, images: Sequence[Instance], now: datetime, rule: StudyRule
-    ) -> Analysis:
-        analysis = self.completion.analysis_of(study.id, images, now, self.priority, rule)
-        analysis.priority = self.priority  # asked for by name, whatever the rule says
-        return analysis
-
-    def _once_more(self, twin: Analysis, now: datetime) -> str:
-        if twin.state in _GIVEN_UP:
-            _queue(twin, now)
+    def _once_more(self, session: Session, twin: Analysis, now: datetime, newest: bool) -> str:
+        if self._begins_anew(twin, newest):
+            supersede(session, [twin.study_id], self.reader, self._replaced, other_than=twin)
+            queue_again(session, twin, now, self.purpose)
             twin.priority = self.priority
+            if self.purpose is not Purpose.SHADOW:
+                count_as_newest(session, twin)
             return "queued"
         if twin.state == AnalysisState.QUEUED and self.priority < twin.priority:
             twin.priority = self.priority
             return "moved up in the queue"
+        if twin.state == AnalysisState.DONE and self.purpose is not Purpose.SHADOW and not newest:
+            supersede(session, [twin.study_id], self.reader, self._replaced, other_than=twin)
+            bring_back(session, twin)
+            return "read by this model before: that counts again"
         return {
             AnalysisState.QUEUED: "queued already",
             AnalysisState.RUNNING: "running already",
             AnalysisState.FAILED: "in quarantine: retry takes it out",
         }.get(AnalysisState(twin.state), "read by this model already")
+
+    def _begins_anew(self, twin: Analysis, newest: bool) -> bool:
+        """Whether it is made once more: what came to no end, and what a shadow read for nobody."""
+        if self.purpose is Purpose.SHADOW:
+            ended_badly = twin.state in (*GIVEN_UP, AnalysisState.FAILED)
+            return ended_badly and (twin.purpose == Purpose.SHADOW or not newest)
+        if twin.purpose == Purpose.SHADOW or twin.state in GIVEN_UP:
+            return True
+        # `retry` takes the newest out of quarantine, and no other.
+        return twin.state == AnalysisState.FAILED and not newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +172,7 @@ class Retry:
             if row.state != AnalysisState.FAILED:
                 tally["not in quarantine"] += 1
                 continue
-            _queue(row, now)
+            queue_again(session, row, now)
             if self.priority is not None:
                 row.priority = self.priority
             tally["queued"] += 1
@@ -204,21 +249,17 @@ def _twin(
 ) -> Analysis | None:
     """What there is of a study's images; what there is of purged ones counts where it has come to its end."""
     whole = twins.get((study.id, input_digest(meant)))
-    if whole and (len(there) == len(meant) or whole.state not in _GIVEN_UP):
+    if whole and (len(there) == len(meant) or whole.state not in GIVEN_UP):
         return whole
     return twins.get((study.id, input_digest(there))) if there else None
 
 
 def newest_analyses(session: Session, study_ids: Sequence[int]) -> list[Analysis]:
     """Each study's newest analysis, locked."""
-    newest = select(func.max(Analysis.id)).where(Analysis.study_id.in_(study_ids)).group_by(Analysis.study_id)
+    of_studies = (Analysis.study_id.in_(study_ids), Analysis.counts)
+    newest = select(func.max(Analysis.id)).where(*of_studies).group_by(Analysis.study_id)
     rows = select(Analysis).where(Analysis.id.in_(newest)).order_by(Analysis.id).with_for_update()
     return list(session.scalars(rows))
-
-
-def _queue(row: Analysis, now: datetime) -> None:
-    row.state, row.failures, row.error = AnalysisState.QUEUED, 0, ""
-    row.not_before, row.finished_at = now, None
 
 
 def _locked(session: Session, study_ids: Sequence[int]) -> Iterable[Study]:

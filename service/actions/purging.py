@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, not_, or_, select
 from sqlalchemy.orm import Session
 
 from service.actions.analysing import newest_analyses
@@ -20,7 +20,16 @@ from service.archive import Archive
 from service.records.database import Records, utc_now
 from service.records.journal import write_down
 from service.records.standing import settled
-from service.records.tables import Analysis, Instance, Result, Study
+from service.records.tables import (
+    WAITING,
+    Analysis,
+    Delivery,
+    DeliveryState,
+    Instance,
+    Purpose,
+    Result,
+    Study,
+)
 
 STUDIES_AT_ONCE: Final = 50
 
@@ -168,10 +177,20 @@ def purgeable(limits: Limits) -> list[ColumnElement[bool]]:
 
     What the node promises to keep until a stated time (storage commitment, PS3.4 J) will be one more of them.
     """
-    conditions = [settled()]
+    conditions = [settled(), not_(_waits_for_a_shadow())]
     if limits.received_before is not None:
         conditions.append(Study.last_eligible_at < limits.received_before)
     return conditions
+
+
+def _waits_for_a_shadow() -> ColumnElement[bool]:
+    """Whether a shadow is still to read the study, or to send what it found in it to its test destination."""
+    in_shadow = (Analysis.study_id == Study.id, Analysis.purpose == Purpose.SHADOW)
+    of_result = (Result.analysis_id == Analysis.id, Delivery.result_id == Result.id)
+    return or_(
+        exists().where(*in_shadow, Analysis.state.in_(WAITING)),
+        exists().where(*in_shadow, *of_result, Delivery.state == DeliveryState.DUE),
+    )
 
 
 def _pages(records: Records, limits: Limits) -> Iterator[list[int]]:

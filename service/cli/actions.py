@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from litegpt.identity import read_identity
 from service.actions.action import Action, Course, Tally
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
@@ -19,10 +19,20 @@ from service.cli.progress import studies_counted
 from service.cli.who import who
 from service.completion import Completion
 from service.errors import SettingsError
-from service.records.tables import Priority
+from service.models.roster import roster_of
+from service.records.database import Records
+from service.records.tables import ModelState, Priority
 from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 
+ByModel = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help='Not by the active one: "ID VERSION", or a version, of `models list`.',
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it; change nothing.")]
 _PRIORITIES: Final = "|".join(map(str, Priority))
 AtPriority = Annotated[
@@ -48,20 +58,23 @@ def register(app: typer.Typer) -> None:
 
 def rerun(
     chosen: Chosen,
+    model: ByModel = "",
     priority: AtPriority = "backlog",
     dry_run: DryRun = False,
     as_json: AsJSON = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Have the present model read studies again. What it has read already, as they are now, stays.
+    """Have the active model, or another, read studies again. What it has read of them already stays.
 
-    Today's patients come first all the same; a study that waits already is moved up by --priority.
+    Today's patients come first all the same; a study that waits already is moved up by --priority. What the
+    shadow model reads is compared, and delivers nothing or to its test destination alone.
 
     Example: litegpt-node rerun --since 2024-01-01 --label Pneumothorax --dry-run
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(Rerun(_completion(settings), _priority(priority)), chosen, settings, dry_run, as_json)
+    urgency = _priority(priority)
+    _run(lambda records: _rerun(settings, records, model, urgency), chosen, settings, dry_run, as_json)
 
 
 def retry(
@@ -77,7 +90,8 @@ def retry(
     Example: litegpt-node retry --state failed
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(Retry(_priority(priority) if priority else None), chosen, settings, dry_run, as_json)
+    action = Retry(_priority(priority) if priority else None)
+    _run(lambda _: action, chosen, settings, dry_run, as_json)
 
 
 def cancel(
@@ -92,7 +106,7 @@ def cancel(
     Example: litegpt-node cancel --state queued --since 2024-05-01
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(Cancel(who()), chosen, settings, dry_run, as_json)
+    _run(lambda _: Cancel(who()), chosen, settings, dry_run, as_json)
 
 
 def force(
@@ -107,7 +121,7 @@ def force(
     Example: litegpt-node force --state receiving
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(Force(_completion(settings)), chosen, settings, dry_run, as_json)
+    _run(lambda records: Force(Completion.at_present(settings, records)), chosen, settings, dry_run, as_json)
 
 
 def resend(
@@ -125,13 +139,17 @@ def resend(
     Example: litegpt-node resend --state refused --to PACS@10.0.0.5:104
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(Resend(_destination(to, settings), again, _priority(priority)), chosen, settings, dry_run, as_json)
+    action = Resend(_destination(to, settings), again, _priority(priority))
+    _run(lambda _: action, chosen, settings, dry_run, as_json)
 
 
-def _run(action: Action, chosen: Chosen, settings: Settings, dry_run: bool, as_json: bool) -> None:
+def _run(
+    action_on: Callable[[Records], Action], chosen: Chosen, settings: Settings, dry_run: bool, as_json: bool
+) -> None:
     selection = chosen.selection(settings)
     records = open_records(settings)
     try:
+        action = action_on(records)
         with studies_counted(action.name) as count:
             course = Course(records, who(), dry_run, count)
             tally = course.run(action, selection)
@@ -149,8 +167,15 @@ def _line(action: Action, tally: Tally, dry_run: bool) -> Text:
     return Text(f"{action.name}: {counts or 'nothing that fits'}{would}")
 
 
-def _completion(settings: Settings) -> Completion:
-    return Completion.of(settings, read_identity(settings.model))
+def _rerun(settings: Settings, records: Records, name: str, priority: Priority) -> Rerun:
+    completion = Completion.at_present(settings, records)
+    if not name:
+        return Rerun(completion, priority)
+    with records.reading() as session:
+        model = roster_of(session, settings).called(name)
+    if model.state is ModelState.RETIRED:
+        raise SettingsError(f"{model} is retired: it reads nothing any more")
+    return Rerun(completion, priority, model.identity, model.purpose)
 
 
 def _priority(name: str) -> Priority:

@@ -18,7 +18,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from litegpt.errors import ModelError
 from service import heartbeat, queue
+from service.checks import roster
 from service.cli.options import (
     AETitle,
     Config,
@@ -202,6 +204,14 @@ def _pages(settings: Settings) -> str:
     return next((port.url for port in ports_of(settings) if port.name == PAGES and port.number), "")
 
 
+def _reads_for_demonstration(settings: Settings) -> bool:
+    """Whether the active model is only a demonstration; `check` tells of one that cannot be read."""
+    try:
+        return roster(settings).active.identity.demonstration
+    except ModelError:
+        return False
+
+
 def _say_what_runs(settings: Settings) -> None:
     destinations = Rules.read(settings).destinations
     runs = Text.assemble(
@@ -217,7 +227,7 @@ def _say_what_runs(settings: Settings) -> None:
         "means nothing.",
         style="yellow",
     )
-    lines = [runs, *([warning] if settings.model == "phantom" else [])]
+    lines = [runs, *([warning] if _reads_for_demonstration(settings) else [])]
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     for line in lines:
         if settings.log_format is LogFormat.JSON:

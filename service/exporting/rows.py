@@ -10,7 +10,7 @@ from sqlalchemy import Executable, and_, func, or_, select
 
 from service.records.database import Records
 from service.records.selection import Selection
-from service.records.standing import newest_analyses
+from service.records.standing import IN_EARNEST, newest_analyses
 from service.records.tables import Analysis, AnalysisImage, Finding, Instance, Study
 
 PAGE: Final = 100
@@ -59,7 +59,7 @@ def pages(records: Records, selection: Selection, *, all_analyses: bool = False)
     Args:
         records: Whose studies.
         selection: Which of them.
-        all_analyses: What former analyses said, too; else only each study's newest.
+        all_analyses: What former analyses said, too, but no shadow's; else only each study's newest.
 
     Raises:
         NeverAgain: If a study that is named is not there.
@@ -98,7 +98,7 @@ _COLUMNS: Final = (
 def _query(study_ids: Sequence[int], all_analyses: bool) -> Executable:
     newest = newest_analyses(study_ids)
     is_newest = Analysis.id == newest.c.id
-    of_study = Analysis.study_id == Study.id
+    of_study = and_(Analysis.study_id == Study.id, IN_EARNEST)
     read = and_(AnalysisImage.analysis_id == Analysis.id, AnalysisImage.instance_id == Instance.id)
     found = and_(
         Finding.analysis_id == AnalysisImage.analysis_id, Finding.instance_id == AnalysisImage.instance_id

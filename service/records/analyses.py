@@ -6,7 +6,7 @@ Whoever lets the lease end loses the row to the next claim, and with it the righ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -85,21 +85,43 @@ def claim(
 ) -> list[Claim]:
     """Claims up to ``limit`` analyses of one model that are due: of one priority, the oldest of it first.
 
-    One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
-    too often is quarantined.
-
     Args:
         records: Where from.
-        model_id: The model that this worker has.
+        model_id: The model.
         model_version: Of its weights.
         limit: How many at most.
         lease: How long they are ours.
         retry: When to try again, and how often.
         first: The priority that is asked first, before all others in their order.
     """
+    priorities = (first, *(other for other in Priority if other is not first))
+    questions = [(priority, model_id, model_version) for priority in priorities]
+    return claim_first(records, questions, limit=limit, lease=lease, retry=retry)
+
+
+def claim_first(
+    records: Records,
+    questions: Iterable[tuple[Priority, str, str]],
+    *,
+    limit: int,
+    lease: timedelta,
+    retry: Retry,
+) -> list[Claim]:
+    """Claims up to ``limit`` analyses of one priority and model: of the first question that has some due.
+
+    One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
+    too often is quarantined.
+
+    Args:
+        records: Where from.
+        questions: Priority, and id and version of a model.
+        limit: How many at most.
+        lease: How long they are ours.
+        retry: When to try again, and how often.
+    """
     now = utc_now()
     with records.writing() as session:
-        for priority in (first, *(other for other in Priority if other is not first)):
+        for priority, model_id, model_version in questions:
             of_model = (
                 Analysis.priority == priority,
                 Analysis.model_id == model_id,
@@ -168,8 +190,8 @@ def finish(
 ) -> None:
     """Writes an analysis's findings and results, and a delivery of each to each destination of its rule.
 
-    A result that an earlier attempt made already stays as it is: its bytes may have been delivered. Those of
-    a self-test that is held go nowhere.
+    A result that an earlier attempt made already stays as it is: its bytes may have been delivered, if only
+    to a shadow's test destination. Those of a self-test that is held go nowhere.
 
     Args:
         records: Where to.
@@ -189,8 +211,8 @@ def finish(
     destinations = () if is_held(claim.study_instance_uid) else rule.destinations
     with records.writing() as session:
         _write(session, claim, **values, not_before=now, finished_at=now, result_rule=rule.name)
-        of_analysis = select(Result.sop_instance_uid).where(Result.analysis_id == claim.analysis_id)
-        made_before = set(session.scalars(of_analysis))
+        of_analysis = select(Result).where(Result.analysis_id == claim.analysis_id)
+        made_before = {row.sop_instance_uid: row for row in session.scalars(of_analysis)}
         for outcome in outcomes:
             session.execute(
                 update(AnalysisImage)
@@ -202,13 +224,12 @@ def finish(
             )
             session.add_all(_finding_rows(claim, outcome))
         for result in results:
-            if result.sop_instance_uid in made_before:
-                continue
-            row = result_row(claim.analysis_id, result)
-            row.deliveries = [
+            row = made_before.get(result.sop_instance_uid) or result_row(claim.analysis_id, result)
+            goes_to = {delivery.destination for delivery in row.deliveries}
+            row.deliveries += [
                 Delivery(destination=to.address, priority=claim.priority, not_before=now)
                 for to in destinations
-                if result.kind in to.results
+                if result.kind in to.results and to.address not in goes_to
             ]
             session.add(row)
 

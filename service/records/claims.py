@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from litegpt.identity import ModelIdentity
 from service.eligibility import RADIOGRAPHS, SECONDARY_CAPTURE
 from service.records.tables import (
     Analysis,
@@ -17,6 +18,7 @@ from service.records.tables import (
     DeliveryState,
     Instance,
     InstanceState,
+    Purpose,
     Result,
     Study,
 )
@@ -66,7 +68,14 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One analysis that this worker may work on until its lease ends."""
+    """One analysis that this worker may work on until its lease ends.
+
+    Attributes:
+        model: Who reads it.
+        purpose: Why that one.
+        patient_header_path: The file that came last among the images and their corrections: its patient and
+            study are true.
+    """
 
     analysis_id: int
     attempt: int
@@ -75,10 +84,11 @@ class Claim:
     study_instance_uid: str
     input_digest: str
     settings_digest: str
+    model: ModelIdentity
+    purpose: Purpose
     images: tuple[ClaimedImage, ...]
     other_images: tuple[OtherImage, ...]
     patient_header_path: str
-    """The file that came last among the images and their corrections: its patient and study are true."""
     predecessors: tuple[Delivered, ...]
 
 
@@ -93,6 +103,8 @@ def claim_of(session: Session, row: Analysis) -> Claim:
         study_instance_uid=row.study.study_instance_uid,
         input_digest=row.input_digest,
         settings_digest=row.settings_digest,
+        model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
+        purpose=Purpose(row.purpose),
         images=images,
         other_images=_other_images(session, row),
         patient_header_path=_newest(session, row.study_id, [image.sop_instance_uid for image in images]),
@@ -148,6 +160,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
     (decision 3); one of the analysis itself is of an earlier attempt, if it was made before this one began.
     One whose bytes are purged cannot be named: what it says is not in the new one.
     """
+    in_shadow = Analysis.purpose == Purpose.SHADOW
     before = or_(Analysis.id != row.id, Result.created_at < row.started_at)
     delivered = session.scalars(
         select(Result)
@@ -158,6 +171,7 @@ def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
             Study.id == row.study_id,
             before,
             Analysis.model_id == row.model_id,
+            in_shadow == (row.purpose == Purpose.SHADOW),
             Result.kind == ResultKind.STRUCTURED_REPORT,
             Result.purged_at.is_(None),
             Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),

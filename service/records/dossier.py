@@ -13,7 +13,7 @@ from service.errors import NotThere
 from service.records.journal import Event, events_of_study
 from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
-from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study
+from service.records.tables import Analysis, Delivery, Instance, Priority, Purpose, Result, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,12 @@ class ResultHistory:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisHistory:
-    """One analysis from its beginning to its end."""
+    """One analysis from its beginning to its end; by a shadow, it is beside what the study is judged by."""
 
     id: int
     model: str
     demonstration: bool
+    shadow: bool
     state: str
     priority: Priority
     attempt: int
@@ -177,6 +178,7 @@ def _analysis(row: Analysis) -> AnalysisHistory:
         id=row.id,
         model=f"{row.model_id} {row.model_version}",
         demonstration=row.demonstration,
+        shadow=row.purpose == Purpose.SHADOW,
         state=row.state,
         priority=Priority(row.priority),
         attempt=row.attempt,
@@ -219,7 +221,12 @@ def _received(image: ImageView) -> str:
 
 def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
     name = f"analysis {analysis.id}"
-    moments = [Moment(analysis.created_at, f"{name} asked for, {analysis.model}")]
+    moments = [
+        Moment(
+            analysis.created_at,
+            f"{name} asked for, {analysis.model}{' as a shadow' if analysis.shadow else ''}",
+        )
+    ]
     if analysis.started_at:
         moments.append(Moment(analysis.started_at, f"{name} begun, attempt {analysis.attempt}"))
     if analysis.finished_at:

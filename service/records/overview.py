@@ -206,7 +206,7 @@ def with_everything() -> tuple[Any, ...]:
 
 def view_of(study: Study) -> StudyView:
     """A study that was read ``with_everything``."""
-    analysis = study.analyses[-1] if study.analyses else None
+    analysis = next((one for one in reversed(study.analyses) if one.counts), None)
     deliveries = tuple(_deliveries(analysis)) if analysis else ()
     return StudyView(
         study_instance_uid=study.study_instance_uid,

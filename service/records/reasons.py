@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.records.standing import newest_analyses
+from service.records.standing import IN_EARNEST, newest_analyses
 from service.records.tables import (
     WAITING,
     Analysis,
@@ -91,7 +91,8 @@ def _analyses(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[
         .outerjoin(newest, newest.c.study_id == Study.id)
         .outerjoin(
             Analysis,
-            (Analysis.study_id == Study.id) & ((Analysis.id == newest.c.id) | Analysis.state.in_(WAITING)),
+            (Analysis.study_id == Study.id)
+            & ((Analysis.id == newest.c.id) | (Analysis.state.in_(WAITING) & IN_EARNEST)),
         )
         .where(Study.id.in_(studies))
         .order_by(Analysis.id.desc())
@@ -141,7 +142,7 @@ def _deliveries(session: Session, studies: Mapping[int, Study]) -> Iterator[tupl
         .join(Analysis, Analysis.id == Result.analysis_id)
         .join(Study, Study.id == Analysis.study_id)
         .join(newest, newest.c.study_id == Study.id)
-        .where(Study.id.in_(studies), counts)
+        .where(Study.id.in_(studies), counts, IN_EARNEST)
         .group_by(*what)
         .order_by(Delivery.state.desc(), Delivery.destination, Delivery.error)
     )

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.records.overview import DELIVERED
 from service.records.reasons import Reason, reasons_of
-from service.records.standing import Question, Verdict, newest_analyses, standing
+from service.records.standing import IN_EARNEST, Question, Verdict, newest_analyses, standing
 from service.records.tables import (
     Analysis,
     AnalysisImage,
@@ -223,7 +223,7 @@ def _deliveries(session: Session, question: Question) -> tuple[DeliverySums, ...
         .join(Result, Result.id == Delivery.result_id)
         .join(Analysis, Analysis.id == Result.analysis_id)
         .join(Study, Study.id == Analysis.study_id)
-        .where(*question.asks_for())
+        .where(IN_EARNEST, *question.asks_for())
         .group_by(Delivery.destination, Delivery.state)
     )
     at: dict[str, dict[str, int]] = {}

@@ -163,7 +163,7 @@ def _by_value(column: Any) -> Any:
 def newest_analysis() -> Any:
     """The id of the newest analysis of ``Study``."""
     analysis = aliased(Analysis)
-    newest = select(func.max(analysis.id)).where(analysis.study_id == Study.id)
+    newest = select(func.max(analysis.id)).where(analysis.study_id == Study.id, analysis.counts)
     return newest.correlate(Study).scalar_subquery()
 
 
@@ -186,7 +186,7 @@ def _delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
 
 def _states() -> Mapping[str, ColumnElement[bool]]:
     """By their words in ``overview``; a study is in one of them, and in conflict besides."""
-    no_analysis = not_(_there_is(Analysis.study_id == Study.id))
+    no_analysis = not_(_there_is(Analysis.study_id == Study.id, Analysis.counts.is_(True)))
     receiving = or_(Study.state == StudyState.RECEIVING, no_analysis)
     complete = _by_value(Study.state) == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))

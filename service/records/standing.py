@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
 from sqlalchemy.orm import aliased
@@ -24,10 +24,14 @@ from service.records.tables import (
     DeliveryState,
     Instance,
     InstanceState,
+    Purpose,
     Result,
     Study,
     StudyState,
 )
+
+IN_EARNEST: Final = Analysis.purpose != Purpose.SHADOW
+"""Of analyses that a study waits for; a shadow's keep none from being settled."""
 
 
 class Verdict(StrEnum):
@@ -66,7 +70,8 @@ class Question:
 
 def newest_analyses(study_ids: Collection[int] | None = None) -> Subquery:
     """The id of each study's newest analysis, or of these studies'."""
-    newest = select(Analysis.study_id, func.max(Analysis.id).label("id")).group_by(Analysis.study_id)
+    newest = select(Analysis.study_id, func.max(Analysis.id).label("id")).where(Analysis.counts)
+    newest = newest.group_by(Analysis.study_id)
     if study_ids is not None:
         newest = newest.where(Analysis.study_id.in_(study_ids))
     return newest.subquery("newest")
@@ -97,12 +102,13 @@ def standing(question: Question) -> Subquery:
 def settled() -> ColumnElement[bool]:
     """Whether ``Study`` is settled, as ``standing`` judges; for a few studies, without sums over all."""
     one = aliased(Analysis)
-    newest = select(func.max(one.id)).where(one.study_id == Study.id).correlate(Study).scalar_subquery()
+    last = select(func.max(one.id)).where(one.study_id == Study.id, one.counts)
+    newest = last.correlate(Study).scalar_subquery()
     in_order = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE, AnalysisState.CANCELLED)
-    result_of = (Delivery.result_id == Result.id, Result.analysis_id == Analysis.id)
+    result_of = (Delivery.result_id == Result.id, Result.analysis_id == Analysis.id, IN_EARNEST)
     against = (
         exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT),
-        exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING)),
+        exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING), IN_EARNEST),
         exists().where(*result_of, Analysis.study_id == Study.id, Delivery.state == DeliveryState.DUE),
         exists().where(*result_of, Analysis.id == newest, Delivery.state == DeliveryState.REFUSED),
     )
@@ -194,18 +200,21 @@ class _Facts:
 
 def _waiting() -> Subquery:
     waiting = select(Analysis.study_id, func.min(Analysis.created_at).label("since"))
-    return waiting.where(Analysis.state.in_(WAITING)).group_by(Analysis.study_id).subquery("waiting")
+    return (
+        waiting.where(Analysis.state.in_(WAITING), IN_EARNEST).group_by(Analysis.study_id).subquery("waiting")
+    )
 
 
 def _undelivered() -> Subquery:
     """Since when a study has results that are due, and the newest analysis of which one was refused."""
     due_since = func.min(case((Delivery.state == DeliveryState.DUE, Result.created_at)))
-    refused_id = func.max(case((Delivery.state == DeliveryState.REFUSED, Analysis.id)))
+    refused = (Delivery.state == DeliveryState.REFUSED) & Analysis.counts
+    refused_id = func.max(case((refused, Analysis.id)))
     return (
         select(Analysis.study_id, due_since.label("due_since"), refused_id.label("refused_id"))
         .join(Result, Result.analysis_id == Analysis.id)
         .join(Delivery, Delivery.result_id == Result.id)
-        .where(Delivery.state.in_((DeliveryState.DUE, DeliveryState.REFUSED)))
+        .where(Delivery.state.in_((DeliveryState.DUE, DeliveryState.REFUSED)), IN_EARNEST)
         .group_by(Analysis.study_id)
         .subquery("undelivered")
     )

@@ -83,6 +83,28 @@ class Priority(IntEnum):
         return self.name.lower()
 
 
+class Purpose(StrEnum):
+    """Why a model reads a study.
+
+    ``regular``: it was the active one; what waits goes to whichever is then. ``named``: it was asked for by
+    its name, and keeps it. ``shadow``: it is compared with the active one; what it finds is for an admin.
+    """
+
+    REGULAR = "regular"
+    NAMED = "named"
+    SHADOW = "shadow"
+
+
+class ModelState(StrEnum):
+    """``active``: it reads what comes; ``shadow``: so does it, beside; ``available``: it reads what it is
+    asked to; ``retired``: nothing any more."""
+
+    ACTIVE = "active"
+    SHADOW = "shadow"
+    AVAILABLE = "available"
+    RETIRED = "retired"
+
+
 class JobState(StrEnum):
     """The life of a retrieval job: ``finding`` what there is, then ``running`` from study to study."""
 
@@ -146,6 +168,7 @@ def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
 
 _IN_CONFLICT = text("state = 'conflict'")
 _HAS_FAILED = text("state = 'failed'")
+_ALONE = text("state IN ('active', 'shadow')")
 
 
 class Base(DeclarativeBase):
@@ -250,18 +273,27 @@ class Analysis(Base):
             "settings_digest",
             name="uq_analysis_identity",
         ),
+        _one_of("purpose", Purpose),
         Index(None, "state", "not_before"),
-        Index("ix_analysis_due", "state", "priority", "not_before", "id"),
+        Index("ix_analysis_due", "state", "priority", "model_id", "model_version", "not_before", "id"),
+        # The newest of a study is looked for everywhere.
+        Index("ix_analysis_newest", "study_id", "counts", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     input_digest: Mapped[str] = mapped_column(String(64))
     model_id: Mapped[str]
     model_version: Mapped[str]
     settings_digest: Mapped[str] = mapped_column(String(64))
     demonstration: Mapped[bool]
     """Whether the model is only a demonstration; whatever shows the findings must say so."""
+    purpose: Mapped[str] = mapped_column(
+        String(16), default=Purpose.REGULAR, server_default=text(f"'{Purpose.REGULAR.value}'")
+    )
+    counts: Mapped[bool] = mapped_column(default=True, server_default=true())
+    """Whether it can be what the study is judged by: the last of those that can is. A shadow's never can, nor
+    can one that came before another was taken up again."""
     state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
     priority: Mapped[int] = mapped_column(
         default=Priority.ROUTINE, server_default=text(str(Priority.ROUTINE.value))
@@ -389,6 +421,47 @@ class Delivery(Base):
     sent_at: Mapped[datetime | None]
 
     result: Mapped[Result] = relationship(back_populates="deliveries")
+
+
+class Model(Base):
+    """A model folder that the node may use. Without any row, the settings' model is the active one."""
+
+    __tablename__ = "model"
+    __table_args__ = (
+        _one_of("state", ModelState),
+        UniqueConstraint("model_id", "model_version"),
+        Index("ix_model_alone", "state", unique=True, sqlite_where=_ALONE, postgresql_where=_ALONE),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[str]
+    model_version: Mapped[str]
+    folder: Mapped[str]
+    """Where it is on every machine with an analysis worker; ``phantom`` is the shipped one."""
+    digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of what is in the folder (``litegpt.checksums``)."""
+    demonstration: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(16), default=ModelState.AVAILABLE)
+    shadow_to: Mapped[str] = mapped_column(default="")
+    """Where a shadow's results go: ``AET@HOST:PORT``; empty is nowhere."""
+    added_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+    """Since when it is what it is, of the active one and the shadow; else when it last was one of them."""
+
+
+class Activation(Base):
+    """A model became the active one. They are a pile: to roll back is to take the last one off."""
+
+    __tablename__ = "model_activation"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_row_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    at: Mapped[datetime]
+    who: Mapped[str]
+    rolled_back_at: Mapped[datetime | None]
+    """When it was taken off again."""
+
+    model: Mapped[Model] = relationship()
 
 
 class AuditEvent(Base):

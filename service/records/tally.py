@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from service.records.standing import IN_EARNEST
 from service.records.tables import (
     WAITING,
     Analysis,
@@ -32,7 +33,8 @@ class Flow:
 
     Attributes:
         studies: By state.
-        analyses: By state.
+        analyses: By state, without those by a shadow.
+        shadow_analyses: Those, by state.
         quarantined: Studies whose newest analysis has failed for good.
         oldest_waiting: When the oldest analysis that waits or runs was asked for.
         oldest_due: When the oldest result that is due was made, by destination.
@@ -40,6 +42,7 @@ class Flow:
 
     studies: Mapping[str, int]
     analyses: Mapping[str, int]
+    shadow_analyses: Mapping[str, int]
     quarantined: int
     oldest_waiting: datetime | None
     oldest_due: Mapping[str, datetime]
@@ -71,7 +74,7 @@ class Stock:
     Attributes:
         stored: Objects by state.
         deliveries: By destination and state.
-        findings: Of every analysis that is done.
+        findings: Of every analysis that is done, without those by a shadow.
     """
 
     stored: Mapping[str, Stored]
@@ -81,16 +84,18 @@ class Stock:
 
 def flow(session: Session) -> Flow:
     """Counts what moves."""
-    oldest = select(func.min(Analysis.created_at)).where(Analysis.state.in_(WAITING))
+    oldest = select(func.min(Analysis.created_at)).where(Analysis.state.in_(WAITING), IN_EARNEST)
     due = (
         select(Delivery.destination, func.min(Result.created_at))
         .join(Result, Result.id == Delivery.result_id)
-        .where(Delivery.state == DeliveryState.DUE)
+        .join(Analysis, Analysis.id == Result.analysis_id)
+        .where(Delivery.state == DeliveryState.DUE, IN_EARNEST)
         .group_by(Delivery.destination)
     )
     return Flow(
         studies=_by_state(session, select(Study.state, func.count()).group_by(Study.state)),
-        analyses=_by_state(session, select(Analysis.state, func.count()).group_by(Analysis.state)),
+        analyses=_analyses(session, IN_EARNEST),
+        shadow_analyses=_analyses(session, ~IN_EARNEST),
         quarantined=session.scalar(_quarantined()) or 0,
         oldest_waiting=session.scalar(oldest),
         oldest_due={row[0]: row[1] for row in session.execute(due)},
@@ -118,13 +123,20 @@ def _by_state(session: Session, statement: Select[str, int]) -> dict[str, int]:
     return {row[0]: row[1] for row in session.execute(statement)}
 
 
+def _analyses(session: Session, *conditions: ColumnElement[bool]) -> dict[str, int]:
+    counted = select(Analysis.state, func.count()).where(*conditions).group_by(Analysis.state)
+    return _by_state(session, counted)
+
+
 def _quarantined() -> Select[int]:
     newer = aliased(Analysis)
-    superseded = exists().where(newer.study_id == Analysis.study_id, newer.id > Analysis.id)
-    return select(func.count()).where(Analysis.state == AnalysisState.FAILED, ~superseded)
+    superseded = exists().where(newer.study_id == Analysis.study_id, newer.id > Analysis.id, newer.counts)
+    return select(func.count()).where(Analysis.state == AnalysisState.FAILED, Analysis.counts, ~superseded)
 
 
 def _findings() -> Select[str, str, str, bool, int]:
     columns = (Analysis.model_id, Analysis.model_version, Finding.label, Finding.reported)
-    counted = select(*columns, func.count()).join(Analysis, Analysis.id == Finding.analysis_id)
+    counted = (
+        select(*columns, func.count()).join(Analysis, Analysis.id == Finding.analysis_id).where(IN_EARNEST)
+    )
     return counted.group_by(*columns)

@@ -79,7 +79,10 @@ def explain(session: Session, rules: Rules, name: str) -> Explanation:
     images = session.scalars(select(Instance).where(Instance.study_id == study.id).order_by(Instance.id))
     to_read = [_facts(image) for image in session.scalars(to_be_read([study.id]))]
     analysis = session.scalars(
-        select(Analysis).where(Analysis.study_id == study.id).order_by(Analysis.id.desc()).limit(1)
+        select(Analysis)
+        .where(Analysis.study_id == study.id, Analysis.counts)
+        .order_by(Analysis.id.desc())
+        .limit(1)
     ).first()
     return Explanation(
         study_instance_uid=study.study_instance_uid,

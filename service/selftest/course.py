@@ -20,7 +20,6 @@ from typing import Final, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from litegpt.identity import read_identity
 from service.actions.action import Course
 from service.actions.analysing import Force
 from service.archive import Archive, file_digest
@@ -142,7 +141,7 @@ class SelfTest:
 
     def _completed(self) -> Phase:
         begun = time.monotonic()
-        completion = Completion.of(self.settings, read_identity(self.settings.model))
+        completion = Completion.at_present(self.settings, self.records)
         of_ours = Selection(studies=(self.study_instance_uid,))
         Course(self.records, "selftest").run(Force(completion), of_ours)
         return Phase("completed", Ending.OK, time.monotonic() - begun, "without its quiet period")
@@ -267,7 +266,7 @@ def _newest_analysis(session: Session, study_instance_uid: str) -> Analysis | No
     return session.scalars(
         select(Analysis)
         .join(Study, Study.id == Analysis.study_id)
-        .where(Study.study_instance_uid == study_instance_uid)
+        .where(Study.study_instance_uid == study_instance_uid, Analysis.counts)
         .order_by(Analysis.id.desc())
         .limit(1)
         .options(selectinload(Analysis.results))

@@ -104,10 +104,18 @@ class RecordsCollector(Collector):
         for study_state in StudyState:
             studies.add_metric([study_state], flow.studies.get(study_state, 0))
         yield studies
-        analyses = GaugeMetricFamily("litegpt_analyses", "Analyses, by state.", labels=["state"])
+        analyses = GaugeMetricFamily(
+            "litegpt_analyses", "Analyses, by state, without a shadow's.", labels=["state"]
+        )
         for analysis_state in AnalysisState:
             analyses.add_metric([analysis_state], flow.analyses.get(analysis_state, 0))
         yield analyses
+        shadow = GaugeMetricFamily(
+            "litegpt_shadow_analyses", "Analyses by a shadow model, by state.", labels=["state"]
+        )
+        for analysis_state in AnalysisState:
+            shadow.add_metric([analysis_state], flow.shadow_analyses.get(analysis_state, 0))
+        yield shadow
         yield _gauge(
             "litegpt_quarantined_studies",
             "Studies whose newest analysis has failed for good.",

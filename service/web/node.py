@@ -10,11 +10,13 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
+from service.models.figures import FiguresByModel
 from service.records.database import Records, utc_now
 from service.records.job_progress import Progress, progress_of
 from service.records.silence import Silence, silences
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
+from service.web.by_model import kept_figures
 from service.web.collectors import registry_of
 from service.web.kept import Kept
 from service.web.readiness import Readiness
@@ -37,6 +39,7 @@ class Node:
     reckoning: Kept[Reckoned]
     job_progress: Kept[dict[int, Progress]]
     silences: Kept[tuple[Silence, ...]]
+    by_model: Kept[FiguresByModel]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
 
@@ -59,6 +62,7 @@ def lifespan_of(
             reckoning=reckoning(records),
             job_progress=_job_progress(records),
             silences=heard,
+            by_model=kept_figures(settings, records),
             tells_why=tells_why,
         )
         try:

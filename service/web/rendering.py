@@ -25,6 +25,8 @@ _TONES: Final = {
     "sent": "good",
     "committed": "good",
     "settled": "good",
+    "active": "good",
+    "shadow": "busy",
     "failed": "bad",
     "refused": "bad",
     "conflict": "bad",

@@ -151,11 +151,14 @@ def test_a_backup_sees_one_moment(
     assert _restored(path, load_settings(data_dir=tmp_path / "restored")) == before
 
 
-NEWER_TABLES = ("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user")
+NEWER_TABLES = (
+    *("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user"),
+    *("model", "model_activation"),
+)
 NEWER_COLUMNS = {
     "study": {"priority"},
     "instance": {"purged_at", "facts"},
-    "analysis": {"priority", "rule", "result_rule"},
+    "analysis": {"priority", "rule", "result_rule", "purpose", "counts"},
     "result": {"purged_at"},
     "delivery": {"priority"},
 }

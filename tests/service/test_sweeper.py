@@ -11,8 +11,10 @@ import pytest
 
 from service.errors import OutOfResources
 from service.heartbeat import BEAT_IS_OLD_SECONDS, beat_file, is_beating
+from service.models.changes import Admin
 from service.sweeper import PART, Sweeper
 from tests.images import make_radiograph
+from tests.models import model_copy
 from tests.ports import free_port
 from tests.service.conftest import incoming
 from tests.waiting import wait_until
@@ -115,3 +117,29 @@ def test_a_database_that_is_away_is_waited_for(node: SmallNode, caplog: pytest.L
     finally:
         stop.set()
         sweeping.join()
+
+
+def test_without_its_model_a_study_waits_and_is_completed_once_it_is_there(tmp_path: Path) -> None:
+    node = small_node(tmp_path / "node", model=str(tmp_path / "model"))
+    study = _receive(node)
+    sweeper = Sweeper(node.settings)
+    sweeper.sweep()
+    assert node.show(study).outcome == "receiving"
+    assert is_beating(node.settings.data_dir, PART)
+    model_copy(tmp_path / "model", "7")
+    sweeper.sweep()
+    assert node.show(study).outcome == "queued"
+    assert node.show(study).model == "litegpt-phantom 7"
+
+
+def test_the_next_round_knows_the_model_that_was_activated(node: SmallNode, tmp_path: Path) -> None:
+    first = _receive(node)
+    sweeper = Sweeper(node.settings)
+    sweeper.sweep()
+    with node.records.writing() as session:
+        admin = Admin(session, node.settings, "a test")
+        admin.add(str(model_copy(tmp_path / "second", "2")))
+        admin.activate("2")
+    second = _receive(node)
+    sweeper.sweep()
+    assert {node.show(study).model for study in (first, second)} == {"litegpt-phantom 2"}

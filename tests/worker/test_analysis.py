@@ -28,7 +28,7 @@ from service.settings import ResultKind
 from tests.images import SECONDARY_CAPTURE, make_radiograph
 from tests.service.test_work import MINUTE
 from tests.worker.conftest import SmallNode
-from worker.analysis import Analyst
+from worker.analysis import Analyst, Reader
 from worker.results.making import make_again
 
 
@@ -141,7 +141,7 @@ def _try_again(node: SmallNode, engine: _Fake) -> None:
     with node.records.writing() as session:
         session.execute(update(Analysis).values(state=AnalysisState.QUEUED, not_before=utc_now()))
     analyst = _analyst(node)
-    analyst.__dict__["_engine"] = engine
+    analyst.engines.load = lambda _: engine
     analyst.drain()
 
 
@@ -239,7 +239,7 @@ def test_what_brings_a_batch_down_fails_alone(node: SmallNode) -> None:
     node.take(*good[:2], bad, good[2])
     analyst = _analyst(node)
     engine = _Explosive(rows=65)
-    analyst.__dict__["_engine"] = engine
+    analyst.engines.load = lambda _: engine
     analyst.drain()
     assert [node.show(image.StudyInstanceUID).analysis_state for image in good] == ["done"] * 3
     view = node.show(bad.StudyInstanceUID)
@@ -264,7 +264,7 @@ def test_an_image_the_model_fails_on_is_named_and_the_other_is_read(node: SmallN
     bad = make_radiograph(rows=65, study_uid=good.StudyInstanceUID)
     node.take(good, bad)
     analyst = _analyst(node)
-    analyst.__dict__["_engine"] = _Stammering(rows=65)
+    analyst.engines.load = lambda _: _Stammering(rows=65)
     analyst.drain()
     view = node.show(good.StudyInstanceUID)
     assert view.analysis_state == "done"
@@ -289,7 +289,7 @@ def test_a_finding_below_its_threshold_is_kept_and_not_reported(node: SmallNode)
     image = make_radiograph(rows=64, columns=64)
     node.take(image)
     analyst = _analyst(node)
-    analyst.__dict__["_engine"] = _Cautious()
+    analyst.engines.load = lambda _: _Cautious()
     analyst.drain()
     view = node.show(image.StudyInstanceUID)
     kept = [(finding.label, finding.reported, finding.box_score) for finding in view.images[0].findings]
@@ -306,7 +306,7 @@ def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode)
     results.rmdir()
     results.touch()
     analyst = _analyst(node)
-    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst.engines.load = lambda _: _Explosive(rows=0)
     while (view := node.show(image.StudyInstanceUID)).attempt <= node.settings.maximum_attempts:
         analyst.drain(seconds=0.1)
         assert node.show(image.StudyInstanceUID).analysis_state == "queued"
@@ -320,16 +320,15 @@ def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode)
 def test_a_worker_that_lost_its_lease_does_not_touch_the_result_of_another(node: SmallNode) -> None:
     image = make_radiograph()
     node.take(image)
-    analyst = _analyst(node)
-    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst, reader = _analyst(node), Reader(_Explosive(rows=0), ())
     analyst._lease = timedelta(0)
-    (first,) = analyst._claim()
-    (second,) = analyst._claim()
-    analyst._conclude(second, analyst._outcomes(second.images))
+    (first,) = analyst._claim(analyst._roster())
+    (second,) = analyst._claim(analyst._roster())
+    analyst._conclude(second, analyst._outcomes(reader, second.images), reader)
     (delivery,) = node.show(image.StudyInstanceUID).deliveries
     kept = node.archive.absolute(delivery.path).read_bytes()
     with pytest.raises(LeaseLost):
-        analyst._conclude(first, analyst._outcomes(first.images))
+        analyst._conclude(first, analyst._outcomes(reader, first.images), reader)
     assert node.archive.absolute(delivery.path).read_bytes() == kept
 
 
@@ -342,7 +341,7 @@ def test_a_broker_that_is_away_does_not_undo_the_analysis(node: SmallNode, tmp_p
             raise OutOfResources("no broker")
 
     analyst = Analyst(node.settings, node.records, node.archive, Broken())  # type: ignore[arg-type]
-    analyst.__dict__["_engine"] = _Explosive(rows=0)
+    analyst.engines.load = lambda _: _Explosive(rows=0)
     analyst.drain()
     assert node.show(image.StudyInstanceUID).outcome == "delivering"
 
@@ -368,7 +367,7 @@ def test_a_long_analysis_keeps_its_lease(tmp_path: Path, lease_seconds: float) -
             return super().read(radiographs)
 
     analyst = _analyst(node)
-    analyst.__dict__["_engine"] = Slow(rows=0)
+    analyst.engines.load = lambda _: Slow(rows=0)
     analyst.drain()
     assert set(others) == {0}
     assert node.show(image.StudyInstanceUID).analysis_state == "done"

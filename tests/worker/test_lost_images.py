@@ -31,7 +31,7 @@ class _Spoiling(FakeEngine):
 
 def _analyse_while(node: SmallNode, spoil: Callable[[], object]) -> None:
     analyst = Analyst(node.settings, node.records, node.archive, node.bell)
-    analyst.__dict__["_engine"] = _Spoiling(spoil)
+    analyst.engines.load = lambda _: _Spoiling(spoil)
     assert analyst.drain()
 
 

@@ -38,12 +38,11 @@ log = logging.getLogger(__name__)
 def make_results(
     claim: Claim,
     outcomes: Sequence[ImageOutcome],
-    model: ModelIdentity,
     wanted: Sequence[ResultKind],
     settings: Settings,
     archive: Archive,
 ) -> list[WrittenResult]:
-    """Makes the results of an analysis that some destination wants, and writes them into the archive.
+    """Makes the results of an analysis that are wanted, and writes them into the archive.
 
     An image that cannot be drawn any more has no picture and no presentation state; the report still tells
     what was found in it. Where no image could be read, the report says so, and is all there is.
@@ -51,8 +50,7 @@ def make_results(
     Args:
         claim: The analysis.
         outcomes: What became of each of its images, in their order.
-        model: Who read them.
-        wanted: The kinds of results.
+        wanted: Which kinds.
         settings: The node's, for its name and time zone.
         archive: Where the images are, and the results go.
 
@@ -60,7 +58,7 @@ def make_results(
         OutOfResources: If the archive would not take a result, or not give an image.
         CannotReport: If the images cannot be reported on, or nothing that is wanted can be made of them.
     """
-    maker = _Maker(claim, outcomes, model, utc_now(), settings, archive)
+    maker = _Maker(claim, outcomes, claim.model, utc_now(), settings, archive)
     results: list[WrittenResult] = []
     if ResultKind.STRUCTURED_REPORT in wanted:
         results.append(maker.structured_report(structured_report.SOP_CLASS_UID))

@@ -7,14 +7,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from litegpt.identity import read_identity
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.completion import Completion
 from service.errors import NotThere, SettingsError, TryAgain
 from service.records.tables import Priority
-from service.settings import Destination, Settings
+from service.settings import Destination
 from service.web.api.callers import AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
 from service.web.api.footing import Footing, OfAPI
@@ -107,7 +106,7 @@ _actions = APIRouter(prefix="/actions", responses={**_POLLED, **responses(400, 4
 @_actions.post("/rerun")
 def rerun(asked: AskedRerun, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """Have the present model read studies again; what it has read as they are now stays."""
-    action = Rerun(_completion(node.settings), Priority[asked.priority.upper()])
+    action = Rerun(_completion(node), Priority[asked.priority.upper()])
     return _begin(action, asked, response, node, api, caller)
 
 
@@ -129,7 +128,7 @@ def resend(asked: AskedResend, response: Response, node: OfNode, api: OfAPI, cal
 @_actions.post("/force")
 def force(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """Complete studies now, without waiting for their quiet period."""
-    return _begin(Force(_completion(node.settings)), asked, response, node, api, caller)
+    return _begin(Force(_completion(node)), asked, response, node, api, caller)
 
 
 @_actions.post("/cancel")
@@ -169,9 +168,9 @@ def _begin(
     return Progress.of(begun)
 
 
-def _completion(settings: Settings) -> Completion:
+def _completion(node: Node) -> Completion:
     try:
-        return Completion.of(settings, read_identity(settings.model))
+        return Completion.at_present(node.settings, node.records)
     except SettingsError as error:
         # The rules' file is wrong, and not what was asked.
         raise TryAgain(str(error)) from None

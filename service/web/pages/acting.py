@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
-from litegpt.identity import read_identity
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
@@ -20,7 +19,7 @@ from service.rules.rulebook import Rules
 from service.settings import Destination, Settings
 from service.web.deeds import Deed
 from service.web.filters import Filters
-from service.web.node import OfNode
+from service.web.node import Node, OfNode
 from service.web.pages.footing import OfPages
 from service.web.visitors import AForm, AnOperator
 
@@ -44,7 +43,7 @@ class Offer:
 
 
 ACTIONS: Final = (
-    Offer("rerun", "Re-run", "The present model reads them again.", ("priority",), "backlog"),
+    Offer("rerun", "Re-run", "The active model reads them again.", ("priority",), "backlog"),
     Offer("retry", "Retry", "Takes them out of quarantine.", ("priority",), ""),
     Offer("resend", "Resend", "Results that were refused are sent again.", ("to", "again"), "routine"),
     Offer("force", "Complete now", "Without waiting for the quiet period."),
@@ -75,7 +74,7 @@ def act(name: str, node: OfNode, pages: OfPages, visitor: AnOperator, form: AFor
     options = tuple((key, str(form[key])) for key in _OPTIONS if form.get(key))
     deed = Deed(
         who=visitor.name,
-        action=_action(_offer(name), form, node.settings, visitor.name),
+        action=_action(_offer(name), form, node, visitor.name),
         selection=filters.selection(node.settings.zone),
         asked=(*filters.given(), *options),
         rehearsal=form.get("step") != "do",
@@ -127,7 +126,8 @@ def _offer(name: str) -> Offer:
     return offer
 
 
-def _action(offer: Offer, form: FormData, settings: Settings, who: str) -> Action:
+def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
+    settings = node.settings
     if offer.name == "retry":
         return Retry(_priority(form, offer.priority))
     if offer.name == "cancel":
@@ -135,7 +135,7 @@ def _action(offer: Offer, form: FormData, settings: Settings, who: str) -> Actio
     if offer.name == "resend":
         priority = _priority(form, offer.priority) or Priority.ROUTINE
         return Resend(_destination(form, settings), bool(form.get("again")), priority)
-    completion = Completion.of(settings, read_identity(settings.model))
+    completion = Completion.at_present(settings, node.records)
     if offer.name == "force":
         return Force(completion)
     return Rerun(completion, _priority(form, offer.priority) or Priority.BACKLOG)

@@ -70,6 +70,7 @@ def add_pages(app: FastAPI, settings: Settings) -> Footing:
         audit,
         configuration,
         jobs,
+        models,
         ordering,
         overview,
         people,
@@ -80,7 +81,19 @@ def add_pages(app: FastAPI, settings: Settings) -> Footing:
 
     footing = Footing(Rendering(settings), Works(), Works(_COUNTS_AT_ONCE), Attempts())
     app.state.pages = footing
-    for room in (signing, overview, studies, study, acting, ordering, jobs, audit, people, configuration):
+    for room in (
+        signing,
+        overview,
+        studies,
+        study,
+        acting,
+        ordering,
+        jobs,
+        models,
+        audit,
+        people,
+        configuration,
+    ):
         app.include_router(room.router)
     app.mount("/static", _Static(directory=Path(str(files("service.web") / "static"))))
     app.add_middleware(Safeguards, https=settings.web_tls_certificate is not None)

@@ -17,30 +17,35 @@ import pytest
 from PIL import Image
 from sqlalchemy import insert, select
 
+from litegpt.identity import read_identity
 from litegpt.radiograph import read_radiograph
 from service.actions.action import Tally
 from service.actions.analysing import Retry
 from service.errors import TryAgain
+from service.models.changes import Admin
 from service.records.database import utc_now
 from service.records.journal import write_down
 from service.records.tables import (
     Analysis,
+    AnalysisImage,
     AnalysisState,
     AuditEvent,
     Delivery,
     DeliveryState,
     Instance,
+    Purpose,
     Result,
     Role,
     Study,
 )
 from service.records.worklist import Key
-from service.settings import load_settings
+from service.settings import Destination, load_settings
 from service.web.deeds import Deed
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
 from service.web.works import Works
 from tests.images import make_radiograph
+from tests.models import model_copy
 from tests.service.study_rows import ago
 from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
 from tests.waiting import wait_until
@@ -429,6 +434,43 @@ def test_the_settings_hide_what_is_secret(pages: Site) -> None:
     assert (lines["quiet_seconds"].value, lines["quiet_seconds"].default) == ("5.0", False)
     assert (lines["show_patients"].value, lines["show_patients"].default) == ("false", True)
     assert "quiet_seconds" in text_of(pages.client("viewer").get("/settings"))
+
+
+def test_the_models_with_what_each_has_read(pages: Site, read_study: str, tmp_path: Path) -> None:
+    active = read_identity("phantom").version
+    with pages.records.writing() as session:
+        admin = Admin(session, pages.settings, "a test")
+        admin.add(str(model_copy(tmp_path / "second", "2")))
+        admin.shadow("2", Destination.parse("TEST@127.0.0.1:2"))
+        study = session.scalars(select(Study).where(Study.study_instance_uid == read_study)).one()
+        former = study.analyses[-1]
+        values = {"input_digest": "", "settings_digest": "", "demonstration": True, "state": "done"}
+        times = {"created_at": ago(), "not_before": ago(), "started_at": ago(), "finished_at": ago()}
+        for version, purpose in (("2", Purpose.SHADOW), ("0.1", Purpose.REGULAR)):
+            by = Analysis(model_id=former.model_id, model_version=version, purpose=purpose, **values, **times)
+            by.counts = False
+            by.images = [AnalysisImage(instance_id=former.images[0].instance_id, position=0)]
+            by.images[0].findings = [finding("COPD", None), finding("COPD", None, position=1)]
+            study.analyses.append(by)
+    client = pages.client("viewer")
+
+    def counted() -> str:
+        said = text_of(client.get("/models"))
+        return said if "0.1, demonstration, not one of the node's now" in said else ""
+
+    said = wait_until(counted, 30, "the figures of the models")
+    name = "litegpt-phantom"
+    assert f"{name} {active}, demonstration active" in said
+    assert f"{name} 2, demonstration shadow" in said and "go to the test destination TEST@127.0.0.1:2" in said
+    assert f"{name} 2, demonstration, shadow 1 1 0 0" in said
+    # The last by the page's order: active, shadow, and the one that only the records know.
+    assert re.search(r"COPD 0 0\.0 2 200\.0 2 200\.0", said)
+    link = re.search(rf'href="(/studies\?model={name}%20{active})"', client.get("/models").text)
+    assert link and "READ" in text_of(client.get(link[1]))
+    assert "READ" not in text_of(client.get(f"/studies?model={name}%202"))
+    study_page = text_of(client.get(f"/studies/{read_study}"))
+    assert f"{name} 2, demonstration, shadow done" in study_page
+    assert f"asked for, {name} 2 as a shadow" in study_page
 
 
 def test_an_address_brings_the_same_filters_back() -> None:

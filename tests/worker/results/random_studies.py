@@ -110,9 +110,8 @@ def make_results_of(studies: Sequence[Study], node: SmallNode) -> None:
     """Has a node receive and analyse the studies, and fills in the files of all results."""
     node.take(*(image.dataset for study in studies for image in study.images))
     analyst = Analyst(node.settings, node.records, node.archive, node.bell)
-    analyst.__dict__["_engine"] = SayingEngine(
-        {image.uid: image for study in studies for image in study.images}
-    )
+    engine = SayingEngine({image.uid: image for study in studies for image in study.images})
+    analyst.engines.load = lambda _: engine
     analyst.drain()
     for study in studies:
         view = node.show(study.uid)
