@@ -58,6 +58,8 @@ def examine(settings: Settings) -> Iterator[Line]:
         yield Line("destinations", "none: results stay in the node")
     for to in settings.destinations:
         yield line(str(to), partial(echo, settings, to))
+    for to in settings.forward_images_to:
+        yield line(f"images to {to}", partial(echo, settings, to))
 
 
 def _archive_to_be(settings: Settings) -> str:

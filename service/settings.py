@@ -162,6 +162,12 @@ class Settings(BaseSettings):
     destinations: Annotated[tuple[Destination, ...], NoDecode] = Field(
         (), description="Where results go, `AET@HOST:PORT`, comma-separated; `…=sr+sc` says which results"
     )
+    forward_images_to: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (), description="Where what is sent to us is passed on, the exact bytes; `AET@HOST:PORT`, as above"
+    )
+    wait_for_study_seconds: float = Field(
+        0, ge=0, description="Results wait so long for a destination that answers C-FIND to show the study"
+    )
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
     maximum_associations: int = Field(25, ge=1, description="Associations at once")
@@ -249,7 +255,7 @@ class Settings(BaseSettings):
     def _check_calling(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(ae_title(title) for title in value)
 
-    @field_validator("destinations", mode="before")
+    @field_validator("destinations", "forward_images_to", mode="before")
     @classmethod
     def _parse_destinations(cls, value: object) -> object:
         parts = _split(value)
@@ -257,7 +263,17 @@ class Settings(BaseSettings):
             return tuple(Destination.parse(part) if isinstance(part, str) else part for part in parts)
         return parts
 
-    @field_validator("destinations", mode="after")
+    @field_validator("forward_images_to", mode="after")
+    @classmethod
+    def _check_forwarding(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        for destination in value:
+            if destination.results != DEFAULT_RESULTS:
+                raise ValueError(
+                    f"{destination}: images alone are passed on, so no kinds of results are said"
+                )
+        return value
+
+    @field_validator("destinations", "forward_images_to", mode="after")
     @classmethod
     def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         once = tuple(dict.fromkeys(value))
@@ -311,6 +327,11 @@ class Settings(BaseSettings):
     def web_is_secure(self) -> bool:
         """Whether browsers reach the pages by HTTPS alone."""
         return self.web_tls_certificate is not None or self.web_behind_proxy
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Whatever the node delivers to, results or images, each once."""
+        return tuple(dict.fromkeys(to.address for to in (*self.destinations, *self.forward_images_to)))
 
     @property
     def result_kinds(self) -> tuple[ResultKind, ...]:

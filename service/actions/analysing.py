@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from service.actions.action import Tally
 from service.completion import Completion, input_digest, kept, supersede, to_be_read
 from service.records.database import utc_now
+from service.records.forwarding import withdraw_forwards
 from service.records.tables import (
     WAITING,
     Analysis,
@@ -46,7 +47,7 @@ class Rerun:
     def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
         """Queues analyses; what the model has read, or is about to, stays as it is."""
         now, tally, fresh = utc_now(), Counter[str](), []
-        studies = _locked(session, study_ids)
+        studies = lock_studies(session, study_ids)
         twins = self._twins(session, study_ids)
         images = _by_study(session.scalars(to_be_read(study_ids)))
         for study in studies:
@@ -125,7 +126,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Ends what is under way for studies: analyses that wait or run, and results that are due."""
+    """Ends what is under way for studies: analyses that wait or run, results that are due, and images that
+    are due or were refused, which nobody is to have after all."""
 
     name: ClassVar[str] = "cancel"
     who: str = "an admin"
@@ -158,6 +160,7 @@ class Cancel:
         for delivery, study_id in due:
             delivery.state, delivery.error = DeliveryState.WITHDRAWN, why
             ended.add(study_id)
+        ended.update(withdraw_forwards(session, study_ids, why))
         left = len(study_ids) - len(ended)
         return +Counter({"cancelled": len(ended), "nothing under way": left})
 
@@ -176,7 +179,7 @@ class Force:
     def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
         """Completes them now, whatever may still come."""
         tally: Tally = Counter()
-        for study in _locked(session, study_ids):
+        for study in lock_studies(session, study_ids):
             if study.state == StudyState.RECEIVING:
                 self.completion.complete(session, study, utc_now())
                 tally["complete"] += 1
@@ -210,7 +213,8 @@ def _queue(row: Analysis, now: datetime) -> None:
     row.not_before, row.finished_at = now, None
 
 
-def _locked(session: Session, study_ids: Sequence[int]) -> Iterable[Study]:
+def lock_studies(session: Session, study_ids: Sequence[int]) -> Iterable[Study]:
+    """These studies, locked in one order."""
     return session.scalars(
         select(Study).where(Study.id.in_(study_ids)).order_by(Study.id).with_for_update()
     ).all()

@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -198,14 +199,19 @@ def _pages(settings: Settings) -> str:
     return next((port.url for port in ports_of(settings) if port.name == PAGES and port.number), "")
 
 
+def _named(destinations: Iterable[Destination]) -> str:
+    return ", ".join(map(str, destinations))
+
+
 def _say_what_runs(settings: Settings) -> None:
     runs = Text.assemble(
         "LiteGPT node ",
         (settings.ae_title, "bold"),
         f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
         f"pages at {pages}, " if (pages := _pages(settings)) else "",
-        f"results to {', '.join(map(str, settings.destinations)) or 'nobody (set --destination)'}; ",
-        "Ctrl-C stops it, a second one at once.",
+        f"results to {_named(settings.destinations) or 'nobody (set --destination)'}",
+        f", images to {_named(settings.forward_images_to)}" if settings.forward_images_to else "",
+        "; Ctrl-C stops it, a second one at once.",
     )
     warning = Text(
         "The model is a demonstration trained on synthetic images: what it says about a patient "

@@ -18,18 +18,19 @@ from service.records.tables import Analysis, Delivery, Instance, Priority, Resul
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An archived object: where it is, and what the newest analysis says about it."""
+    """An archived object: where it is, what the newest analysis says about it, and where it is passed on."""
 
     id: int
     digest: str
     sop_class: str
     size_bytes: int
     view: ImageView
+    deliveries: tuple[DeliveryHistory, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """One result at one destination; ``not_before`` is when a due one is tried next."""
+    """One result or image at one destination; ``not_before`` is when a due one is tried next."""
 
     destination: str
     state: str
@@ -99,6 +100,7 @@ class Dossier:
     def timeline(self) -> list[Moment]:
         """What happened, in order."""
         moments = [Moment(image.view.received_at, _received(image.view)) for image in self.images]
+        moments += [moment for image in self.images for moment in _of_forwards(image)]
         if self.completed_at:
             moments.append(Moment(self.completed_at, "complete"))
         for analysis in self.analyses:
@@ -167,7 +169,14 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
 
 def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
     return tuple(
-        StoredImage(row.id, row.digest, UID(row.sop_class_uid).name, row.size_bytes, image)
+        StoredImage(
+            row.id,
+            row.digest,
+            UID(row.sop_class_uid).name,
+            row.size_bytes,
+            image,
+            tuple(map(_delivery, row.deliveries)),
+        )
         for row, image in zip(study.instances, view.images, strict=True)
     )
 
@@ -215,6 +224,14 @@ def _delivery(row: Delivery) -> DeliveryHistory:
 def _received(image: ImageView) -> str:
     sender = f" from {image.calling_ae_title}" if image.calling_ae_title else ""
     return f"image received{sender}"
+
+
+def _of_forwards(image: StoredImage) -> list[Moment]:
+    return [
+        Moment(delivery.sent_at, f"image passed on to {delivery.destination}")
+        for delivery in image.deliveries
+        if delivery.sent_at
+    ]
 
 
 def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:

@@ -12,7 +12,8 @@ from sqlalchemy.orm import aliased
 
 from service.errors import SettingsError
 from service.records.database import Records
-from service.records.overview import Outcome, study_called
+from service.records.forwarding import has_forward
+from service.records.overview import ENDED, Outcome, study_called
 from service.records.tables import (
     Analysis,
     AnalysisState,
@@ -45,7 +46,7 @@ class Selection:
         model: Version of the model that the newest analysis is by, or its id and version.
         label: Reported in the newest analysis.
         minimum_score: Of that label.
-        destination: Something of the newest analysis goes there; ``AET@HOST:PORT``.
+        destination: Something of the newest analysis, or an image, goes there; ``AET@HOST:PORT``.
     """
 
     studies: tuple[str, ...] = ()
@@ -125,7 +126,7 @@ class Selection:
         if self.label:
             given.append(self._found())
         if self.destination:
-            given.append(_delivery(_by_value(Delivery.destination) == self.destination))
+            given.append(_goes(_by_value(Delivery.destination) == self.destination))
         return given
 
     def _by_model(self) -> ColumnElement[bool]:
@@ -167,14 +168,21 @@ def _delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
+def _goes(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """As ``_delivery``, or an image that is passed on."""
+    return or_(_delivery(*conditions), has_forward(*conditions))
+
+
 def _states() -> Mapping[str, ColumnElement[bool]]:
     """By their words in ``overview``; a study is in one of them, and in conflict besides."""
     no_analysis = not_(exists().where(Analysis.study_id == Study.id))
     receiving = or_(Study.state == StudyState.RECEIVING, no_analysis)
     complete = _by_value(Study.state) == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))
-    goes_somewhere, refused = _delivery(), _delivery(_by_value(Delivery.state) == DeliveryState.REFUSED.value)
-    unfinished = _delivery(_by_value(Delivery.state).in_([state.value for state in _UNDELIVERED]))
+    ended = and_(complete, _current(Analysis.state.in_(ENDED)))
+    goes_somewhere, refused = _delivery(), _goes(_by_value(Delivery.state) == DeliveryState.REFUSED.value)
+    unfinished = _goes(_by_value(Delivery.state).in_([state.value for state in _UNDELIVERED]))
+    not_applicable = AnalysisState.NOT_APPLICABLE
     in_conflict = exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
     by_analysis = {
         state.value: and_(complete, _current(Analysis.state == state))
@@ -184,10 +192,11 @@ def _states() -> Mapping[str, ColumnElement[bool]]:
     return {
         StudyState.RECEIVING.value: receiving,
         **by_analysis,
-        AnalysisState.DONE.value: and_(done, not_(goes_somewhere)),
-        Outcome.DELIVERING.value: and_(done, unfinished, not_(refused)),
+        not_applicable.value: and_(by_analysis[not_applicable], not_(unfinished)),
+        AnalysisState.DONE.value: and_(done, not_(goes_somewhere), not_(unfinished)),
+        Outcome.DELIVERING.value: and_(ended, unfinished, not_(refused)),
         Outcome.DELIVERED.value: and_(done, goes_somewhere, not_(unfinished)),
-        Outcome.REFUSED.value: and_(done, refused),
+        Outcome.REFUSED.value: and_(ended, refused),
         InstanceState.CONFLICT.value: in_conflict,
     }
 

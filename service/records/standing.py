@@ -1,7 +1,8 @@
 """Where each study stands, as one SQL expression: settled, on its way, or stuck, in which state, since when.
 
-A study is judged by its newest analysis, as ``overview`` does. While it receives, that the analysis
-failed or a destination refused its results does not count: a newer one follows.
+A study is judged by its newest analysis, as ``overview`` does, and by the images that are to be passed on.
+While it receives, that the analysis failed or a destination refused something does not count: a newer one
+follows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
 from sqlalchemy.orm import aliased
 
+from service.records.forwarding import UNFORWARDED, has_forward, unforwarded
 from service.records.overview import Outcome
 from service.records.tables import (
     WAITING,
@@ -88,6 +90,7 @@ def standing(question: Question) -> Subquery:
         .outerjoin(facts.current, facts.current.id == facts.newest.c.id)
         .outerjoin(facts.waiting, facts.waiting.c.study_id == Study.id)
         .outerjoin(facts.undelivered, facts.undelivered.c.study_id == Study.id)
+        .outerjoin(facts.unforwarded, facts.unforwarded.c.study_id == Study.id)
         .outerjoin(facts.conflicts, facts.conflicts.c.study_id == Study.id)
         .where(*question.asks_for())
         .subquery("standing")
@@ -105,6 +108,7 @@ def settled() -> ColumnElement[bool]:
         exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING)),
         exists().where(*result_of, Analysis.study_id == Study.id, Delivery.state == DeliveryState.DUE),
         exists().where(*result_of, Analysis.id == newest, Delivery.state == DeliveryState.REFUSED),
+        has_forward(Delivery.state.in_(UNFORWARDED)),
     )
     ended = exists().where(Analysis.id == newest, Analysis.state.in_(in_order))
     return and_(Study.state == StudyState.COMPLETE, ended, *(not_(reason) for reason in against))
@@ -118,12 +122,13 @@ class _Facts:
     current: type[Analysis]
     waiting: Subquery
     undelivered: Subquery
+    unforwarded: Subquery
     conflicts: Subquery
 
     @classmethod
     def gather(cls) -> _Facts:
         current = aliased(Analysis, name="current")
-        return cls(newest_analyses(), current, _waiting(), _undelivered(), _conflicts())
+        return cls(newest_analyses(), current, _waiting(), _undelivered(), unforwarded(), _conflicts())
 
     @property
     def in_conflict(self) -> ColumnElement[bool]:
@@ -140,7 +145,8 @@ class _Facts:
     @property
     def refused(self) -> ColumnElement[bool]:
         newest = self.undelivered.c.refused_id == self.newest.c.id
-        return and_(Study.state == StudyState.COMPLETE, newest)
+        image = self.unforwarded.c.refused == 1
+        return and_(Study.state == StudyState.COMPLETE, or_(newest, image))
 
     @property
     def waits(self) -> ColumnElement[bool]:
@@ -148,7 +154,7 @@ class _Facts:
 
     @property
     def delivering(self) -> ColumnElement[bool]:
-        return self.undelivered.c.due_since.is_not(None)
+        return or_(self.undelivered.c.due_since.is_not(None), self.unforwarded.c.due_since.is_not(None))
 
     @property
     def on_its_way(self) -> ColumnElement[bool]:
@@ -158,7 +164,7 @@ class _Facts:
     @property
     def begun(self) -> ColumnElement[Any]:
         received = _earlier(Study.receiving_since, self.waiting.c.since)
-        return _earlier(received, self.undelivered.c.due_since)
+        return _earlier(_earlier(received, self.undelivered.c.due_since), self.unforwarded.c.due_since)
 
     def state(self) -> ColumnElement[str]:
         """Where it stands, in the words of ``overview``; the first that is true."""

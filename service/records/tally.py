@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from service.records.forwarding import oldest_due
 from service.records.tables import (
     WAITING,
     Analysis,
@@ -35,7 +36,7 @@ class Flow:
         analyses: By state.
         quarantined: Studies whose newest analysis has failed for good.
         oldest_waiting: When the oldest analysis that waits or runs was asked for.
-        oldest_due: When the oldest result that is due was made, by destination.
+        oldest_due: When the oldest result that is due was made, or the oldest image came, by destination.
     """
 
     studies: Mapping[str, int]
@@ -93,7 +94,7 @@ def flow(session: Session) -> Flow:
         analyses=_by_state(session, select(Analysis.state, func.count()).group_by(Analysis.state)),
         quarantined=session.scalar(_quarantined()) or 0,
         oldest_waiting=session.scalar(oldest),
-        oldest_due={row[0]: row[1] for row in session.execute(due)},
+        oldest_due=_earliest({row[0]: row[1] for row in session.execute(due)}, oldest_due(session)),
     )
 
 
@@ -112,6 +113,11 @@ def stock(session: Session) -> Stock:
         deliveries={(to, state): number for to, state, number in session.execute(deliveries)},
         findings=tuple(FindingsOf(*row) for row in session.execute(_findings())),
     )
+
+
+def _earliest(one: Mapping[str, datetime], other: Mapping[str, datetime]) -> dict[str, datetime]:
+    both = {**one, **other}
+    return {name: min(at, one.get(name, at)) for name, at in both.items()}
 
 
 def _by_state(session: Session, statement: Select[str, int]) -> dict[str, int]:

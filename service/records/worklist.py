@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Select, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from service.records.forwarding import studies_with_forward
 from service.records.overview import Outcome, StudyView, views_of
 from service.records.selection import Selection
 from service.records.tables import (
@@ -186,12 +187,14 @@ def _with_analysis(state: AnalysisState) -> Select[int]:
 
 
 def _with_delivery(state: DeliveryState) -> Select[int]:
-    return (
+    of_results = (
         select(Analysis.study_id)
         .join(Result, Result.analysis_id == Analysis.id)
         .join(Delivery, Delivery.result_id == Result.id)
         .where(Delivery.state == state)
     )
+    either = of_results.union_all(studies_with_forward(state)).subquery()
+    return select(either.c.study_id)
 
 
 _BY_STATE: Final = {

@@ -52,7 +52,7 @@ class RecordsCollector(Collector):
 
     def __init__(self, settings: Settings, records: Records) -> None:
         self._records = records
-        self._destinations = [to.address for to in settings.destinations]
+        self._destinations = settings.addresses
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
 
@@ -116,7 +116,7 @@ class RecordsCollector(Collector):
             ages[told] = max(ages[told], (now - since).total_seconds())
         undelivered = GaugeMetricFamily(
             "litegpt_oldest_undelivered_seconds",
-            "Age of the oldest result that is due, by destination; 0: there is none.",
+            "Age of the oldest result or image that is due, by destination; 0: there is none.",
             labels=["destination"],
         )
         for destination, age in ages.items():
@@ -154,7 +154,7 @@ class RecordsCollector(Collector):
             counts[told] = counts.get(told, 0) + number
         deliveries = GaugeMetricFamily(
             "litegpt_deliveries",
-            "Results, by destination and state of their delivery.",
+            "Results and images, by destination and state of their delivery.",
             labels=["destination", "state"],
         )
         for labels, number in counts.items():

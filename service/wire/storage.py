@@ -38,7 +38,7 @@ class Storage:
         request: Any = event.request
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
         path: Path | None = event.dataset_path
-        association = event.assoc
+        association, fetched = event.assoc, self._is_fetched(event)
         peer = association.acceptor if association.is_requestor else association.requestor
         try:
             if path is None:
@@ -48,7 +48,8 @@ class Storage:
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=sop_instance_uid,
                 calling_ae_title=str(peer.ae_title).strip(),
-                priority=self._priority(event),
+                priority=Priority.BACKLOG if fetched else Priority.ROUTINE,
+                fetched=fetched,
             )
         except NodeError as error:
             status = statuses.status_of(error)
@@ -59,9 +60,9 @@ class Storage:
             return statuses.status_of(error)
         return statuses.SUCCESS
 
-    def _priority(self, event: Event) -> Priority:
-        """What we fetched, or had moved to us, is old; all else is a patient of today (PS3.7 9.3.1.1)."""
+    def _is_fetched(self, event: Event) -> bool:
+        """Whether we fetched it, or had it moved to us, so it is old; all else is a patient of today
+        (PS3.7 9.3.1.1)."""
         request: Any = event.request
         moved_for = str(request.MoveOriginatorApplicationEntityTitle or "").strip()
-        ours = event.assoc.is_requestor or moved_for == self.ae_title
-        return Priority.BACKLOG if ours else Priority.ROUTINE
+        return bool(event.assoc.is_requestor) or moved_for == self.ae_title

@@ -32,6 +32,16 @@ def ago(**times: float) -> datetime:
 
 
 @dataclass(frozen=True)
+class DeliveryRow:
+    """A result, or an image, at a destination."""
+
+    state: DeliveryState
+    destination: str = "PACS@host:104"
+    error: str = ""
+    made_at: datetime = NOW
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """An instance: eligible where it has no reason."""
 
@@ -40,6 +50,8 @@ class ImageRow:
     received_at: datetime = NOW
     not_read: str = ""
     uid: str = ""
+    forwards: tuple[DeliveryRow, ...] = ()
+    """Where it is passed on."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +63,6 @@ class FindingRow:
     box: tuple[float, float, float, float] | None = None
     box_score: float | None = None
     reported: bool = True
-
-
-@dataclass(frozen=True)
-class DeliveryRow:
-    """A result at a destination."""
-
-    state: DeliveryState
-    destination: str = "PACS@host:104"
-    error: str = ""
-    made_at: datetime = NOW
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def _instance(image: ImageRow) -> Instance:
         eligible=not image.reason,
         reason=image.reason,
         received_at=image.received_at,
+        deliveries=[_delivery(row) for row in image.forwards],
     )
 
 
@@ -184,13 +187,15 @@ def _result(row: DeliveryRow) -> Result:
         path=f"results/00/{number}.dcm",
         digest="",
         created_at=row.made_at,
-        deliveries=[
-            Delivery(
-                destination=row.destination,
-                state=row.state,
-                not_before=row.made_at,
-                error=row.error,
-                sent_at=row.made_at if row.state == DeliveryState.SENT else None,
-            )
-        ],
+        deliveries=[_delivery(row)],
+    )
+
+
+def _delivery(row: DeliveryRow) -> Delivery:
+    return Delivery(
+        destination=row.destination,
+        state=row.state,
+        not_before=row.made_at,
+        error=row.error,
+        sent_at=row.made_at if row.state == DeliveryState.SENT else None,
     )

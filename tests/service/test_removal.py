@@ -37,6 +37,10 @@ IN_WORK = {
     "due",
     "due for long",
     "refused and due",
+    "images due",
+    "images due for long",
+    "images due while it receives",
+    "nothing eligible, images due",
 }
 """Of the studies that reconcile knows: those to which something may still happen by itself."""
 

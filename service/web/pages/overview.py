@@ -46,7 +46,7 @@ def _values(node: Node, pages: Footing) -> dict[str, Any]:
     with node.records.snapshot() as session:
         today = figures.today(session, _midnight(settings))
         queue = figures.queue(session)
-        destinations = figures.destinations(session, tuple(to.address for to in settings.destinations))
+        destinations = figures.destinations(session, settings.addresses)
     ended = {state.value for state in AnalysisState} - set(WAITING)
     return {
         "today": sum(today.values()),
