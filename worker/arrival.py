@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from service.errors import PeerFailed, PeerRefused
+from service.errors import PeerFailed, PeerRefused, TooManyMatches
 from service.records.database import utc_now
 from service.records.deliveries import DeliveryClaim
 from service.selftest.marks import is_selftest
@@ -79,9 +79,9 @@ def _missing(settings: Settings, destination: Destination, studies: set[str]) ->
             for study in sorted(studies):
                 if query.shows(study):
                     missing.remove(study)
+    except (PeerFailed, TooManyMatches) as error:  # one study cannot be too many: it is out of resources
+        log.warning("%s could not be asked for studies: %s", destination, error)
     except PeerRefused as error:
         log.info("%s cannot be asked for studies, so nothing waits for them: %s", destination, error)
         return set()
-    except PeerFailed as error:
-        log.warning("%s could not be asked for studies: %s", destination, error)
     return missing
