@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
 from service.eligibility import Eligibility
+from service.records import webhook_calls
 from service.records.database import Records, utc_now
 from service.records.tables import (
     WAITING,
@@ -37,6 +38,9 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 STUDIES_AT_ONCE: Final = 100
+SUPERSEDED: Final = "superseded by a newer analysis"
+"""Why what was not sent is withdrawn."""
+
 _IDENTITY: Final = ("input_digest", "model_id", "model_version", "settings_digest")
 """What names an analysis within its study."""
 
@@ -190,8 +194,9 @@ def supersede(session: Session, study_ids: Sequence[int], model: ModelIdentity) 
             Delivery.state == DeliveryState.DUE,
             Delivery.result_id.in_(select(Result.id).where(Result.analysis_id.in_(older))),
         )
-        .values(state=DeliveryState.WITHDRAWN, error="superseded by a newer analysis")
+        .values(state=DeliveryState.WITHDRAWN, error=SUPERSEDED)
     )
+    webhook_calls.withdraw(session, older, SUPERSEDED)
 
 
 def _why_nothing(session: Session, study: Study) -> str:

@@ -12,7 +12,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -31,6 +30,9 @@ from pydantic_settings import (
 
 from service.errors import SettingsError
 from service.logs import LogFormat
+from service.loopback import is_loopback
+from service.webhooks import webhook
+from service.webhooks.webhook import Webhook
 
 PREFIX: Final = "LITEGPT_"
 SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
@@ -130,13 +132,6 @@ def _is_redis_url(text: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _split(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -168,6 +163,12 @@ class Settings(BaseSettings):
     wait_for_study_seconds: float = Field(
         0, ge=0, description="Results wait so long for a destination that answers C-FIND to show the study"
     )
+    webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field(
+        (),
+        description="Whom analyses are told by HTTP, a table `[webhooks.NAME]` each (docs/deliveries.md); "
+        "in the environment or a secret file JSON",
+    )
+    webhook_days: float = Field(3, ge=0, description="A webhook that does not answer is given up after this")
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
     maximum_associations: int = Field(25, ge=1, description="Associations at once")
@@ -283,6 +284,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address} is there twice: join its results with +")
         return once
 
+    @field_validator("webhooks", mode="before")
+    @classmethod
+    def _read_webhooks(cls, value: object) -> object:
+        return webhook.by_name(value)
+
     @field_validator("time_zone", mode="after")
     @classmethod
     def _check_time_zone(cls, value: str) -> str:
@@ -321,7 +327,7 @@ class Settings(BaseSettings):
     @property
     def web_is_local(self) -> bool:
         """Whether the pages are bound to an address that only this machine reaches."""
-        return _is_loopback(self.web_host)
+        return is_loopback(self.web_host)
 
     @property
     def web_is_secure(self) -> bool:
@@ -358,6 +364,7 @@ class Settings(BaseSettings):
         """All of the settings as ``LITEGPT_…`` variables: a process that gets them needs no other source."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values["data_dir"] = self.data_dir.absolute()
+        values["webhooks"] = webhook.as_json(self.webhooks)
         return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
 
 

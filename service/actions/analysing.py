@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.actions.action import Tally
 from service.completion import Completion, input_digest, kept, supersede, to_be_read
+from service.records import webhook_calls
 from service.records.database import utc_now
 from service.records.forwarding import withdraw_forwards
 from service.records.tables import (
@@ -126,8 +127,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Ends what is under way for studies: analyses that wait or run, results that are due, and images that
-    are due or were refused, which nobody is to have after all."""
+    """Ends what is under way for studies: analyses that wait or run, results and webhook calls that are due,
+    and images that are due or were refused, which nobody is to have after all."""
 
     name: ClassVar[str] = "cancel"
     who: str = "an admin"
@@ -161,6 +162,8 @@ class Cancel:
             delivery.state, delivery.error = DeliveryState.WITHDRAWN, why
             ended.add(study_id)
         ended.update(withdraw_forwards(session, study_ids, why))
+        ended.update(webhook_calls.studies_with(session, study_ids))
+        webhook_calls.withdraw(session, select(Analysis.id).where(Analysis.study_id.in_(study_ids)), why)
         left = len(study_ids) - len(ended)
         return +Counter({"cancelled": len(ended), "nothing under way": left})
 

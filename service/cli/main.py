@@ -30,6 +30,7 @@ from service.cli import (
     studies,
     users,
     watch,
+    webhooks,
 )
 from service.errors import NodeError, SettingsError
 
@@ -63,6 +64,7 @@ def application() -> typer.Typer:
         purging,
         watch,
         selftest,
+        webhooks,
     )
     for room in rooms:
         room.register(app)

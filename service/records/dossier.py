@@ -13,7 +13,7 @@ from service.errors import NeverAgain
 from service.records.journal import Event, events_of_study
 from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
-from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study
+from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study, WebhookCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,19 @@ class ResultHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class CallHistory:
+    """One webhook that is told of an analysis; ``not_before`` is when a due call is tried next."""
+
+    webhook: str
+    state: str
+    attempt: int
+    error: str
+    not_before: datetime
+    created_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class AnalysisHistory:
     """One analysis from its beginning to its end."""
 
@@ -69,6 +82,7 @@ class AnalysisHistory:
     started_at: datetime | None
     finished_at: datetime | None
     results: tuple[ResultHistory, ...]
+    calls: tuple[CallHistory, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +208,7 @@ def _analysis(row: Analysis) -> AnalysisHistory:
         started_at=row.started_at,
         finished_at=row.finished_at,
         results=tuple(_result(result) for result in sorted(row.results, key=lambda result: result.id)),
+        calls=tuple(map(_call, row.calls)),
     )
 
 
@@ -217,6 +232,18 @@ def _delivery(row: Delivery) -> DeliveryHistory:
         attempt=row.attempt,
         error=row.error,
         not_before=row.not_before,
+        sent_at=row.sent_at,
+    )
+
+
+def _call(row: WebhookCall) -> CallHistory:
+    return CallHistory(
+        webhook=row.webhook,
+        state=row.state,
+        attempt=row.attempt,
+        error=row.error,
+        not_before=row.not_before,
+        created_at=row.created_at,
         sent_at=row.sent_at,
     )
 
@@ -247,4 +274,5 @@ def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
             for delivery in result.deliveries
             if delivery.sent_at
         ]
-    return moments
+    told = [call for call in analysis.calls if call.sent_at]
+    return moments + [Moment(call.sent_at, f"webhook {call.webhook} told") for call in told if call.sent_at]

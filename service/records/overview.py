@@ -22,6 +22,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 if TYPE_CHECKING:
@@ -92,12 +93,23 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, slots=True)
+class CallView:
+    """The newest analysis as it is told to one webhook."""
+
+    webhook: str
+    state: str
+    attempt: int
+    error: str
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StudyView:
     """One study, from its first image to its last delivery.
 
     ``outcome`` says in a word where it stands: ``receiving``, an analysis state, ``delivering``,
-    ``delivered``, ``refused``, or ``done`` where results have no destination. Images that are passed on count
-    as long as they are due or refused.
+    ``delivered``, ``refused``, or ``done`` where results have no destination. Images that are passed on, and
+    webhook calls, count as long as they are due or refused.
     """
 
     study_instance_uid: str
@@ -113,6 +125,7 @@ class StudyView:
     demonstration: bool
     images: tuple[ImageView, ...] = field(default=())
     deliveries: tuple[DeliveryView, ...] = field(default=())
+    calls: tuple[CallView, ...] = field(default=())
 
     @property
     def reported_labels(self) -> tuple[str, ...]:
@@ -124,7 +137,8 @@ class StudyView:
     @property
     def remark(self) -> str:
         """What went wrong, where something did, and that images are gone."""
-        wrong = self.error or next((delivery.error for delivery in self.deliveries if delivery.error), "")
+        errors = [self.error, *(one.error for one in self.deliveries), *(one.error for one in self.calls)]
+        wrong = next(filter(None, errors), "")
         purged = f"images purged {self.purged_at:%Y-%m-%d}" if self.purged_at else ""
         return "; ".join(filter(None, (wrong, purged)))
 
@@ -207,6 +221,7 @@ def with_everything() -> tuple[Any, ...]:
         # Joined: by pairs of ids, SQLite would look for findings without an index.
         selectinload(Study.analyses).selectinload(Analysis.images).joinedload(AnalysisImage.findings),
         selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
+        selectinload(Study.analyses).selectinload(Analysis.calls),
     )
 
 
@@ -214,11 +229,12 @@ def view_of(study: Study) -> StudyView:
     """A study that was read ``with_everything``."""
     analysis = study.analyses[-1] if study.analyses else None
     deliveries = (*(_deliveries(analysis) if analysis else ()), *_forwards(study))
+    calls = tuple(map(_call, analysis.calls)) if analysis else ()
     return StudyView(
         study_instance_uid=study.study_instance_uid,
         accession_number=study.accession_number,
         study_date=study.study_date,
-        outcome=_outcome(study, analysis, deliveries),
+        outcome=_outcome(study, analysis, deliveries, calls),
         state=study.state,
         analysis_id=analysis.id if analysis else None,
         analysis_state=analysis.state if analysis else "",
@@ -228,16 +244,23 @@ def view_of(study: Study) -> StudyView:
         demonstration=analysis.demonstration if analysis else False,
         images=_images(study, analysis),
         deliveries=deliveries,
+        calls=calls,
     )
 
 
-def _outcome(study: Study, analysis: Analysis | None, deliveries: tuple[DeliveryView, ...]) -> str:
+def _outcome(
+    study: Study,
+    analysis: Analysis | None,
+    deliveries: tuple[DeliveryView, ...],
+    calls: tuple[CallView, ...],
+) -> str:
     if study.state == StudyState.RECEIVING or analysis is None:
         return StudyState.RECEIVING
     if analysis.state not in ENDED:
         return analysis.state
     # What went in the place of a replaced one has a delivery of its own; a withdrawn one needs none.
-    states = {delivery.state for delivery in deliveries} - {DeliveryState.REPLACED, DeliveryState.WITHDRAWN}
+    states = {delivery.state for delivery in deliveries} | {call.state for call in calls}
+    states -= {DeliveryState.REPLACED, DeliveryState.WITHDRAWN}
     if DeliveryState.REFUSED in states:
         return Outcome.REFUSED
     if not states <= DELIVERED:
@@ -285,6 +308,10 @@ def _deliveries(analysis: Analysis) -> list[DeliveryView]:
         for result in analysis.results
         for delivery in result.deliveries
     ]
+
+
+def _call(row: WebhookCall) -> CallView:
+    return CallView(row.webhook, row.state, row.attempt, row.error, row.sent_at)
 
 
 def _forwards(study: Study) -> list[DeliveryView]:

@@ -16,6 +16,7 @@ from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisState,
+    CallState,
     Delivery,
     DeliveryState,
     Instance,
@@ -23,6 +24,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 
@@ -59,6 +61,7 @@ def _in_turn(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[i
     yield from _analyses(session, studies)
     yield from _deliveries(session, studies)
     yield from _forwards(session, studies)
+    yield from _calls(session, studies)
 
 
 def _conflicts(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
@@ -163,6 +166,34 @@ def _forwards(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[
     )
     for row in rows:
         yield row.study_id, _delivery(row, studies[row.study_id].study_instance_uid, "image")
+
+
+def _calls(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    newest = newest_analyses(studies)
+    due, refused = WebhookCall.state == CallState.DUE, WebhookCall.state == CallState.REFUSED
+    counts = (refused & (Analysis.id == newest.c.id) & (Study.state == StudyState.COMPLETE)) | due
+    rows = session.execute(
+        select(Analysis.study_id, WebhookCall)
+        .join(Analysis, Analysis.id == WebhookCall.analysis_id)
+        .join(Study, Study.id == Analysis.study_id)
+        .join(newest, newest.c.study_id == Study.id)
+        .where(Study.id.in_(studies), counts)
+        .order_by(WebhookCall.id)
+    )
+    for study_id, call in rows:
+        yield study_id, _call(call, studies[study_id].study_instance_uid)
+
+
+def _call(call: WebhookCall, uid: str) -> Reason:
+    if call.state == CallState.REFUSED:
+        what = f"webhook {call.webhook} was not told: {_line(call.error)}"
+        remedy = (
+            f"litegpt-node webhook-test {call.webhook} tries it; litegpt-node resend {uid} tells it again"
+        )
+        return Reason(what, call.created_at, remedy)
+    last = f"last error: {_line(call.error)}" if call.error else "not tried yet, or just now"
+    what = f"webhook {call.webhook} is due to be told, {last}"
+    return Reason(what, call.created_at, "it is tried again by itself")
 
 
 def _delivery(row: Any, uid: str, noun: str = "result") -> Reason:

@@ -15,6 +15,7 @@ from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisImage,
+    CallState,
     Delivery,
     DeliveryState,
     Finding,
@@ -66,6 +67,9 @@ def _require_over(session: Session, study_id: int) -> None:
     deliveries = session.scalars(select(Delivery.state).where(_of_study(study_id)).with_for_update()).all()
     if DeliveryState.DUE in deliveries:
         raise StillInWork("a result or an image of the study is due for delivery")
+    calls = select(WebhookCall.state).join(Analysis).where(Analysis.study_id == study_id)
+    if CallState.DUE in session.scalars(calls.with_for_update(of=WebhookCall)).all():
+        raise StillInWork("a webhook is due to be told of the study")
 
 
 def _paths(session: Session, study_id: int) -> list[str]:

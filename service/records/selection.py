@@ -25,6 +25,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 PAGE: Final = 500
@@ -126,7 +127,8 @@ class Selection:
         if self.label:
             given.append(self._found())
         if self.destination:
-            given.append(_goes(_by_value(Delivery.destination) == self.destination))
+            goes = (_by_value(Delivery.destination) == self.destination,)
+            given.append(or_(_delivery(*goes), has_forward(*goes)))
         return given
 
     def _by_model(self) -> ColumnElement[bool]:
@@ -168,9 +170,11 @@ def _delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-def _goes(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """As ``_delivery``, or an image that is passed on."""
-    return or_(_delivery(*conditions), has_forward(*conditions))
+def _sends(*states: str) -> ColumnElement[bool]:
+    """Whether a delivery or a webhook call of the newest analysis, or an image's, is in one of the states."""
+    delivery, call = _by_value(Delivery.state).in_(states), _by_value(WebhookCall.state).in_(states)
+    told = exists().where(WebhookCall.analysis_id == newest_analysis(), call)
+    return or_(_delivery(delivery), has_forward(delivery), told)
 
 
 def _states() -> Mapping[str, ColumnElement[bool]]:
@@ -180,8 +184,8 @@ def _states() -> Mapping[str, ColumnElement[bool]]:
     complete = _by_value(Study.state) == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))
     ended = and_(complete, _current(Analysis.state.in_(ENDED)))
-    goes_somewhere, refused = _delivery(), _goes(_by_value(Delivery.state) == DeliveryState.REFUSED.value)
-    unfinished = _goes(_by_value(Delivery.state).in_([state.value for state in _UNDELIVERED]))
+    goes_somewhere, refused = _delivery(), _sends(DeliveryState.REFUSED.value)
+    unfinished = _sends(*(state.value for state in _UNDELIVERED))
     not_applicable = AnalysisState.NOT_APPLICABLE
     in_conflict = exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
     by_analysis = {

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import reduce
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
@@ -22,6 +23,7 @@ from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisState,
+    CallState,
     Delivery,
     DeliveryState,
     Instance,
@@ -29,7 +31,9 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
+from service.records.webhook_calls import UNANSWERED
 
 
 class Verdict(StrEnum):
@@ -91,6 +95,7 @@ def standing(question: Question) -> Subquery:
         .outerjoin(facts.waiting, facts.waiting.c.study_id == Study.id)
         .outerjoin(facts.undelivered, facts.undelivered.c.study_id == Study.id)
         .outerjoin(facts.unforwarded, facts.unforwarded.c.study_id == Study.id)
+        .outerjoin(facts.untold, facts.untold.c.study_id == Study.id)
         .outerjoin(facts.conflicts, facts.conflicts.c.study_id == Study.id)
         .where(*question.asks_for())
         .subquery("standing")
@@ -103,12 +108,15 @@ def settled() -> ColumnElement[bool]:
     newest = select(func.max(one.id)).where(one.study_id == Study.id).correlate(Study).scalar_subquery()
     in_order = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE, AnalysisState.CANCELLED)
     result_of = (Delivery.result_id == Result.id, Result.analysis_id == Analysis.id)
+    call_of = (WebhookCall.analysis_id == Analysis.id,)
     against = (
         exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT),
         exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING)),
         exists().where(*result_of, Analysis.study_id == Study.id, Delivery.state == DeliveryState.DUE),
         exists().where(*result_of, Analysis.id == newest, Delivery.state == DeliveryState.REFUSED),
         has_forward(Delivery.state.in_(UNFORWARDED)),
+        exists().where(*call_of, Analysis.study_id == Study.id, WebhookCall.state == CallState.DUE),
+        exists().where(*call_of, Analysis.id == newest, WebhookCall.state == CallState.REFUSED),
     )
     ended = exists().where(Analysis.id == newest, Analysis.state.in_(in_order))
     return and_(Study.state == StudyState.COMPLETE, ended, *(not_(reason) for reason in against))
@@ -123,12 +131,14 @@ class _Facts:
     waiting: Subquery
     undelivered: Subquery
     unforwarded: Subquery
+    untold: Subquery
     conflicts: Subquery
 
     @classmethod
     def gather(cls) -> _Facts:
         current = aliased(Analysis, name="current")
-        return cls(newest_analyses(), current, _waiting(), _undelivered(), unforwarded(), _conflicts())
+        undelivered = (_undelivered(), unforwarded(), _untold())
+        return cls(newest_analyses(), current, _waiting(), *undelivered, _conflicts())
 
     @property
     def in_conflict(self) -> ColumnElement[bool]:
@@ -146,7 +156,8 @@ class _Facts:
     def refused(self) -> ColumnElement[bool]:
         newest = self.undelivered.c.refused_id == self.newest.c.id
         image = self.unforwarded.c.refused == 1
-        return and_(Study.state == StudyState.COMPLETE, or_(newest, image))
+        call = self.untold.c.refused_id == self.newest.c.id
+        return and_(Study.state == StudyState.COMPLETE, or_(newest, image, call))
 
     @property
     def waits(self) -> ColumnElement[bool]:
@@ -154,7 +165,7 @@ class _Facts:
 
     @property
     def delivering(self) -> ColumnElement[bool]:
-        return or_(self.undelivered.c.due_since.is_not(None), self.unforwarded.c.due_since.is_not(None))
+        return or_(*(since.is_not(None) for since in self._due_since))
 
     @property
     def on_its_way(self) -> ColumnElement[bool]:
@@ -164,7 +175,11 @@ class _Facts:
     @property
     def begun(self) -> ColumnElement[Any]:
         received = _earlier(Study.receiving_since, self.waiting.c.since)
-        return _earlier(_earlier(received, self.undelivered.c.due_since), self.unforwarded.c.due_since)
+        return reduce(_earlier, self._due_since, received)
+
+    @property
+    def _due_since(self) -> list[ColumnElement[Any]]:
+        return [some.c.due_since for some in (self.undelivered, self.unforwarded, self.untold)]
 
     def state(self) -> ColumnElement[str]:
         """Where it stands, in the words of ``overview``; the first that is true."""
@@ -214,6 +229,19 @@ def _undelivered() -> Subquery:
         .where(Delivery.state.in_((DeliveryState.DUE, DeliveryState.REFUSED)))
         .group_by(Analysis.study_id)
         .subquery("undelivered")
+    )
+
+
+def _untold() -> Subquery:
+    """The same of webhook calls."""
+    due_since = func.min(case((WebhookCall.state == CallState.DUE, WebhookCall.created_at)))
+    refused_id = func.max(case((WebhookCall.state == CallState.REFUSED, Analysis.id)))
+    return (
+        select(Analysis.study_id, due_since.label("due_since"), refused_id.label("refused_id"))
+        .join(WebhookCall, WebhookCall.analysis_id == Analysis.id)
+        .where(WebhookCall.state.in_(UNANSWERED))
+        .group_by(Analysis.study_id)
+        .subquery("untold")
     )
 
 

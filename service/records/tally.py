@@ -24,6 +24,7 @@ from service.records.tables import (
     Instance,
     Result,
     Study,
+    WebhookCall,
 )
 
 
@@ -72,11 +73,13 @@ class Stock:
     Attributes:
         stored: Objects by state.
         deliveries: By destination and state.
+        calls: By webhook and state.
         findings: Of every analysis that is done.
     """
 
     stored: Mapping[str, Stored]
     deliveries: Mapping[tuple[str, str], int]
+    calls: Mapping[tuple[str, str], int]
     findings: tuple[FindingsOf, ...]
 
 
@@ -108,9 +111,13 @@ def stock(session: Session) -> Stock:
     deliveries = select(Delivery.destination, Delivery.state, func.count()).group_by(
         Delivery.destination, Delivery.state
     )
+    calls = select(WebhookCall.webhook, WebhookCall.state, func.count()).group_by(
+        WebhookCall.webhook, WebhookCall.state
+    )
     return Stock(
         stored={state: Stored(number, int(size)) for state, number, size in session.execute(objects)},
         deliveries={(to, state): number for to, state, number in session.execute(deliveries)},
+        calls={(name, state): number for name, state, number in session.execute(calls)},
         findings=tuple(FindingsOf(*row) for row in session.execute(_findings())),
     )
 

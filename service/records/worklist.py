@@ -29,6 +29,7 @@ from service.records.tables import (
     Result,
     Study,
     UTCDateTime,
+    WebhookCall,
 )
 
 ROWS: Final = 50
@@ -193,8 +194,9 @@ def _with_delivery(state: DeliveryState) -> Select[int]:
         .join(Delivery, Delivery.result_id == Result.id)
         .where(Delivery.state == state)
     )
-    either = of_results.union_all(studies_with_forward(state)).subquery()
-    return select(either.c.study_id)
+    of_calls = select(Analysis.study_id).join(WebhookCall).where(WebhookCall.state == state.value)
+    any_of_them = of_results.union_all(studies_with_forward(state), of_calls).subquery()
+    return select(any_of_them.c.study_id)
 
 
 _BY_STATE: Final = {

@@ -18,7 +18,7 @@ from service.metrics.folder import FOLDER, CountedByProcesses
 from service.metrics.processes import OTHER
 from service.records import tally
 from service.records.database import Records, utc_now
-from service.records.tables import AnalysisState, DeliveryState, InstanceState, StudyState
+from service.records.tables import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
 from service.settings import Settings
 from service.sweeper import PART
@@ -53,6 +53,7 @@ class RecordsCollector(Collector):
     def __init__(self, settings: Settings, records: Records) -> None:
         self._records = records
         self._destinations = settings.addresses
+        self._webhooks = [webhook.name for webhook in settings.webhooks]
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
 
@@ -137,6 +138,7 @@ class RecordsCollector(Collector):
         yield objects
         yield size
         yield self._deliveries(stock)
+        yield self._calls(stock)
         findings = GaugeMetricFamily(
             "litegpt_findings",
             "Findings in the records, by model, label, and whether results tell them.",
@@ -160,6 +162,18 @@ class RecordsCollector(Collector):
         for labels, number in counts.items():
             deliveries.add_metric(labels, number)
         return deliveries
+
+    def _calls(self, stock: Stock) -> Metric:
+        counts = {(name, state.value): 0 for name in self._webhooks for state in CallState}
+        for (name, state), number in stock.calls.items():
+            told = name if name in self._webhooks else OTHER, state
+            counts[told] = counts.get(told, 0) + number
+        calls = GaugeMetricFamily(
+            "litegpt_webhook_calls", "Calls of webhooks, by webhook and state.", labels=["webhook", "state"]
+        )
+        for labels, number in counts.items():
+            calls.add_metric(labels, number)
+        return calls
 
     def _told(self, destination: str) -> str:
         return destination if destination in self._destinations else OTHER
