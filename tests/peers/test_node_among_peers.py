@@ -15,6 +15,8 @@ import pydicom
 import pytest
 
 from litegpt.phantoms import phantom_files
+from service.archive import file_digest
+from service.received import dataset_offset
 from tests.node import Node, node_up
 from tests.peers.dcmtk import Storescp, dcmsend, dsrdump, echoscu, storescp, storescu
 from tests.peers.dicom3tools import dciodvfy
@@ -30,11 +32,12 @@ SENDERS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Hospital:
-    """A node with two destinations, one of which also sends."""
+    """A node with two destinations, one of which also sends, and a third that gets the images."""
 
     node: Node
     pacs: Storescp
     archive: Orthanc
+    copies: Storescp
 
     def reports_of(self, studies: Iterable[str]) -> list[Path]:
         """The reports on these studies that are at storescp."""
@@ -67,13 +70,17 @@ def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         }
     with (
         storescp(folder / "pacs", ae_title="PACS") as pacs,
+        storescp(folder / "copies", ae_title="COPIES") as copies,
         orthanc(folder / "orthanc") as archive,
         node_up(
-            folder / "node", destinations=f"{pacs.destination},{archive.destination}", **settings
+            folder / "node",
+            destinations=f"{pacs.destination},{archive.destination}",
+            forward_images_to=copies.destination,
+            **settings,
         ) as node,
     ):
         archive.add_modality("node", node.ae_title, node.port)
-        yield Hospital(node, pacs, archive)
+        yield Hospital(node, pacs, archive, copies)
 
 
 def test_echoscu(hospital: Hospital) -> None:
@@ -105,6 +112,24 @@ def test_storescu_one_per_file(hospital: Hospital, tmp_path: Path) -> None:
         ended = storescu(hospital.node.port, file)
         assert ended.succeeded, ended.output
     hospital.check_delivered(files)
+
+
+def test_images_are_passed_on_as_they_came_but_not_to_their_sender(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    files = as_new_studies(phantom_files()[:3], tmp_path)
+    back = as_new_studies(phantom_files()[:1], tmp_path / "back")
+    assert [one.status for one in dcmsend(hospital.node.port, *back, calling="COPIES")] == [0]
+    assert [one.status for one in dcmsend(hospital.node.port, *files)] == [0] * 3
+    wanted = {file_digest(file, dataset_offset(file)) for file in files}
+
+    def arrived() -> bool:
+        return wanted <= {file_digest(path, dataset_offset(path)) for path in hospital.copies.files()}
+
+    wait_until(arrived, 60, "the images passed on")
+    hospital.check_delivered([*files, *back])
+    (returned,) = study_uids(back)
+    assert returned not in {str(one.StudyInstanceUID) for one in hospital.copies.datasets()}
 
 
 def test_orthanc_pushes_studies_and_gets_reports(hospital: Hospital, tmp_path: Path) -> None:

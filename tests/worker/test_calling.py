@@ -226,9 +226,7 @@ def test_what_is_superseded_cancelled_or_still_due(tmp_path: Path) -> None:
         assert _caller(node).drain()
         assert taken.bodies == []
     with node.records.reading() as session:
-        rows = [
-            (row.state, row.error) for row in session.scalars(select(WebhookCall).order_by(WebhookCall.id))
-        ]
+        rows = session.execute(select(WebhookCall.state, WebhookCall.error).order_by(WebhookCall.id)).all()
     assert rows == [("withdrawn", "superseded by a newer analysis"), ("withdrawn", "cancelled by an admin")]
     remove_study(node.records, node.archive, study)
     with node.records.reading() as session:
@@ -266,7 +264,7 @@ def _tell_and_die(data_dir: Path, table: dict[str, Any]) -> None:
     _caller(small_node(data_dir, webhooks={"a": table})).drain()
 
 
-def test_a_worker_that_is_killed_leaves_it_to_the_next_and_the_receiver_knows_it_again(
+def test_a_worker_that_is_killed_leaves_it_to_the_next_under_the_same_id(
     tmp_path: Path,
 ) -> None:
     with receiver() as taken:
