@@ -39,19 +39,21 @@ class Forwarding:
         return cls(settings.forward_images_to)
 
     def apply(self, session: Session, study: Study, instance: Instance) -> None:
-        """Passes on an object that a peer has just sent, unless it is to be held back."""
-        if self.destinations and _may_go(session, study, instance):
+        """Passes on an object that a peer has just sent."""
+        if self.destinations:
             forward(session, study, instance, self.destinations)
 
 
 def forward(session: Session, study: Study, instance: Instance, to: Iterable[Destination]) -> int:
-    """Has an image delivered to destinations, within the caller's transaction.
+    """Has an image delivered to destinations, within the caller's transaction, unless it is to be held back.
 
     A destination that sent it, or has a delivery of it already, gets none.
 
     Returns:
         How many deliveries that makes.
     """
+    if not _may_go(session, study, instance):
+        return 0
     there = {delivery.destination for delivery in instance.deliveries}
     new = {
         destination.address
@@ -73,7 +75,7 @@ def _may_go(session: Session, study: Study, instance: Instance) -> bool:
 
 
 def withdraw_earlier(session: Session, study: Study, instance: Instance) -> None:
-    """Gives up what is due of earlier versions of an image: else one could arrive after its correction.
+    """Gives up what of an image's earlier versions has not arrived: it could arrive after its correction.
 
     Only where the correction goes to the same destination.
     """
@@ -89,7 +91,7 @@ def withdraw_earlier(session: Session, study: Study, instance: Instance) -> None
             update(Delivery)
             .where(
                 Delivery.instance_id.in_(earlier),
-                Delivery.state == DeliveryState.DUE,
+                Delivery.state.in_(UNFORWARDED),
                 Delivery.destination.in_(goes_to),
             )
             .values(state=DeliveryState.WITHDRAWN, error=CORRECTED_SINCE)

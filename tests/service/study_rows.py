@@ -12,6 +12,7 @@ from service.records.tables import (
     Analysis,
     AnalysisImage,
     AnalysisState,
+    CallState,
     Delivery,
     DeliveryState,
     Finding,
@@ -20,6 +21,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -78,6 +80,8 @@ class AnalysisRow:
     attempt: int = 0
     model_id: str = "model"
     model_version: str = "1"
+    calls: tuple[CallState, ...] = ()
+    """Of as many webhooks, asked for when the analysis was."""
     findings: tuple[tuple[FindingRow, ...], ...] = ()
     """Of each of the images that it has, the first ones at least."""
 
@@ -159,6 +163,12 @@ def _analysis(study: Study, of: StudyRow, row: AnalysisRow) -> Analysis:
             for position, (image, instance) in enumerate(eligible[: row.images])
         ],
         results=[_result(delivery) for delivery in row.deliveries],
+        calls=[
+            WebhookCall(
+                webhook=f"hook-{number}", state=state, not_before=row.created_at, created_at=row.created_at
+            )
+            for number, state in enumerate(row.calls)
+        ],
     )
 
 

@@ -33,6 +33,7 @@ from service.records.standing import Question, Verdict
 from service.records.tables import (
     AnalysisState,
     Base,
+    CallState,
     DeliveryState,
     InstanceState,
     Study,
@@ -52,6 +53,10 @@ RECEIVING = StudyState.RECEIVING
 
 def _done(*deliveries: DeliveryRow) -> AnalysisRow:
     return AnalysisRow(AnalysisState.DONE, deliveries)
+
+
+def _told(*calls: CallState) -> AnalysisRow:
+    return AnalysisRow(AnalysisState.DONE, (SENT,), calls=calls)
 
 
 def _in(state: AnalysisState, **values: object) -> AnalysisRow:
@@ -148,6 +153,18 @@ CASES = {
     "images due while it receives": (
         StudyRow(images=(ImageRow(forwards=(DUE,)),), state=RECEIVING),
         *("open", "receiving", 2),
+    ),
+    "webhooks told": (StudyRow((_told(CallState.SENT, CallState.WITHDRAWN),)), "settled", "delivered", 0),
+    "webhook due": (StudyRow((_told(CallState.SENT, CallState.DUE),)), "open", "delivering", 1),
+    "webhook due for long": (
+        StudyRow((_in(AnalysisState.DONE, calls=(CallState.DUE,), created_at=ago(hours=2)),)),
+        *("stuck", "delivering", 1),
+    ),
+    "webhook refused": (StudyRow((_told(CallState.REFUSED),)), "stuck", "refused", 1),
+    "former webhook refused": (StudyRow((_told(CallState.REFUSED), DONE)), "settled", "delivered", 0),
+    "former webhook of another model due": (
+        StudyRow((_told(CallState.DUE), DONE)),
+        *("open", "delivering", 1),
     ),
     "conflict": (StudyRow((DONE,), (ImageRow(), CONFLICT)), "stuck", "conflict", 1),
     "conflict and receiving": (
@@ -314,6 +331,7 @@ ANALYSES = st.builds(
     st.sampled_from([*AnalysisState, *[AnalysisState.DONE] * 8]),
     st.lists(DELIVERIES, max_size=3).map(tuple),
     created_at=MINUTES,
+    calls=st.sampled_from([(), (), (), (), *((state,) for state in CallState)]),
 )
 FORWARDS = st.sampled_from(
     [(), (), (), (SENT,), (SENT,), (DUE,), (REFUSED,), (WITHDRAWN,), (SENT, OTHER_DUE)]
@@ -336,6 +354,7 @@ def _verdict(row: StudyRow) -> Verdict:
     newest = row.analyses[-1] if row.analyses else None
     complete = row.state == StudyState.COMPLETE
     due = [one.made_at for made in row.analyses for one in made.deliveries if one.state == DeliveryState.DUE]
+    due += [analysis.created_at for analysis in row.analyses if CallState.DUE in analysis.calls]
     passed_on = [(image, one) for image in row.images for one in image.forwards]
     due += [image.received_at for image, one in passed_on if one.state == DeliveryState.DUE]
     working = {AnalysisState.QUEUED, AnalysisState.RUNNING}
@@ -345,6 +364,8 @@ def _verdict(row: StudyRow) -> Verdict:
     if complete and newest and newest.state == AnalysisState.FAILED:
         return Verdict.STUCK
     if complete and newest and any(one.state == DeliveryState.REFUSED for one in newest.deliveries):
+        return Verdict.STUCK
+    if complete and newest and CallState.REFUSED in newest.calls:
         return Verdict.STUCK
     if complete and any(one.state == DeliveryState.REFUSED for _, one in passed_on):
         return Verdict.STUCK
