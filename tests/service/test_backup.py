@@ -152,7 +152,7 @@ def test_a_backup_sees_one_moment(
     assert _restored(path, load_settings(data_dir=tmp_path / "restored")) == before
 
 
-NEWER_TABLES = ("audit_event", "retrieval_study", "retrieval_job", "web_session", "web_user")
+NEWER_TABLES = ("audit_event", "retrieval_study", "retrieval_job", "web_session", "web_user", "webhook_call")
 """What the first version of the schema did not have."""
 
 
@@ -272,6 +272,9 @@ def test_an_older_backup_is_migrated_and_a_newer_one_refused(
         for name in ("study", "analysis", "delivery"):
             lines = gzip.decompress(members[f"records/{name}.jsonl.gz"])
             members[f"records/{name}.jsonl.gz"] = gzip.compress(re.sub(rb',"priority":\d', b"", lines))
+        lines = gzip.decompress(members["records/delivery.jsonl.gz"])
+        lines = re.sub(rb',"(instance_id":null|looks":0)', b"", lines)
+        members["records/delivery.jsonl.gz"] = gzip.compress(lines)
         for name in ("instance", "result"):
             lines = gzip.decompress(members[f"records/{name}.jsonl.gz"])
             members[f"records/{name}.jsonl.gz"] = gzip.compress(lines.replace(b',"purged_at":null', b""))
