@@ -6,13 +6,16 @@ import logging
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -32,7 +35,7 @@ from tests.peers.dcmtk import storescp
 from tests.ports import free_port
 from tests.service.test_sender import _peer as peer
 from tests.worker.conftest import SmallNode, small_node
-from tests.worker.test_delivery import _analyse, _courier
+from tests.worker.test_delivery import SR_2D, _analyse, _courier
 
 SYNTAXES = (
     ImplicitVRLittleEndian,
@@ -50,14 +53,24 @@ def _node(folder: Path, *to: str, **settings: object) -> SmallNode:
 
 def _take(node: SmallNode, *images: Dataset) -> list[str]:
     """Receives images as the listener does; returns their studies."""
+    _take_files(node, *map(_as_bytes, images))
+    return [str(image.StudyInstanceUID) for image in images]
+
+
+def _as_bytes(image: Dataset) -> bytes:
+    file = BytesIO()
+    image.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _take_files(node: SmallNode, *contents: bytes) -> None:
     forwarding = Forwarding.of(node.settings)
     receiver = Receiver(node.records, node.archive, Eligibility.of(node.settings), forwarding)
-    for number, image in enumerate(images):
+    for number, content in enumerate(contents):
         path = node.archive.incoming / f"{number}.part"
-        image.save_as(path, enforce_file_format=True)
+        path.write_bytes(content)
         receiver.take(path, calling_ae_title="CR1")
     node.take()
-    return [str(image.StudyInstanceUID) for image in images]
 
 
 def _digest(path: Path) -> str:
@@ -70,9 +83,6 @@ def _forwards(node: SmallNode, study: str) -> list[DeliveryView]:
 
 def test_every_byte_arrives_in_the_syntax_it_came_in_and_only_once(tmp_path: Path) -> None:
     images = [make_radiograph(transfer_syntax=syntax) for syntax in SYNTAXES]
-    # What pydicom would write anew in another way: an undefined length, and a private element.
-    images[1].add_new(0x00091001, "UN", b"\x01\x02\x03\x04")
-    images[1]["ViewCodeSequence"].is_undefined_length = True
     with storescp(tmp_path / "pacs", ae_title="PACS") as pacs:
         node = _node(tmp_path / "node", pacs.destination, delivery_batch_size=4)
         studies = _take(node, *images)
@@ -85,6 +95,32 @@ def test_every_byte_arrives_in_the_syntax_it_came_in_and_only_once(tmp_path: Pat
         assert (delivery.state, delivery.attempt) == ("sent", 1)
         assert _digest(received[study]) == _digest(node.archive.absolute(delivery.path))
         assert pydicom.dcmread(received[study]).file_meta.TransferSyntaxUID == syntax
+    node.records.close()
+
+
+def test_what_would_be_written_anew_in_another_way_arrives_as_it_came(tmp_path: Path) -> None:
+    """pydicom leaves group lengths out (retired, PS3.5 7.2), and deflates in its own way."""
+    plain, deflated = (
+        make_radiograph(transfer_syntax=syntax)
+        for syntax in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+    )
+    name = b"\x10\x00\x10\x00PN"
+    length = b"\x10\x00\x00\x00UL\x04\x00\x28\x00\x00\x00"
+    with_length = _as_bytes(plain).replace(name, length + name, 1)
+    whole = _as_bytes(deflated)
+    (tmp_path / "deflated.dcm").write_bytes(whole)
+    start = dataset_offset(tmp_path / "deflated.dcm")
+    deflater = zlib.compressobj(0, zlib.DEFLATED, -zlib.MAX_WBITS)
+    stored = deflater.compress(zlib.decompress(whole[start:], -zlib.MAX_WBITS)) + deflater.flush()
+    other_way = whole[:start] + stored + b"\x00" * (len(stored) % 2)
+    with storescp(tmp_path / "pacs", ae_title="PACS") as pacs:
+        node = _node(tmp_path / "node", pacs.destination)
+        _take_files(node, with_length, other_way)
+        assert _courier(node).drain()
+        received = {str(pydicom.dcmread(path).StudyInstanceUID): path for path in pacs.files()}
+    for image, content in ((plain, with_length), (deflated, other_way)):
+        (tmp_path / "came.dcm").write_bytes(content)
+        assert _digest(received[str(image.StudyInstanceUID)]) == _digest(tmp_path / "came.dcm")
     node.records.close()
 
 
@@ -122,10 +158,12 @@ def test_what_the_peer_does_not_take_is_refused_with_the_reason_and_not_transcod
     node.records.close()
 
 
-def test_a_peer_that_takes_nothing_of_it_has_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sop_class", [DX, SR_2D])
+def test_a_peer_that_takes_nothing_of_it_has_refused(sop_class: str, tmp_path: Path) -> None:
+    """Also somebody else's report: it has no simpler form that we could make."""
     with peer(sop_class=DX_FOR_PROCESSING) as destination:
         node = _node(tmp_path / "node", str(destination))
-        (study,) = _take(node, make_radiograph())
+        (study,) = _take(node, make_radiograph(SOPClassUID=UID(sop_class)))
         assert _courier(node).drain()
     (one,) = _forwards(node, study)
     assert (one.state, one.error) == ("refused", f"{destination} takes none of the objects offered")
