@@ -127,8 +127,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Ends what is under way for studies: analyses that wait or run, results and webhook calls that are due,
-    and images that are due or were refused, which nobody is to have after all."""
+    """Ends what is under way for studies: analyses that wait or run, and results that are due. Images and
+    webhook calls go, too, where they were refused: nobody is to have them after all."""
 
     name: ClassVar[str] = "cancel"
     who: str = "an admin"
@@ -162,8 +162,9 @@ class Cancel:
             delivery.state, delivery.error = DeliveryState.WITHDRAWN, why
             ended.add(study_id)
         ended.update(withdraw_forwards(session, study_ids, why))
-        ended.update(webhook_calls.studies_with(session, study_ids))
-        webhook_calls.withdraw(session, select(Analysis.id).where(Analysis.study_id.in_(study_ids)), why)
+        ended.update(webhook_calls.studies_untold(session, study_ids))
+        analyses = select(Analysis.id).where(Analysis.study_id.in_(study_ids))
+        webhook_calls.withdraw(session, analyses, why, webhook_calls.UNANSWERED)
         left = len(study_ids) - len(ended)
         return +Counter({"cancelled": len(ended), "nothing under way": left})
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from service.records.database import utc_now
@@ -77,26 +77,26 @@ def _may_go(session: Session, study: Study, instance: Instance) -> bool:
 def withdraw_earlier(session: Session, study: Study, instance: Instance) -> None:
     """Gives up what of an image's earlier versions has not arrived: it could arrive after its correction.
 
-    Only where the correction goes to the same destination.
+    Only where the correction goes to the same destination, or comes from it.
     """
     session.flush()
-    goes_to = [delivery.destination for delivery in instance.deliveries]
-    earlier = select(Instance.id).where(
-        Instance.study_id == study.id,
-        Instance.sop_instance_uid == instance.sop_instance_uid,
-        Instance.id != instance.id,
-    )
-    if goes_to:
-        session.execute(
-            update(Delivery)
-            .where(
-                Delivery.instance_id.in_(earlier),
-                Delivery.state.in_(UNFORWARDED),
-                Delivery.destination.in_(goes_to),
-            )
-            .values(state=DeliveryState.WITHDRAWN, error=CORRECTED_SINCE)
-            .execution_options(synchronize_session=False)
+    goes_to = {delivery.destination for delivery in instance.deliveries}
+    earlier = session.scalars(
+        select(Delivery)
+        .join(Instance, Instance.id == Delivery.instance_id)
+        .where(
+            Instance.study_id == study.id,
+            Instance.sop_instance_uid == instance.sop_instance_uid,
+            Instance.id != instance.id,
+            Delivery.state.in_(UNFORWARDED),
         )
+        .order_by(Delivery.id)
+        .with_for_update(of=Delivery)
+    )
+    for delivery in earlier:
+        to = Destination.parse(delivery.destination)
+        if to.address in goes_to or to.ae_title == instance.calling_ae_title:
+            delivery.state, delivery.error = DeliveryState.WITHDRAWN, CORRECTED_SINCE
 
 
 def withdraw_forwards(session: Session, study_ids: Sequence[int], why: str) -> set[int]:

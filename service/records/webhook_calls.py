@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Select, and_, exists, func, select, update
+from sqlalchemy import CursorResult, Select, and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.errors import LeaseLost
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
-from service.records.tables import Analysis, CallState, Study, WebhookCall
+from service.records.tables import Analysis, CallState, WebhookCall
 
 UNANSWERED: Final = (CallState.DUE, CallState.REFUSED)
 _STILL_DUE = WebhookCall.state == CallState.DUE
@@ -132,27 +132,22 @@ def postpone(records: Records, claim: CallClaim, error: str, retry: Retry) -> No
         _write(session, claim, _STILL_DUE, error=error, not_before=utc_now() + retry.wait(claim.attempt))
 
 
-def withdraw(session: Session, analyses: Select[int], why: str) -> None:
-    """Gives up what is due of these analyses."""
+def withdraw(
+    session: Session, analyses: Select[int], why: str, states: Sequence[CallState] = (CallState.DUE,)
+) -> None:
+    """Gives up the calls of these analyses that are in one of the states."""
     session.execute(
         update(WebhookCall)
-        .where(WebhookCall.analysis_id.in_(analyses), _STILL_DUE)
+        .where(WebhookCall.analysis_id.in_(analyses), WebhookCall.state.in_(states))
         .values(state=CallState.WITHDRAWN, error=why)
         .execution_options(synchronize_session=False)
     )
 
 
-def studies_with(session: Session, study_ids: Sequence[int]) -> set[int]:
-    """Those of the studies of which a call is due."""
-    rows = select(Analysis.study_id).join(WebhookCall).where(Analysis.study_id.in_(study_ids), _STILL_DUE)
-    return set(session.scalars(rows))
-
-
-def has_call(state: CallState) -> ColumnElement[bool]:
-    """Whether an analysis of ``Study`` has a call in that state."""
-    return exists().where(
-        Analysis.study_id == Study.id, WebhookCall.analysis_id == Analysis.id, WebhookCall.state == state
-    )
+def studies_untold(session: Session, study_ids: Sequence[int]) -> set[int]:
+    """Those of the studies of which a call is due, or was refused."""
+    rows = select(Analysis.study_id).join(WebhookCall).where(WebhookCall.state.in_(UNANSWERED))
+    return set(session.scalars(rows.where(Analysis.study_id.in_(study_ids))))
 
 
 def _is_due() -> Any:

@@ -143,6 +143,21 @@ def test_a_conflict_is_held_back_and_a_corrected_header_goes_in_the_place_of_wha
     assert done == {"due already": 2, "delivered already": 1}
 
 
+def test_a_correction_that_comes_from_a_destination_is_not_followed_by_what_it_corrects(
+    passing_on: Receiver, records: Records
+) -> None:
+    first = make_radiograph()
+    _take(passing_on, first)
+    corrected = deepcopy(first)
+    corrected.PatientID = "MERGED"
+    assert _take(passing_on, corrected, calling="PACS") is Intake.CORRECTED_HEADER
+    assert [(to, state) for _, to, state in _rows(records)] == [
+        (ARCHIVE.address, "withdrawn"),
+        (PACS.address, "withdrawn"),
+        (ARCHIVE.address, "due"),
+    ]
+
+
 def test_it_has_the_priority_of_its_study(receiver: Receiver, records: Records) -> None:
     image = make_radiograph()
     receiver.take(incoming(receiver.archive, image), priority=Priority.STAT)

@@ -178,6 +178,9 @@ def test_a_refusal_is_final_until_an_admin_says_otherwise(tmp_path: Path) -> Non
         assert done == {"due again": 2, "told already": 1}
         assert _caller(node).drain()
         assert len(taken.bodies) == 2
+        course = Course(node.records, "a test")
+        assert course.run(Cancel(), Selection(studies=(study,))) == {"cancelled": 1}
+        assert node.show(study).outcome == "done"
     node.records.close()
 
 

@@ -20,6 +20,8 @@ from litegpt.radiograph import read_radiograph
 from service.actions.action import Tally
 from service.actions.analysing import Retry
 from service.errors import TryAgain
+from service.records import webhook_calls
+from service.records.forwarding import forward
 from service.records.journal import write_down
 from service.records.tables import (
     Analysis,
@@ -33,7 +35,7 @@ from service.records.tables import (
     Study,
 )
 from service.records.worklist import Key
-from service.settings import load_settings
+from service.settings import Destination, load_settings
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
 from service.web.works import Work, Works
@@ -96,6 +98,29 @@ def test_a_study_is_shown_with_all_that_happened(pages: Site, read_study: str) -
         assert words in said, words
     rects = re.findall(r'<rect class="box label-\d+( below)?"[^>]* x="([\d.]+)" y="([\d.]+)"', answer.text)
     assert sorted(rects) == [("", "12.5", "20.0"), (" below", "0.0", "0.0")]
+
+
+def test_a_study_shows_where_its_images_go_and_which_webhooks_are_told(pages: Site) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="PASSED-ON"))
+    pages.read(uid)
+    with pages.records.writing() as session:
+        study = session.scalars(select(Study).where(Study.study_instance_uid == uid)).one()
+        forward(session, study, study.instances[0], [Destination.parse("VNA@vna.example:104")])
+        webhook_calls.call(session, study.analyses[0].id, "radiology")
+        session.flush()
+        study.instances[0].deliveries[0].state = DeliveryState.REFUSED
+        study.instances[0].deliveries[0].error = "takes none of the objects offered"
+    said = text_of(pages.client("viewer").get(f"/studies/{uid}"))
+    assert "passed on as it came VNA@vna.example:104 refused takes none of the objects offered" in said
+    assert f"Webhook {_analysis_id(pages, uid)} radiology due" in said
+    assert f"litegpt-node cancel {uid} gives it up" in said
+    listed = pages.client("viewer").get("/studies?destination=VNA@vna.example:104")
+    assert "PASSED-ON" in text_of(listed)
+
+
+def _analysis_id(pages: Site, uid: str) -> int:
+    with pages.records.reading() as session:
+        return session.scalars(select(Analysis.id).join(Study).where(Study.study_instance_uid == uid)).one()
 
 
 def test_what_a_header_says_is_never_markup(pages: Site) -> None:
