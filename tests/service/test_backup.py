@@ -388,7 +388,7 @@ def test_nothing_half_is_left(records: Records, settings: Settings, tmp_path: Pa
             assert list(folder.iterdir()) == []
         else:
             break
-    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 8
+    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 9
     assert [path.name for path in folder.iterdir()] == ["b.tar"]
 
 
