@@ -109,15 +109,17 @@ def settled() -> ColumnElement[bool]:
     in_order = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE, AnalysisState.CANCELLED)
     result_of = (Delivery.result_id == Result.id, Result.analysis_id == Analysis.id)
     call_of = (WebhookCall.analysis_id == Analysis.id,)
+    # Out of sight of SQLite's planner, which would go through all that is due for each study.
+    delivery, told = func.coalesce(Delivery.state, ""), func.coalesce(WebhookCall.state, "")
+    due, refused = DeliveryState.DUE.value, DeliveryState.REFUSED.value
     against = (
         exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT),
         exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING)),
-        exists().where(*result_of, Analysis.study_id == Study.id, Delivery.state == DeliveryState.DUE),
-        exists().where(*result_of, Analysis.id == newest, Delivery.state == DeliveryState.REFUSED),
-        # Out of sight of SQLite's planner, which would go through all that is due for each study.
-        has_forward(func.coalesce(Delivery.state, "").in_([state.value for state in UNFORWARDED])),
-        exists().where(*call_of, Analysis.study_id == Study.id, WebhookCall.state == CallState.DUE),
-        exists().where(*call_of, Analysis.id == newest, WebhookCall.state == CallState.REFUSED),
+        exists().where(*result_of, Analysis.study_id == Study.id, delivery == due),
+        exists().where(*result_of, Analysis.id == newest, delivery == refused),
+        has_forward(delivery.in_([state.value for state in UNFORWARDED])),
+        exists().where(*call_of, Analysis.study_id == Study.id, told == CallState.DUE.value),
+        exists().where(*call_of, Analysis.id == newest, told == CallState.REFUSED.value),
     )
     ended = exists().where(Analysis.id == newest, Analysis.state.in_(in_order))
     return and_(Study.state == StudyState.COMPLETE, ended, *(not_(reason) for reason in against))
