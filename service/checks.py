@@ -62,6 +62,10 @@ def examine(settings: Settings) -> Iterator[Line]:
     yield line("rules", lambda: rules(settings))
     for to in _destinations(settings):
         yield line(str(to), partial(echo, settings, to))
+    for to in settings.forward_images_to:
+        yield line(f"images to {to}", partial(echo, settings, to))
+    for webhook in settings.webhooks:
+        yield Line(f"webhook {webhook.name}", f"{webhook.origin}; `webhook-test {webhook.name}` tries it")
 
 
 def _archive_to_be(settings: Settings) -> str:

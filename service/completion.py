@@ -49,6 +49,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 STUDIES_AT_ONCE: Final = 100
+
 _IDENTITY: Final = ("input_digest", "model_id", "model_version", "settings_digest")
 """What names an analysis within its study."""
 

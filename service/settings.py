@@ -31,6 +31,9 @@ from pydantic_settings import (
 
 from service.errors import SettingsError
 from service.logs import LogFormat
+from service.loopback import is_loopback
+from service.webhooks import webhook
+from service.webhooks.webhook import Webhook
 
 PREFIX: Final = "LITEGPT_"
 SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
@@ -178,13 +181,6 @@ def _is_redis_url(text: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _split(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -219,6 +215,18 @@ class Settings(BaseSettings):
     rules_file: Path | None = Field(
         None, description="TOML file of rules for studies and results; unset: the settings file itself"
     )
+    forward_images_to: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (), description="Where what is sent to us is passed on, the exact bytes; `AET@HOST:PORT`, as above"
+    )
+    wait_for_study_seconds: float = Field(
+        0, ge=0, description="Results wait so long for a destination that answers C-FIND to show the study"
+    )
+    webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field(
+        (),
+        description="Whom analyses are told by HTTP, a table `[webhooks.NAME]` each (docs/deliveries.md); "
+        "in the environment or a secret file JSON",
+    )
+    webhook_days: float = Field(3, ge=0, description="A webhook that does not answer is given up after this")
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
     maximum_associations: int = Field(25, ge=1, description="Associations at once")
@@ -323,7 +331,7 @@ class Settings(BaseSettings):
     def _check_called(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(ae_title(title) for title in value)
 
-    @field_validator("destinations", mode="before")
+    @field_validator("destinations", "forward_images_to", mode="before")
     @classmethod
     def _parse_destinations(cls, value: object) -> object:
         parts = _split(value)
@@ -331,7 +339,17 @@ class Settings(BaseSettings):
             return tuple(Destination.parse(part) if isinstance(part, str) else part for part in parts)
         return parts
 
-    @field_validator("destinations", mode="after")
+    @field_validator("forward_images_to", mode="after")
+    @classmethod
+    def _check_forwarding(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        for destination in value:
+            if destination.results != DEFAULT_RESULTS:
+                raise ValueError(
+                    f"{destination}: images alone are passed on, so no kinds of results are said"
+                )
+        return value
+
+    @field_validator("destinations", "forward_images_to", mode="after")
     @classmethod
     def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         once = tuple(dict.fromkeys(value))
@@ -340,6 +358,11 @@ class Settings(BaseSettings):
             if addresses.count(address) > 1:
                 raise ValueError(f"{address} is there twice: join its results with +")
         return once
+
+    @field_validator("webhooks", mode="before")
+    @classmethod
+    def _read_webhooks(cls, value: object) -> object:
+        return webhook.by_name(value)
 
     @field_validator("time_zone", mode="after")
     @classmethod
@@ -379,7 +402,7 @@ class Settings(BaseSettings):
     @property
     def web_is_local(self) -> bool:
         """Whether the pages are bound to an address that only this machine reaches."""
-        return _is_loopback(self.web_host)
+        return is_loopback(self.web_host)
 
     @property
     def web_is_secure(self) -> bool:
@@ -405,6 +428,7 @@ class Settings(BaseSettings):
         """All of the settings as ``LITEGPT_…`` variables: a process that gets them needs no other source."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values["data_dir"] = self.data_dir.absolute()
+        values["webhooks"] = webhook.as_json(self.webhooks)
         return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
 
 

@@ -38,7 +38,7 @@ _ENDED: Final = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE)
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many a minute, over the last ``window_seconds``: images, analyses, results."""
+    """How many a minute, over the last ``window_seconds``: images, analyses, and objects delivered."""
 
     window_seconds: int
     received: float
@@ -65,7 +65,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class DestinationLoad:
-    """Results at one destination: delivered in the window, due, and refused until an admin acts."""
+    """Objects for one destination: delivered in the window, due, and refused until an admin acts."""
 
     destination: str
     delivered: int

@@ -42,10 +42,15 @@ class Node:
 
     def studies(self) -> dict[str, StudyView]:
         """Every study by its UID, as ``litegpt-node studies`` would tell it."""
+        with self.records() as records, records.reading() as session:
+            return {view.study_instance_uid: view for view in overview.list_studies(session, 10_000)}
+
+    @contextmanager
+    def records(self) -> Iterator[Records]:
+        """Its records, as another process of it has them."""
         records = Records.open(load_settings(**{**self._settings, "data_dir": self.data_dir}))
         try:
-            with records.reading() as session:
-                return {view.study_instance_uid: view for view in overview.list_studies(session, 10_000)}
+            yield records
         finally:
             records.close()
 

@@ -1,4 +1,4 @@
-"""Bringing results to their destinations: one association each, as many results on it as are due."""
+"""Bringing results and images to their destinations: one association each, as many objects as are due."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from service.records.deliveries import DeliveryClaim
 from service.records.retry import Retry
 from service.rules.rulebook import Rulebook
 from service.settings import Destination, Settings
-from service.wire.sender import Connection, Sender, result_contexts
+from service.wire.association import Contexts
+from service.wire.sender import Connection, Sender, image_contexts, result_contexts
+from worker import arrival
 from worker.errors import CannotReport
 from worker.substitution import replace
 
@@ -66,33 +68,50 @@ class Courier:
                 self._serve(destination)
         return False
 
-    def _configured(self) -> list[str]:
-        return [to.address for to in self._rulebook.rules().destinations]
+    def _configured(self) -> tuple[str, ...]:
+        return self._rulebook.rules().addresses
 
     def _serve(self, destination: Destination) -> None:
         claims = deliveries.claim(
             self._records, destination, limit=self._settings.delivery_batch_size, lease=self._lease
         )
-        if not claims:
-            return
-        contexts = result_contexts([claim.sop_class_uid for claim in claims])
         try:
-            with self._sender.associate(destination, contexts) as connection:
-                for claim in claims:
-                    self._send(connection, claim)
-        except KindRefused as error:
-            for claim in claims:
-                self._replace(claim, error)
+            claims = self._await_studies(destination, claims)
+            if claims:
+                self._send_all(destination, claims)
         except PeerRefused as error:
             self._refuse(claims, error)
         except PeerUnavailable as error:
             self._postpone(claims, error)
 
+    def _await_studies(self, destination: Destination, claims: list[DeliveryClaim]) -> list[DeliveryClaim]:
+        """Puts back the results whose study the destination does not show yet; returns the other claims."""
+        if not self._settings.wait_for_study_seconds:
+            return claims
+        waiting = arrival.still_missing(self._settings, destination, claims)
+        for claim in waiting.claims:
+            at = waiting.look_at(claim, arrival.deadline_of(claim, self._settings))
+            self._write(claim, partial(deliveries.look_again, why=waiting.why, at=at), Outcome.WAITING)
+        return [claim for claim in claims if claim not in waiting.claims]
+
+    def _send_all(self, destination: Destination, claims: Sequence[DeliveryClaim]) -> None:
+        try:
+            with self._sender.associate(destination, _contexts(claims)) as connection:
+                for claim in claims:
+                    self._send(connection, claim)
+        except KindRefused as error:
+            for claim in claims:
+                self._replace(claim, error)
+
     def _send(self, connection: Connection, claim: DeliveryClaim) -> None:
         try:
             deliveries.begin(self._records, claim, self._lease)
             with self._metrics.sending(claim.destination):
-                connection.store(self._archive.absolute(claim.path))
+                path = self._archive.absolute(claim.path)
+                if claim.is_image:
+                    connection.forward(path, claim.digest)
+                else:
+                    connection.store(path)
         except LeaseLost as error:
             log.info("study %s: not sent: %s", claim.study_instance_uid, error)
         except KindRefused as error:
@@ -106,6 +125,9 @@ class Courier:
 
     def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:
         """Has something else delivered in the place of what the destination does not take, if it can be."""
+        if claim.is_image:  # which goes as it came, or not at all
+            self._refuse([claim], refusal)
+            return
         try:
             words = replace(claim, refusal, self._settings, self._records, self._archive)
         except LeaseLost as error:
@@ -139,9 +161,18 @@ class Courier:
     ) -> None:
         self._metrics.ended(claim.destination, outcome)
         what = f"{outcome}: {error}" if error else outcome
-        log.info("study %s: result of analysis %d %s", claim.study_instance_uid, claim.analysis_id, what)
+        of = (
+            f"image {claim.sop_instance_uid}" if claim.is_image else f"result of analysis {claim.analysis_id}"
+        )
+        log.info("study %s: %s %s", claim.study_instance_uid, of, what)
         try:
             write(self._records, claim)
         except LeaseLost as error:
             # Whoever holds it now sends the same bytes under the same UID: nothing is lost or doubled.
             log.warning("study %s: %s", claim.study_instance_uid, error)
+
+
+def _contexts(claims: Sequence[DeliveryClaim]) -> Contexts:
+    images = [(claim.sop_class_uid, claim.transfer_syntax_uid) for claim in claims if claim.is_image]
+    results = [claim.sop_class_uid for claim in claims if not claim.is_image]
+    return [*result_contexts(results), *image_contexts(images)]

@@ -19,6 +19,7 @@ from service.errors import TryAgain
 from service.records.database import Records
 from service.settings import Settings, load_settings
 from worker.app import app
+from worker.calling import Caller
 from worker.delivery import Courier
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,13 @@ class DeliveryTask(NodeTask):
 
     @cached_property
     def courier(self) -> Courier:
-        """Brings results to destinations."""
+        """Brings results and images to destinations."""
         return Courier(self.settings, self.records, self.archive)
+
+    @cached_property
+    def caller(self) -> Caller:
+        """Tells webhooks."""
+        return Caller(self.settings, self.records, self.archive)
 
 
 @app.task(bind=True, base=AnalysisTask, name=queue.TASKS[queue.ANALYSIS])  # type: ignore[untyped-decorator]
@@ -87,6 +93,7 @@ def analyse(task: AnalysisTask) -> None:
 def deliver(task: DeliveryTask) -> None:
     """Delivers whatever is due."""
     _answer(task, queue.DELIVERY, task.courier.drain)
+    _answer(task, queue.DELIVERY, task.caller.drain)
 
 
 def _answer(task: NodeTask, queue_name: str, drain: Callable[[float], bool]) -> None:

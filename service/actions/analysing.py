@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from litegpt.identity import ModelIdentity
 from service.actions.action import Tally
 from service.completion import Completion, input_digest, kept, to_be_read
+from service.records import webhook_calls
 from service.records.database import utc_now
+from service.records.forwarding import withdraw_forwards
 from service.records.succession import (
     FOR_PATIENTS,
     GIVEN_UP,
@@ -69,7 +71,7 @@ class Rerun:
     def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
         """Queues analyses; what the model has read, or is about to, stays as it is."""
         now, tally, fresh = utc_now(), Counter[str](), []
-        studies = _locked(session, study_ids)
+        studies = lock_studies(session, study_ids)
         twins = self._twins(session, study_ids)
         newest = {row.id for row in newest_analyses(session, study_ids)}
         images = _by_study(session.scalars(to_be_read(study_ids)))
@@ -181,7 +183,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Ends what is under way for studies: analyses that wait or run, and results that are due."""
+    """Ends what is under way for studies: analyses that wait or run, and results that are due. Images and
+    webhook calls go, too, where they were refused: nobody is to have them after all."""
 
     name: ClassVar[str] = "cancel"
     who: str = "an admin"
@@ -214,6 +217,10 @@ class Cancel:
         for delivery, study_id in due:
             delivery.state, delivery.error = DeliveryState.WITHDRAWN, why
             ended.add(study_id)
+        ended.update(withdraw_forwards(session, study_ids, why))
+        ended.update(webhook_calls.studies_untold(session, study_ids))
+        analyses = select(Analysis.id).where(Analysis.study_id.in_(study_ids))
+        webhook_calls.withdraw(session, analyses, why, webhook_calls.UNANSWERED)
         left = len(study_ids) - len(ended)
         return +Counter({"cancelled": len(ended), "nothing under way": left})
 
@@ -232,7 +239,7 @@ class Force:
     def apply(self, session: Session, study_ids: Sequence[int]) -> Tally:
         """Completes them now, whatever may still come."""
         tally: Tally = Counter()
-        for study in _locked(session, study_ids):
+        for study in lock_studies(session, study_ids):
             if study.state == StudyState.RECEIVING:
                 self.completion.complete(session, study, utc_now())
                 tally["complete"] += 1
@@ -262,7 +269,8 @@ def newest_analyses(session: Session, study_ids: Sequence[int]) -> list[Analysis
     return list(session.scalars(rows))
 
 
-def _locked(session: Session, study_ids: Sequence[int]) -> Iterable[Study]:
+def lock_studies(session: Session, study_ids: Sequence[int]) -> Iterable[Study]:
+    """These studies, locked in one order."""
     return session.scalars(
         select(Study).where(Study.id.in_(study_ids)).order_by(Study.id).with_for_update()
     ).all()

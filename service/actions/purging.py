@@ -220,7 +220,7 @@ def _pages(records: Records, limits: Limits) -> Iterator[list[int]]:
 def _lock_purgeable(session: Session, study_ids: Sequence[int], limits: Limits) -> list[int]:
     """Those of these studies that may be purged, now that nobody else can open one of them again."""
     session.scalars(_locked(study_ids)).all()
-    newest_analyses(session, study_ids)  # `resend` locks these, not the study
+    newest_analyses(session, study_ids)  # whoever changes their results holds these
     return list(session.scalars(select(Study.id).where(Study.id.in_(study_ids), *purgeable(limits))))
 
 

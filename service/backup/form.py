@@ -24,7 +24,8 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from service.errors import BackupDamaged
-from service.settings import Settings
+from service.settings import PREFIX, Settings
+from service.webhooks import webhook
 
 FORM_VERSION: Final = 1
 
@@ -146,6 +147,7 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), default=datetime.isofo
 def masked(settings: Settings) -> dict[str, str]:
     """The settings by name, without what nobody should read in a backup."""
     values = settings.as_environment()
+    values[f"{PREFIX}WEBHOOKS"] = webhook.as_json(settings.webhooks, masked=True)
     return {name: _masked(name.lower(), value) for name, value in values.items()}
 
 

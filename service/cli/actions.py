@@ -101,7 +101,8 @@ def cancel(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """End what is under way: analyses that wait or run, results that are due. `rerun` and `resend` undo it.
+    """End what is under way: analyses that wait or run, results that are due, and what was due or refused of
+    images that are passed on and of webhooks. `rerun` and `resend` undo it.
 
     Example: litegpt-node cancel --state queued --since 2024-05-01
     """
@@ -134,7 +135,8 @@ def resend(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Send results again that a destination refused, once it has been set up to take them.
+    """Send again what was refused, once the destination has been set up to take it: results, images that are
+    passed on, and calls of webhooks.
 
     Example: litegpt-node resend --state refused --to PACS@10.0.0.5:104
     """

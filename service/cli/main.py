@@ -33,6 +33,7 @@ from service.cli import (
     tokens,
     users,
     watch,
+    webhooks,
 )
 from service.errors import NodeError, SettingsError
 
@@ -69,6 +70,7 @@ def application() -> typer.Typer:
         purging,
         watch,
         selftest,
+        webhooks,
     )
     for room in rooms:
         room.register(app)

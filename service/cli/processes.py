@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -212,6 +213,10 @@ def _reads_for_demonstration(settings: Settings) -> bool:
         return False
 
 
+def _named(destinations: Iterable[Destination]) -> str:
+    return ", ".join(map(str, destinations))
+
+
 def _say_what_runs(settings: Settings) -> None:
     destinations = Rules.read(settings).destinations
     runs = Text.assemble(
@@ -219,8 +224,9 @@ def _say_what_runs(settings: Settings) -> None:
         (settings.ae_title, "bold"),
         f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
         f"pages at {pages}, " if (pages := _pages(settings)) else "",
-        f"results to {', '.join(map(str, destinations)) or 'nobody (set --destination)'}; ",
-        "Ctrl-C stops it, a second one at once.",
+        f"results to {_named(destinations) or 'nobody (set --destination)'}",
+        f", images to {_named(settings.forward_images_to)}" if settings.forward_images_to else "",
+        "; Ctrl-C stops it, a second one at once.",
     )
     warning = Text(
         "The model is a demonstration trained on synthetic images: what it says about a patient "

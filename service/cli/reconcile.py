@@ -156,9 +156,9 @@ def _images_table(sums: Sums) -> Table:
 
 def _deliveries_table(sums: Sums) -> Table:
     names = ("made", "delivered", "due", "refused", "replaced", "withdrawn")
-    table = _table("results to", *names)
+    table = _table("delivered to", "", *names)
     for row in sums.deliveries:
-        table.add_row(Text(row.destination), *(str(getattr(row, name)) for name in names))
+        table.add_row(Text(row.destination), row.objects, *(str(getattr(row, name)) for name in names))
     return table
 
 

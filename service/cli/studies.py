@@ -108,6 +108,9 @@ def _lines(view: StudyView) -> Iterator[Text]:
         what = f"{delivery.sop_class} to {delivery.destination}"
         yield Text(f"delivery  {what}  {delivery.state}  {when}  {delivery.error}".rstrip())
         yield Text(f"          {_file(delivery)}")
+    for call in view.calls:
+        when = f"{call.sent_at:%Y-%m-%d %H:%M:%S} UTC" if call.sent_at else ""
+        yield Text(f"webhook   {call.webhook}  {call.state}  {when}  {call.error}".rstrip())
 
 
 def _file(of: ImageView | DeliveryView) -> str:

@@ -127,13 +127,13 @@ def _flow(frame: Frame) -> Table:
     oldest = f"oldest {_age(frame.at, queue.oldest)}" if queue.oldest else ""
     table.add_row("images received", f"{rates.received:.1f}", "studies receiving", str(queue.receiving))
     table.add_row("analyses ended", f"{rates.analysed:.1f}", "analyses waiting", f"{queue.waiting}  {oldest}")
-    table.add_row("results delivered", f"{rates.delivered:.1f}", "analyses running", str(queue.running))
+    table.add_row("objects delivered", f"{rates.delivered:.1f}", "analyses running", str(queue.running))
     return table
 
 
 def _destinations(frame: Frame) -> Table:
     minutes = frame.rates.window_seconds // 60
-    table = _table("results to", f"delivered in {minutes} min", "due", "refused")
+    table = _table("delivered to", f"delivered in {minutes} min", "due", "refused")
     for one in frame.destinations:
         refused = Text(str(one.refused), "red" if one.refused else "")
         table.add_row(Text(one.destination), str(one.delivered), str(one.due), refused)

@@ -36,9 +36,10 @@ STORE_STATUSES: Final = ("0000", "A700", "A701", "A900", "C000")
 
 
 class Outcome(StrEnum):
-    """How an attempt to deliver a result ended."""
+    """How an attempt to deliver a result or an image ended; ``waiting``: for its study to be shown."""
 
     SENT = "sent"
+    WAITING = "waiting"
     POSTPONED = "put off"
     REFUSED = "refused"
     REPLACED = "replaced"
@@ -214,14 +215,14 @@ class DeliveryMetrics:
         self._destinations: set[str] = set()
         self._seconds = Histogram(
             "litegpt_delivery_seconds",
-            "Seconds to send one result, answer included, by destination.",
+            "Seconds to send one result or image, answer included, by destination.",
             ["destination"],
             buckets=_SECONDS,
             registry=None,
         )
         self._outcomes = Counter(
             "litegpt_delivery_attempts",
-            "Attempts to deliver a result, by destination and outcome.",
+            "Attempts to deliver a result or an image, by destination and outcome.",
             ["destination", "outcome"],
             registry=None,
         )

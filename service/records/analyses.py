@@ -18,6 +18,7 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding as ModelFinding
 from litegpt.identity import ModelIdentity
 from service.errors import LeaseLost, NeverAgain
+from service.records import webhook_calls
 from service.records.claims import Claim, claim_of
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
@@ -232,6 +233,8 @@ def finish(
                 if result.kind in to.results and to.address not in goes_to
             ]
             session.add(row)
+        for webhook in () if is_held(claim.study_instance_uid) else rule.webhooks:
+            webhook_calls.call(session, claim.analysis_id, webhook)
 
 
 def result_row(analysis_id: int, written: WrittenResult) -> Result:

@@ -1,7 +1,9 @@
 """Deliveries as work: claiming those due at one destination, and writing what the destination answered.
 
+Results and images that are passed on are delivered alike.
+
 A claim takes the row's next ``attempt`` number and moves ``not_before`` to the end of the lease; the row
-stays ``due``. That a peer has stored a result is the truth, and is written even where the delivery was
+stays ``due``. That a peer has stored an object is the truth, and is written even where the delivery was
 withdrawn meanwhile; failures are not.
 """
 
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, and_, func, select, update
@@ -19,7 +21,7 @@ from service.errors import LeaseLost
 from service.records.analyses import WrittenResult, result_row
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
-from service.records.tables import Delivery, DeliveryState, Result
+from service.records.tables import Delivery, DeliveryState, Instance, Result, Study
 from service.settings import Destination
 
 _STILL_DUE = Delivery.state == DeliveryState.DUE
@@ -27,16 +29,38 @@ _STILL_DUE = Delivery.state == DeliveryState.DUE
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """One result that this worker may send to one destination until its lease ends."""
+    """One object that this worker may send to one destination until its lease ends.
+
+    Attributes:
+        looks: How many attempts before this one only looked whether the destination shows the study.
+        analysis_id: What a result tells; 0 for an image that is passed on.
+        transfer_syntax_uid: Of an image, which is sent in no other; empty for a result.
+        digest: Of an image's dataset, or of a result's file.
+        made_at: When the result was made, or the image came.
+    """
 
     delivery_id: int
     destination: str
     attempt: int
+    looks: int
     analysis_id: int
     study_instance_uid: str
     sop_class_uid: str
     sop_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
     path: str
+    made_at: datetime
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image that is passed on."""
+        return not self.analysis_id
+
+    @property
+    def failures(self) -> int:
+        """How many attempts there have been that were to send it, this one included."""
+        return self.attempt - self.looks
 
 
 def destinations_due(records: Records) -> list[Destination]:
@@ -61,20 +85,47 @@ def claim(records: Records, destination: Destination, *, limit: int, lease: time
         for row in rows:
             row.attempt += 1
             row.not_before = now + lease
-            study = row.result.analysis.study
-            claimed.append(
-                DeliveryClaim(
-                    delivery_id=row.id,
-                    destination=row.destination,
-                    attempt=row.attempt,
-                    analysis_id=row.result.analysis_id,
-                    study_instance_uid=study.study_instance_uid,
-                    sop_class_uid=row.result.sop_class_uid,
-                    sop_instance_uid=row.result.sop_instance_uid,
-                    path=row.result.path,
-                )
-            )
+            claimed.append(_claim_of(row))
         return claimed
+
+
+def _claim_of(row: Delivery) -> DeliveryClaim:
+    if row.result is not None:
+        result = row.result
+        return _claimed(
+            row,
+            result,
+            result.analysis.study,
+            analysis_id=result.analysis_id,
+            transfer_syntax_uid="",
+            made_at=result.created_at,
+        )
+    if row.instance is None:
+        raise LookupError(f"delivery {row.id} is of nothing, which a constraint forbids")
+    image = row.instance
+    return _claimed(
+        row,
+        image,
+        image.study,
+        analysis_id=0,
+        transfer_syntax_uid=image.transfer_syntax_uid,
+        made_at=image.received_at,
+    )
+
+
+def _claimed(row: Delivery, of: Result | Instance, study: Study, **others: Any) -> DeliveryClaim:
+    return DeliveryClaim(
+        delivery_id=row.id,
+        destination=row.destination,
+        attempt=row.attempt,
+        looks=row.looks,
+        study_instance_uid=study.study_instance_uid,
+        sop_class_uid=of.sop_class_uid,
+        sop_instance_uid=of.sop_instance_uid,
+        digest=of.digest,
+        path=of.path,
+        **others,
+    )
 
 
 def count_due(session: Session) -> int:
@@ -93,7 +144,7 @@ def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
 
 
 def sent(records: Records, claim: DeliveryClaim) -> None:
-    """Writes that the destination has stored the result.
+    """Writes that the destination has stored the object.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
@@ -103,7 +154,7 @@ def sent(records: Records, claim: DeliveryClaim) -> None:
 
 
 def refused(records: Records, claim: DeliveryClaim, error: str) -> None:
-    """Writes that the destination refused the result for good.
+    """Writes that the destination refused the object for good.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
@@ -140,7 +191,17 @@ def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -
         LeaseLost: If another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, error=error, not_before=utc_now() + retry.wait(claim.attempt))
+        _write(session, claim, _STILL_DUE, error=error, not_before=utc_now() + retry.wait(claim.failures))
+
+
+def look_again(records: Records, claim: DeliveryClaim, why: str, at: datetime) -> None:
+    """Puts a result back until the destination may show its study. It is no failure.
+
+    Raises:
+        LeaseLost: If it was withdrawn, or another worker has taken the delivery up since.
+    """
+    with records.writing() as session:
+        _write(session, claim, _STILL_DUE, error=why, looks=claim.looks + 1, not_before=at)
 
 
 def _is_due() -> Any:

@@ -13,23 +13,24 @@ from service.errors import NotThere
 from service.records.journal import Event, events_of_study
 from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
-from service.records.tables import Analysis, Delivery, Instance, Priority, Purpose, Result, Study
+from service.records.tables import Analysis, Delivery, Instance, Priority, Purpose, Result, Study, WebhookCall
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An archived object: where it is, and what the newest analysis says about it."""
+    """An archived object: where it is, what the newest analysis says about it, and where it is passed on."""
 
     id: int
     digest: str
     sop_class: str
     size_bytes: int
     view: ImageView
+    deliveries: tuple[DeliveryHistory, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """One result at one destination; ``not_before`` is when a due one is tried next."""
+    """One result or image at one destination; ``not_before`` is when a due one is tried next."""
 
     destination: str
     state: str
@@ -54,6 +55,19 @@ class ResultHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class CallHistory:
+    """One webhook that is told of an analysis; ``not_before`` is when a due call is tried next."""
+
+    webhook: str
+    state: str
+    attempt: int
+    error: str
+    not_before: datetime
+    created_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class AnalysisHistory:
     """One analysis from its beginning to its end; by a shadow, it is beside what the study is judged by."""
 
@@ -69,6 +83,7 @@ class AnalysisHistory:
     started_at: datetime | None
     finished_at: datetime | None
     results: tuple[ResultHistory, ...]
+    calls: tuple[CallHistory, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,7 @@ class Dossier:
     def timeline(self) -> list[Moment]:
         """What happened, in order."""
         moments = [Moment(image.view.received_at, _received(image.view)) for image in self.images]
+        moments += [moment for image in self.images for moment in _of_forwards(image)]
         if self.completed_at:
             moments.append(Moment(self.completed_at, "complete"))
         for analysis in self.analyses:
@@ -168,7 +184,14 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
 
 def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
     return tuple(
-        StoredImage(row.id, row.digest, UID(row.sop_class_uid).name, row.size_bytes, image)
+        StoredImage(
+            row.id,
+            row.digest,
+            UID(row.sop_class_uid).name,
+            row.size_bytes,
+            image,
+            tuple(map(_delivery, row.deliveries)),
+        )
         for row, image in zip(study.instances, view.images, strict=True)
     )
 
@@ -187,6 +210,7 @@ def _analysis(row: Analysis) -> AnalysisHistory:
         started_at=row.started_at,
         finished_at=row.finished_at,
         results=tuple(_result(result) for result in sorted(row.results, key=lambda result: result.id)),
+        calls=tuple(map(_call, row.calls)),
     )
 
 
@@ -214,9 +238,29 @@ def _delivery(row: Delivery) -> DeliveryHistory:
     )
 
 
+def _call(row: WebhookCall) -> CallHistory:
+    return CallHistory(
+        webhook=row.webhook,
+        state=row.state,
+        attempt=row.attempt,
+        error=row.error,
+        not_before=row.not_before,
+        created_at=row.created_at,
+        sent_at=row.sent_at,
+    )
+
+
 def _received(image: ImageView) -> str:
     sender = f" from {image.calling_ae_title}" if image.calling_ae_title else ""
     return f"image received{sender}"
+
+
+def _of_forwards(image: StoredImage) -> list[Moment]:
+    return [
+        Moment(delivery.sent_at, f"image passed on to {delivery.destination}")
+        for delivery in image.deliveries
+        if delivery.sent_at
+    ]
 
 
 def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
@@ -237,4 +281,5 @@ def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
             for delivery in result.deliveries
             if delivery.sent_at
         ]
-    return moments
+    told = [call for call in analysis.calls if call.sent_at]
+    return moments + [Moment(call.sent_at, f"webhook {call.webhook} told") for call in told if call.sent_at]

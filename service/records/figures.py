@@ -38,7 +38,7 @@ class DestinationLine:
 
     Attributes:
         destination: ``AET@HOST:PORT``.
-        waiting, refused: Results that are due, and that it refused for good.
+        waiting, refused: Results and images that are due, and that it refused for good.
         last_delivered: When it last took one.
         last_error: What is written at the newest of those that wait or were refused, with an error.
     """
@@ -103,7 +103,7 @@ def destinations(session: Session, configured: tuple[str, ...]) -> list[Destinat
 
 
 def by_destination(session: Session, state: DeliveryState) -> dict[str, int]:
-    """How many results are in that state, by destination; those that are in none of it are left out."""
+    """How many results and images are in that state, by destination; one that has none is left out."""
     rows = session.execute(
         select(Delivery.destination, func.count())
         .where(Delivery.state == state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,7 @@ from service.errors import OutOfResources
 from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
+from service.records.forwarding import Forwarding, withdraw_earlier
 from service.records.tables import Instance, InstanceState, Priority, Study, StudyState
 from service.rules.facts import Facts
 
@@ -69,11 +70,16 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Takes received files into the archive and the records."""
+    """Takes received files into the archive and the records.
+
+    Attributes:
+        forwarding: Where what a peer sends of its own accord is passed on to.
+    """
 
     records: Records
     archive: Archive
     eligibility: Eligibility
+    forwarding: Forwarding = field(default=Forwarding())
 
     def take(
         self,
@@ -84,6 +90,7 @@ class Receiver:
         calling_ae_title: str = "",
         called_ae_title: str = "",
         priority: Priority = Priority.ROUTINE,
+        fetched: bool = False,
     ) -> Intake:
         """Makes a received file safe: archived, synced and recorded when this returns.
 
@@ -94,6 +101,7 @@ class Receiver:
             calling_ae_title: Who sent it.
             called_ae_title: Whom they called.
             priority: Of the analysis that it asks for.
+            fetched: Whether the node has asked for it, and whoever has it keeps it: it is not passed on.
 
         Raises:
             CannotUnderstand: If the dataset cannot be read or identified.
@@ -101,7 +109,7 @@ class Receiver:
             OutOfResources: If archive or records would not take it just now.
         """
         received = examine(path, sop_class_uid, sop_instance_uid)
-        return self.keep(received, calling_ae_title, called_ae_title, priority).intake
+        return self.keep(received, calling_ae_title, called_ae_title, priority, fetched).intake
 
     def keep(
         self,
@@ -109,6 +117,7 @@ class Receiver:
         calling_ae_title: str = "",
         called_ae_title: str = "",
         priority: Priority = Priority.ROUTINE,
+        fetched: bool = False,
     ) -> Kept:
         """As ``take``, of a file that has been examined; nobody may have written into it since.
 
@@ -121,7 +130,7 @@ class Receiver:
             received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         facts = Facts.of(received.header, calling_ae_title, called_ae_title)
-        return self._record(received, relative, facts, priority)
+        return self._record(received, relative, facts, priority, fetched)
 
     def foresee(self, received: ReceivedObject, foreseen: Sequence[Version] = ()) -> Kept:
         """What ``keep`` would say, if ``foreseen`` had been kept before; nothing is written.
@@ -145,7 +154,9 @@ class Receiver:
             ).all()
         return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
-    def _record(self, received: ReceivedObject, relative: str, facts: Facts, priority: Priority) -> Kept:
+    def _record(
+        self, received: ReceivedObject, relative: str, facts: Facts, priority: Priority, fetched: bool
+    ) -> Kept:
         now = utc_now()
         with self.records.writing() as session:
             study, is_new = _lock_study(session, received, now, priority)
@@ -158,28 +169,16 @@ class Receiver:
                 return kept
             if not kept.reason:
                 _succeed(session, study, received)
-            session.add(
-                Instance(
-                    study=study,
-                    sop_instance_uid=received.sop_instance_uid,
-                    sop_class_uid=received.sop_class_uid,
-                    series_instance_uid=received.series_instance_uid,
-                    transfer_syntax_uid=received.transfer_syntax_uid,
-                    digest=received.digest,
-                    path=relative,
-                    size_bytes=received.size_bytes,
-                    state=_state_of(kept.intake),
-                    eligible=not kept.reason,
-                    reason=kept.reason,
-                    calling_ae_title=facts.calling_ae_title,
-                    facts=facts.kept(),
-                    received_at=now,
-                )
-            )
+            instance = _instance(study, received, kept, relative, facts, now)
+            session.add(instance)
             if not kept.reason:
                 _reopen(study, now, priority)
             elif is_new or not any(instance.eligible for instance in study.instances):
                 study.last_eligible_at = now
+            if not fetched:
+                self.forwarding.apply(session, study, instance)
+            if kept.intake is Intake.CORRECTED_HEADER:
+                withdraw_earlier(session, study, instance)
         log.info(
             "stored %s of study %s: %s%s",
             received.sop_instance_uid,
@@ -259,6 +258,27 @@ def version_of(received: ReceivedObject, kept: Kept) -> Version:
 
 def _state_of(intake: Intake) -> InstanceState:
     return InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED
+
+
+def _instance(
+    study: Study, received: ReceivedObject, kept: Kept, relative: str, facts: Facts, now: datetime
+) -> Instance:
+    return Instance(
+        study=study,
+        sop_instance_uid=received.sop_instance_uid,
+        sop_class_uid=received.sop_class_uid,
+        series_instance_uid=received.series_instance_uid,
+        transfer_syntax_uid=received.transfer_syntax_uid,
+        digest=received.digest,
+        path=relative,
+        size_bytes=received.size_bytes,
+        state=_state_of(kept.intake),
+        eligible=not kept.reason,
+        reason=kept.reason,
+        calling_ae_title=facts.calling_ae_title,
+        facts=facts.kept(),
+        received_at=now,
+    )
 
 
 def _succeed(session: Session, study: Study, received: ReceivedObject) -> None:

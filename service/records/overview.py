@@ -18,15 +18,20 @@ from service.records.tables import (
     AnalysisImage,
     AnalysisState,
     DeliveryState,
+    Instance,
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
+
+ENDED = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE)
+"""Analyses after which only deliveries may be missing."""
 
 
 class Outcome(StrEnum):
@@ -73,8 +78,8 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """One result at one destination; ``sop_class`` says what it is, as DICOM names it. Purged: cannot be
-    sent again."""
+    """One result, or image that is passed on, at one destination; ``sop_class`` says what it is, as DICOM
+    names it. Purged: cannot be sent again."""
 
     destination: str
     sop_class: str
@@ -84,6 +89,18 @@ class DeliveryView:
     sent_at: datetime | None
     path: str
     purged_at: datetime | None = None
+    is_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """The newest analysis as it is told to one webhook."""
+
+    webhook: str
+    state: str
+    attempt: int
+    error: str
+    sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,8 @@ class StudyView:
     """One study, from its first image to its last delivery.
 
     ``outcome`` says in a word where it stands: ``receiving``, an analysis state, ``delivering``,
-    ``delivered``, ``refused``, or ``done`` where results have no destination.
+    ``delivered``, ``refused``, or ``done`` where results have no destination. Images that are passed on, and
+    webhook calls, count as long as they are due or refused.
     """
 
     study_instance_uid: str
@@ -107,6 +125,7 @@ class StudyView:
     demonstration: bool
     images: tuple[ImageView, ...] = field(default=())
     deliveries: tuple[DeliveryView, ...] = field(default=())
+    calls: tuple[CallView, ...] = field(default=())
 
     @property
     def reported_labels(self) -> tuple[str, ...]:
@@ -118,7 +137,8 @@ class StudyView:
     @property
     def remark(self) -> str:
         """What went wrong, where something did, and that images are gone."""
-        wrong = self.error or next((delivery.error for delivery in self.deliveries if delivery.error), "")
+        errors = [self.error, *(one.error for one in self.deliveries), *(one.error for one in self.calls)]
+        wrong = next(filter(None, errors), "")
         purged = f"images purged {self.purged_at:%Y-%m-%d}" if self.purged_at else ""
         return "; ".join(filter(None, (wrong, purged)))
 
@@ -197,22 +217,24 @@ def views_of(session: Session, study_ids: Collection[int]) -> dict[int, StudyVie
 def with_everything() -> tuple[Any, ...]:
     """How a study is read for ``view_of``: with all that hangs on it."""
     return (
-        selectinload(Study.instances),
+        selectinload(Study.instances).selectinload(Instance.deliveries),
         # Joined: by pairs of ids, SQLite would look for findings without an index.
         selectinload(Study.analyses).selectinload(Analysis.images).joinedload(AnalysisImage.findings),
         selectinload(Study.analyses).selectinload(Analysis.results).selectinload(Result.deliveries),
+        selectinload(Study.analyses).selectinload(Analysis.calls),
     )
 
 
 def view_of(study: Study) -> StudyView:
     """A study that was read ``with_everything``."""
     analysis = next((one for one in reversed(study.analyses) if one.counts), None)
-    deliveries = tuple(_deliveries(analysis)) if analysis else ()
+    deliveries = (*(_deliveries(analysis) if analysis else ()), *_forwards(study))
+    calls = tuple(map(_call, analysis.calls)) if analysis else ()
     return StudyView(
         study_instance_uid=study.study_instance_uid,
         accession_number=study.accession_number,
         study_date=study.study_date,
-        outcome=_outcome(study, analysis, deliveries),
+        outcome=_outcome(study, analysis, deliveries, calls),
         state=study.state,
         analysis_id=analysis.id if analysis else None,
         analysis_state=analysis.state if analysis else "",
@@ -222,19 +244,29 @@ def view_of(study: Study) -> StudyView:
         demonstration=analysis.demonstration if analysis else False,
         images=_images(study, analysis),
         deliveries=deliveries,
+        calls=calls,
     )
 
 
-def _outcome(study: Study, analysis: Analysis | None, deliveries: tuple[DeliveryView, ...]) -> str:
+def _outcome(
+    study: Study,
+    analysis: Analysis | None,
+    deliveries: tuple[DeliveryView, ...],
+    calls: tuple[CallView, ...],
+) -> str:
     if study.state == StudyState.RECEIVING or analysis is None:
         return StudyState.RECEIVING
-    if analysis.state != AnalysisState.DONE or not deliveries:
+    if analysis.state not in ENDED:
         return analysis.state
     # What went in the place of a replaced one has a delivery of its own; a withdrawn one needs none.
-    states = {delivery.state for delivery in deliveries} - {DeliveryState.REPLACED, DeliveryState.WITHDRAWN}
-    if states <= DELIVERED:
-        return Outcome.DELIVERED
-    return Outcome.REFUSED if DeliveryState.REFUSED in states else Outcome.DELIVERING
+    states = {delivery.state for delivery in deliveries} | {call.state for call in calls}
+    states -= {DeliveryState.REPLACED, DeliveryState.WITHDRAWN}
+    if DeliveryState.REFUSED in states:
+        return Outcome.REFUSED
+    if not states <= DELIVERED:
+        return Outcome.DELIVERING
+    has_results = any(not delivery.is_image for delivery in deliveries)
+    return Outcome.DELIVERED if analysis.state == AnalysisState.DONE and has_results else analysis.state
 
 
 def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
@@ -275,6 +307,28 @@ def _deliveries(analysis: Analysis) -> list[DeliveryView]:
         )
         for result in analysis.results
         for delivery in result.deliveries
+    ]
+
+
+def _call(row: WebhookCall) -> CallView:
+    return CallView(row.webhook, row.state, row.attempt, row.error, row.sent_at)
+
+
+def _forwards(study: Study) -> list[DeliveryView]:
+    return [
+        DeliveryView(
+            delivery.destination,
+            UID(instance.sop_class_uid).name.removesuffix(" Storage"),
+            delivery.state,
+            delivery.attempt,
+            delivery.error,
+            delivery.sent_at,
+            instance.path,
+            instance.purged_at,
+            is_image=True,
+        )
+        for instance in study.instances
+        for delivery in instance.deliveries
     ]
 
 

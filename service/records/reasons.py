@@ -16,6 +16,7 @@ from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisState,
+    CallState,
     Delivery,
     DeliveryState,
     Instance,
@@ -23,6 +24,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 
@@ -58,6 +60,8 @@ def _in_turn(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[i
             yield study.id, _receiving(study)
     yield from _analyses(session, studies)
     yield from _deliveries(session, studies)
+    yield from _forwards(session, studies)
+    yield from _calls(session, studies)
 
 
 def _conflicts(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
@@ -137,7 +141,7 @@ def _deliveries(session: Session, studies: Mapping[int, Study]) -> Iterator[tupl
     counts = (refused & (Analysis.id == newest.c.id) & (Study.state == StudyState.COMPLETE)) | due
     what = (Analysis.study_id, Delivery.destination, Delivery.state, Delivery.error)
     rows = session.execute(
-        select(*what, func.count().label("results"), func.min(Result.created_at).label("since"))
+        select(*what, func.count().label("objects"), func.min(Result.created_at).label("since"))
         .join(Result, Result.id == Delivery.result_id)
         .join(Analysis, Analysis.id == Result.analysis_id)
         .join(Study, Study.id == Analysis.study_id)
@@ -150,14 +154,59 @@ def _deliveries(session: Session, studies: Mapping[int, Study]) -> Iterator[tupl
         yield row.study_id, _delivery(row, studies[row.study_id].study_instance_uid)
 
 
-def _delivery(row: Any, uid: str) -> Reason:
-    results = _number(row.results, "result")
+def _forwards(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    refused = (Delivery.state == DeliveryState.REFUSED) & (Study.state == StudyState.COMPLETE)
+    what = (Instance.study_id, Delivery.destination, Delivery.state, Delivery.error)
+    rows = session.execute(
+        select(*what, func.count().label("objects"), func.min(Instance.received_at).label("since"))
+        .join(Instance, Instance.id == Delivery.instance_id)
+        .join(Study, Study.id == Instance.study_id)
+        .where(Study.id.in_(studies), refused | (Delivery.state == DeliveryState.DUE))
+        .group_by(*what)
+        .order_by(Delivery.state.desc(), Delivery.destination, Delivery.error)
+    )
+    for row in rows:
+        yield row.study_id, _delivery(row, studies[row.study_id].study_instance_uid, "image")
+
+
+def _calls(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    newest = newest_analyses(studies)
+    due, refused = WebhookCall.state == CallState.DUE, WebhookCall.state == CallState.REFUSED
+    counts = (refused & (Analysis.id == newest.c.id) & (Study.state == StudyState.COMPLETE)) | due
+    rows = session.execute(
+        select(Analysis.study_id, WebhookCall)
+        .join(Analysis, Analysis.id == WebhookCall.analysis_id)
+        .join(Study, Study.id == Analysis.study_id)
+        .join(newest, newest.c.study_id == Study.id)
+        .where(Study.id.in_(studies), counts)
+        .order_by(WebhookCall.id)
+    )
+    for study_id, call in rows:
+        yield study_id, _call(call, studies[study_id].study_instance_uid)
+
+
+def _call(call: WebhookCall, uid: str) -> Reason:
+    if call.state == CallState.REFUSED:
+        what = f"webhook {call.webhook} was not told: {_line(call.error)}"
+        remedy = (
+            f"litegpt-node webhook-test {call.webhook} tries it; litegpt-node resend {uid} tells it again"
+        )
+        return Reason(what, call.created_at, remedy)
+    last = f"last error: {_line(call.error)}" if call.error else "not tried yet, or just now"
+    what = f"webhook {call.webhook} is due to be told, {last}"
+    return Reason(what, call.created_at, "it is tried again by itself")
+
+
+def _delivery(row: Any, uid: str, noun: str = "result") -> Reason:
+    objects = _number(row.objects, noun)
     if row.state == DeliveryState.REFUSED:
         remedy = f"set the destination up to take it, then litegpt-node resend {uid}"
-        return Reason(f"{results} refused by {row.destination}: {_line(row.error)}", row.since, remedy)
+        if noun == "image":
+            remedy += f"; litegpt-node cancel {uid} gives it up"
+        return Reason(f"{objects} refused by {row.destination}: {_line(row.error)}", row.since, remedy)
     last = f"last error: {_line(row.error)}" if row.error else "not tried yet, or just now"
     remedy = "litegpt-node check tells whether the destination answers; it is tried again by itself"
-    return Reason(f"{results} due at {row.destination}, {last}", row.since, remedy)
+    return Reason(f"{objects} due at {row.destination}, {last}", row.since, remedy)
 
 
 def _number(count: int, noun: str) -> str:

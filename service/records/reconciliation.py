@@ -31,6 +31,10 @@ from service.records.tables import (
 REASONS_TOLD: Final = 20
 """How many reasons against images are told apart; they quote headers, so there may be any number."""
 
+RESULTS: Final = "results"
+IMAGES: Final = "images"
+"""What is delivered."""
+
 _AT_ONCE: Final = 200
 
 
@@ -63,7 +67,11 @@ class ImageSums:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySums:
-    """Results made for one destination by what became of them; ``made`` is the sum of all others."""
+    """What was to go to one destination by what became of it; ``made`` is the sum of all others.
+
+    Attributes:
+        objects: ``results`` that were made for it, or ``images`` that are passed on to it.
+    """
 
     destination: str
     made: int
@@ -72,6 +80,7 @@ class DeliverySums:
     refused: int
     replaced: int
     withdrawn: int
+    objects: str = RESULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,23 +227,29 @@ def _counts(session: Session, statement: Executable) -> dict[str, int]:
 
 
 def _deliveries(session: Session, question: Question) -> tuple[DeliverySums, ...]:
-    rows = session.execute(
-        select(Delivery.destination, Delivery.state, func.count())
-        .join(Result, Result.id == Delivery.result_id)
+    counted = select(Delivery.destination, Delivery.state, func.count())
+    results = (
+        counted.join(Result, Result.id == Delivery.result_id)
         .join(Analysis, Analysis.id == Result.analysis_id)
         .join(Study, Study.id == Analysis.study_id)
-        .where(IN_EARNEST, *question.asks_for())
-        .group_by(Delivery.destination, Delivery.state)
+        .where(IN_EARNEST)
     )
-    at: dict[str, dict[str, int]] = {}
-    for destination, state, count in rows:
-        at.setdefault(destination, {})[state] = count
-    return tuple(_delivery_sums(destination, at[destination]) for destination in sorted(at))
+    images = counted.join(Instance, Instance.id == Delivery.instance_id).join(
+        Study, Study.id == Instance.study_id
+    )
+    at: dict[tuple[str, str], dict[str, int]] = {}
+    for objects, rows in ((RESULTS, results), (IMAGES, images)):
+        asked = rows.where(*question.asks_for()).group_by(Delivery.destination, Delivery.state)
+        for destination, state, count in session.execute(asked):
+            at.setdefault((destination, objects), {})[state] = count
+    names = sorted(at, key=lambda name: (name[1] != RESULTS, name[0]))
+    return tuple(_delivery_sums(*name, at[name]) for name in names)
 
 
-def _delivery_sums(destination: str, by_state: dict[str, int]) -> DeliverySums:
+def _delivery_sums(destination: str, objects: str, by_state: dict[str, int]) -> DeliverySums:
     return DeliverySums(
         destination,
+        objects=objects,
         made=sum(by_state.values()),
         delivered=sum(by_state.get(state, 0) for state in DELIVERED),
         due=by_state.get(DeliveryState.DUE, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
@@ -15,6 +15,7 @@ from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisImage,
+    CallState,
     Delivery,
     DeliveryState,
     Finding,
@@ -22,6 +23,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 
@@ -62,11 +64,12 @@ def _require_over(session: Session, study_id: int) -> None:
     ).all()
     if waiting := set(analyses) & set(WAITING):
         raise StillInWork(f"an analysis of the study is {min(waiting)}")
-    deliveries = session.scalars(
-        select(Delivery.state).where(Delivery.result_id.in_(_results(study_id))).with_for_update()
-    ).all()
+    deliveries = session.scalars(select(Delivery.state).where(_of_study(study_id)).with_for_update()).all()
     if DeliveryState.DUE in deliveries:
-        raise StillInWork("a result of the study is due for delivery")
+        raise StillInWork("a result or an image of the study is due for delivery")
+    calls = select(WebhookCall.state).join(Analysis).where(Analysis.study_id == study_id)
+    if CallState.DUE in session.scalars(calls.with_for_update(of=WebhookCall)).all():
+        raise StillInWork("a webhook is due to be told of the study")
 
 
 def _paths(session: Session, study_id: int) -> list[str]:
@@ -91,7 +94,8 @@ def _inodes(archive: Archive, paths: Iterable[str]) -> dict[str, int]:
 def _delete_rows(session: Session, study_id: int) -> None:
     analyses = select(Analysis.id).where(Analysis.study_id == study_id)
     for statement in (
-        delete(Delivery).where(Delivery.result_id.in_(_results(study_id))),
+        delete(Delivery).where(_of_study(study_id)),
+        delete(WebhookCall).where(WebhookCall.analysis_id.in_(analyses)),
         delete(Result).where(Result.analysis_id.in_(analyses)),
         delete(Finding).where(Finding.analysis_id.in_(analyses)),
         delete(AnalysisImage).where(AnalysisImage.analysis_id.in_(analyses)),
@@ -100,6 +104,11 @@ def _delete_rows(session: Session, study_id: int) -> None:
         delete(Study).where(Study.id == study_id),
     ):
         session.execute(statement.execution_options(synchronize_session=False))
+
+
+def _of_study(study_id: int) -> ColumnElement[bool]:
+    images = select(Instance.id).where(Instance.study_id == study_id)
+    return or_(Delivery.result_id.in_(_results(study_id)), Delivery.instance_id.in_(images))
 
 
 def _results(study_id: int) -> Select[Any]:

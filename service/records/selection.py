@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session, aliased
 
 from service.errors import SettingsError
 from service.records.database import Records
-from service.records.overview import Outcome, study_called
+from service.records.forwarding import has_forward
+from service.records.overview import ENDED, Outcome, study_called
 from service.records.tables import (
     Analysis,
     AnalysisState,
@@ -24,6 +25,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 PAGE: Final = 500
@@ -45,7 +47,7 @@ class Selection:
         model: Version of the model that the newest analysis is by, or its id and version.
         label: Reported in the newest analysis.
         minimum_score: Of that label.
-        destination: Something of the newest analysis goes there; ``AET@HOST:PORT``.
+        destination: Something of the newest analysis, or an image, goes there; ``AET@HOST:PORT``.
     """
 
     studies: tuple[str, ...] = ()
@@ -125,7 +127,8 @@ class Selection:
         if self.label:
             given.append(self._found())
         if self.destination:
-            given.append(_delivery(_by_value(Delivery.destination) == self.destination))
+            goes = (_by_value(Delivery.destination) == self.destination,)
+            given.append(or_(_delivery(*goes), has_forward(*goes)))
         return given
 
     def _by_model(self) -> ColumnElement[bool]:
@@ -184,14 +187,23 @@ def _delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return _there_is(Result.analysis_id == newest_analysis(), Delivery.result_id == Result.id, *conditions)
 
 
+def _sends(*states: str) -> ColumnElement[bool]:
+    """Whether a delivery or a webhook call of the newest analysis, or an image's, is in one of the states."""
+    delivery, call = _by_value(Delivery.state).in_(states), _by_value(WebhookCall.state).in_(states)
+    told = _there_is(WebhookCall.analysis_id == newest_analysis(), call)
+    return or_(_delivery(delivery), has_forward(delivery), told)
+
+
 def _states() -> Mapping[str, ColumnElement[bool]]:
     """By their words in ``overview``; a study is in one of them, and in conflict besides."""
     no_analysis = not_(_there_is(Analysis.study_id == Study.id, Analysis.counts.is_(True)))
     receiving = or_(Study.state == StudyState.RECEIVING, no_analysis)
     complete = _by_value(Study.state) == StudyState.COMPLETE.value
     done = and_(complete, _current(Analysis.state == AnalysisState.DONE))
-    goes_somewhere, refused = _delivery(), _delivery(_by_value(Delivery.state) == DeliveryState.REFUSED.value)
-    unfinished = _delivery(_by_value(Delivery.state).in_([state.value for state in _UNDELIVERED]))
+    ended = and_(complete, _current(Analysis.state.in_(ENDED)))
+    goes_somewhere, refused = _delivery(), _sends(DeliveryState.REFUSED.value)
+    unfinished = _sends(*(state.value for state in _UNDELIVERED))
+    not_applicable = AnalysisState.NOT_APPLICABLE
     in_conflict = _there_is(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT)
     by_analysis = {
         state.value: and_(complete, _current(Analysis.state == state))
@@ -201,10 +213,11 @@ def _states() -> Mapping[str, ColumnElement[bool]]:
     return {
         StudyState.RECEIVING.value: receiving,
         **by_analysis,
-        AnalysisState.DONE.value: and_(done, not_(goes_somewhere)),
-        Outcome.DELIVERING.value: and_(done, unfinished, not_(refused)),
+        not_applicable.value: and_(by_analysis[not_applicable], not_(unfinished)),
+        AnalysisState.DONE.value: and_(done, not_(goes_somewhere), not_(unfinished)),
+        Outcome.DELIVERING.value: and_(ended, unfinished, not_(refused)),
         Outcome.DELIVERED.value: and_(done, goes_somewhere, not_(unfinished)),
-        Outcome.REFUSED.value: and_(done, refused),
+        Outcome.REFUSED.value: and_(ended, refused),
         InstanceState.CONFLICT.value: in_conflict,
     }
 

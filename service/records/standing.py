@@ -1,7 +1,8 @@
 """Where each study stands, as one SQL expression: settled, on its way, or stuck, in which state, since when.
 
-A study is judged by its newest analysis, as ``overview`` does. While it receives, that the analysis
-failed or a destination refused its results does not count: a newer one follows.
+A study is judged by its newest analysis, as ``overview`` does, and by the images that are to be passed on.
+While it receives, that the analysis failed or a destination refused something does not count: a newer one
+follows.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import reduce
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
 from sqlalchemy.orm import aliased
 
+from service.records.forwarding import UNFORWARDED, has_forward, unforwarded
 from service.records.overview import Outcome
 from service.records.tables import (
     WAITING,
     Analysis,
     AnalysisState,
+    CallState,
     Delivery,
     DeliveryState,
     Instance,
@@ -28,7 +32,9 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
+from service.records.webhook_calls import UNANSWERED
 
 IN_EARNEST: Final = Analysis.purpose != Purpose.SHADOW
 """Of analyses that a study waits for; a shadow's keep none from being settled."""
@@ -93,6 +99,8 @@ def standing(question: Question) -> Subquery:
         .outerjoin(facts.current, facts.current.id == facts.newest.c.id)
         .outerjoin(facts.waiting, facts.waiting.c.study_id == Study.id)
         .outerjoin(facts.undelivered, facts.undelivered.c.study_id == Study.id)
+        .outerjoin(facts.unforwarded, facts.unforwarded.c.study_id == Study.id)
+        .outerjoin(facts.untold, facts.untold.c.study_id == Study.id)
         .outerjoin(facts.conflicts, facts.conflicts.c.study_id == Study.id)
         .where(*question.asks_for())
         .subquery("standing")
@@ -106,11 +114,18 @@ def settled() -> ColumnElement[bool]:
     newest = last.correlate(Study).scalar_subquery()
     in_order = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE, AnalysisState.CANCELLED)
     result_of = (Delivery.result_id == Result.id, Result.analysis_id == Analysis.id, IN_EARNEST)
+    call_of = (WebhookCall.analysis_id == Analysis.id, IN_EARNEST)
+    # Out of sight of SQLite's planner, which would go through all that is due for each study.
+    delivery, told = func.coalesce(Delivery.state, ""), func.coalesce(WebhookCall.state, "")
+    due, refused = DeliveryState.DUE.value, DeliveryState.REFUSED.value
     against = (
         exists().where(Instance.study_id == Study.id, Instance.state == InstanceState.CONFLICT),
         exists().where(Analysis.study_id == Study.id, Analysis.state.in_(WAITING), IN_EARNEST),
-        exists().where(*result_of, Analysis.study_id == Study.id, Delivery.state == DeliveryState.DUE),
-        exists().where(*result_of, Analysis.id == newest, Delivery.state == DeliveryState.REFUSED),
+        exists().where(*result_of, Analysis.study_id == Study.id, delivery == due),
+        exists().where(*result_of, Analysis.id == newest, delivery == refused),
+        has_forward(delivery.in_([state.value for state in UNFORWARDED])),
+        exists().where(*call_of, Analysis.study_id == Study.id, told == CallState.DUE.value),
+        exists().where(*call_of, Analysis.id == newest, told == CallState.REFUSED.value),
     )
     ended = exists().where(Analysis.id == newest, Analysis.state.in_(in_order))
     return and_(Study.state == StudyState.COMPLETE, ended, *(not_(reason) for reason in against))
@@ -124,12 +139,15 @@ class _Facts:
     current: type[Analysis]
     waiting: Subquery
     undelivered: Subquery
+    unforwarded: Subquery
+    untold: Subquery
     conflicts: Subquery
 
     @classmethod
     def gather(cls) -> _Facts:
         current = aliased(Analysis, name="current")
-        return cls(newest_analyses(), current, _waiting(), _undelivered(), _conflicts())
+        undelivered = (_undelivered(), unforwarded(), _untold())
+        return cls(newest_analyses(), current, _waiting(), *undelivered, _conflicts())
 
     @property
     def in_conflict(self) -> ColumnElement[bool]:
@@ -146,7 +164,9 @@ class _Facts:
     @property
     def refused(self) -> ColumnElement[bool]:
         newest = self.undelivered.c.refused_id == self.newest.c.id
-        return and_(Study.state == StudyState.COMPLETE, newest)
+        image = self.unforwarded.c.refused == 1
+        call = self.untold.c.refused_id == self.newest.c.id
+        return and_(Study.state == StudyState.COMPLETE, or_(newest, image, call))
 
     @property
     def waits(self) -> ColumnElement[bool]:
@@ -154,7 +174,7 @@ class _Facts:
 
     @property
     def delivering(self) -> ColumnElement[bool]:
-        return self.undelivered.c.due_since.is_not(None)
+        return or_(*(since.is_not(None) for since in self._due_since))
 
     @property
     def on_its_way(self) -> ColumnElement[bool]:
@@ -164,7 +184,11 @@ class _Facts:
     @property
     def begun(self) -> ColumnElement[Any]:
         received = _earlier(Study.receiving_since, self.waiting.c.since)
-        return _earlier(received, self.undelivered.c.due_since)
+        return reduce(_earlier, self._due_since, received)
+
+    @property
+    def _due_since(self) -> list[ColumnElement[Any]]:
+        return [some.c.due_since for some in (self.undelivered, self.unforwarded, self.untold)]
 
     def state(self) -> ColumnElement[str]:
         """Where it stands, in the words of ``overview``; the first that is true."""
@@ -217,6 +241,19 @@ def _undelivered() -> Subquery:
         .where(Delivery.state.in_((DeliveryState.DUE, DeliveryState.REFUSED)), IN_EARNEST)
         .group_by(Analysis.study_id)
         .subquery("undelivered")
+    )
+
+
+def _untold() -> Subquery:
+    """The same of webhook calls."""
+    due_since = func.min(case((WebhookCall.state == CallState.DUE, WebhookCall.created_at)))
+    refused_id = func.max(case((WebhookCall.state == CallState.REFUSED, Analysis.id)))
+    return (
+        select(Analysis.study_id, due_since.label("due_since"), refused_id.label("refused_id"))
+        .join(WebhookCall, WebhookCall.analysis_id == Analysis.id)
+        .where(WebhookCall.state.in_(UNANSWERED))
+        .group_by(Analysis.study_id)
+        .subquery("untold")
     )
 
 

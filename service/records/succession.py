@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
+from service.records import webhook_calls
 from service.records.database import utc_now
 from service.records.tables import (
     WAITING,
@@ -31,7 +32,7 @@ GIVEN_UP: Final = (AnalysisState.CANCELLED, AnalysisState.SUPERSEDED)
 FOR_PATIENTS: Final = (Purpose.REGULAR, Purpose.NAMED)
 """Of analyses whose results go where results go."""
 
-_SUPERSEDED: Final = "superseded by a newer analysis"
+SUPERSEDED: Final = "superseded by a newer analysis"
 """What a delivery says that was withdrawn for that."""
 
 
@@ -68,8 +69,9 @@ def supersede(
             Delivery.state == DeliveryState.DUE,
             Delivery.result_id.in_(select(Result.id).where(Result.analysis_id.in_(older))),
         )
-        .values(state=DeliveryState.WITHDRAWN, error=_SUPERSEDED)
+        .values(state=DeliveryState.WITHDRAWN, error=SUPERSEDED)
     )
+    webhook_calls.withdraw(session, older, SUPERSEDED)
 
 
 def count_as_newest(session: Session, row: Analysis, instead_of: Analysis | None = None) -> None:
@@ -111,10 +113,11 @@ def queue_again(session: Session, row: Analysis, now: datetime, purpose: Purpose
 def bring_back(session: Session, row: Analysis, instead_of: Analysis | None = None) -> None:
     """Has it count as it was: done before, with those of its results due that a newer one had withdrawn."""
     count_as_newest(session, row, instead_of)
-    withdrawn = (Delivery.state == DeliveryState.WITHDRAWN, Delivery.error == _SUPERSEDED)
+    withdrawn = (Delivery.state == DeliveryState.WITHDRAWN, Delivery.error == SUPERSEDED)
     results = select(Result.id).where(Result.analysis_id == row.id, Result.purged_at.is_(None))
     session.execute(
         update(Delivery)
         .where(*withdrawn, Delivery.result_id.in_(results))
         .values(state=DeliveryState.DUE, not_before=utc_now(), error="")
     )
+    webhook_calls.bring_back(session, row.id, SUPERSEDED)

@@ -72,6 +72,15 @@ class DeliveryState(StrEnum):
     REPLACED = "replaced"
 
 
+class CallState(StrEnum):
+    """``due`` again after a transient failure; ``withdrawn``: superseded or cancelled before it was told."""
+
+    DUE = "due"
+    SENT = "sent"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+
+
 class Priority(IntEnum):
     """What comes first; less is sooner. ``backlog``: old studies, which wait for today's."""
 
@@ -257,6 +266,7 @@ class Instance(Base):
     """When the file was given up: it is gone, or will be at once. None again where it came again."""
 
     study: Mapped[Study] = relationship(back_populates="instances")
+    deliveries: Mapped[list[Delivery]] = relationship(back_populates="instance", order_by="Delivery.id")
 
 
 class Analysis(Base):
@@ -319,6 +329,7 @@ class Analysis(Base):
         back_populates="analysis", order_by="AnalysisImage.position"
     )
     results: Mapped[list[Result]] = relationship(back_populates="analysis")
+    calls: Mapped[list[WebhookCall]] = relationship(back_populates="analysis", order_by="WebhookCall.id")
 
 
 class AnalysisImage(Base):
@@ -395,19 +406,23 @@ class Result(Base):
 
 
 class Delivery(Base):
-    """One result on its way to one destination."""
+    """One result, or one image that is passed on, on its way to one destination."""
 
     __tablename__ = "delivery"
     __table_args__ = (
         _one_of("state", DeliveryState),
+        CheckConstraint("(result_id IS NULL) <> (instance_id IS NULL)", name="one_object"),
         UniqueConstraint("result_id", "destination"),
+        UniqueConstraint("instance_id", "destination"),
         Index(None, "state", "not_before"),
         Index("ix_delivery_sent", "destination", "sent_at"),
         Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    result_id: Mapped[int] = mapped_column(ForeignKey("result.id"))
+    result_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"))
+    instance_id: Mapped[int | None] = mapped_column(ForeignKey("instance.id"))
+    """The image, where it is one that is passed on."""
     destination: Mapped[str]
     """``AET@HOST:PORT``."""
     state: Mapped[str] = mapped_column(String(16), default=DeliveryState.DUE)
@@ -417,10 +432,41 @@ class Delivery(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime]
     """When it is due; while a worker sends it, when that worker's lease ends."""
+    looks: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many of its attempts only looked whether the destination shows the study yet: no failures."""
     error: Mapped[str] = mapped_column(default="")
     sent_at: Mapped[datetime | None]
 
-    result: Mapped[Result] = relationship(back_populates="deliveries")
+    result: Mapped[Result | None] = relationship(back_populates="deliveries")
+    instance: Mapped[Instance | None] = relationship(back_populates="deliveries")
+
+
+class WebhookCall(Base):
+    """One analysis to be told to one webhook."""
+
+    __tablename__ = "webhook_call"
+    __table_args__ = (
+        _one_of("state", CallState),
+        UniqueConstraint("analysis_id", "webhook"),
+        Index(None, "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"))
+    webhook: Mapped[str] = mapped_column(String(64))
+    """Its name in the settings; address and secret stand there alone."""
+    state: Mapped[str] = mapped_column(String(16), default=CallState.DUE)
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Attempts begun. A worker writes what came only while this is still its own number."""
+    not_before: Mapped[datetime]
+    """When it is due; while a worker posts it, when that worker's lease ends."""
+    error: Mapped[str] = mapped_column(default="")
+    body_digest: Mapped[str] = mapped_column(String(64), default="")
+    """SHA-256 of the body as it was posted last; empty before the first attempt."""
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+
+    analysis: Mapped[Analysis] = relationship(back_populates="calls")
 
 
 class Model(Base):

@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from service.records.forwarding import oldest_due
 from service.records.standing import IN_EARNEST
 from service.records.tables import (
     WAITING,
@@ -24,6 +25,7 @@ from service.records.tables import (
     Instance,
     Result,
     Study,
+    WebhookCall,
 )
 
 
@@ -37,7 +39,7 @@ class Flow:
         shadow_analyses: Those, by state.
         quarantined: Studies whose newest analysis has failed for good.
         oldest_waiting: When the oldest analysis that waits or runs was asked for.
-        oldest_due: When the oldest result that is due was made, by destination.
+        oldest_due: When the oldest result that is due was made, or the oldest image came, by destination.
     """
 
     studies: Mapping[str, int]
@@ -74,11 +76,13 @@ class Stock:
     Attributes:
         stored: Objects by state.
         deliveries: By destination and state.
+        calls: By webhook and state.
         findings: Of every analysis that is done, without those by a shadow.
     """
 
     stored: Mapping[str, Stored]
     deliveries: Mapping[tuple[str, str], int]
+    calls: Mapping[tuple[str, str], int]
     findings: tuple[FindingsOf, ...]
 
 
@@ -98,7 +102,7 @@ def flow(session: Session) -> Flow:
         shadow_analyses=_analyses(session, ~IN_EARNEST),
         quarantined=session.scalar(_quarantined()) or 0,
         oldest_waiting=session.scalar(oldest),
-        oldest_due={row[0]: row[1] for row in session.execute(due)},
+        oldest_due=_earliest({row[0]: row[1] for row in session.execute(due)}, oldest_due(session)),
     )
 
 
@@ -112,11 +116,20 @@ def stock(session: Session) -> Stock:
     deliveries = select(Delivery.destination, Delivery.state, func.count()).group_by(
         Delivery.destination, Delivery.state
     )
+    calls = select(WebhookCall.webhook, WebhookCall.state, func.count()).group_by(
+        WebhookCall.webhook, WebhookCall.state
+    )
     return Stock(
         stored={state: Stored(number, int(size)) for state, number, size in session.execute(objects)},
         deliveries={(to, state): number for to, state, number in session.execute(deliveries)},
+        calls={(name, state): number for name, state, number in session.execute(calls)},
         findings=tuple(FindingsOf(*row) for row in session.execute(_findings())),
     )
+
+
+def _earliest(one: Mapping[str, datetime], other: Mapping[str, datetime]) -> dict[str, datetime]:
+    both = {**one, **other}
+    return {name: min(at, one.get(name, at)) for name, at in both.items()}
 
 
 def _by_state(session: Session, statement: Select[str, int]) -> dict[str, int]:

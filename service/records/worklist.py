@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from service.records.forwarding import studies_with_forward
 from service.records.overview import Outcome, StudyView, views_of
 from service.records.selection import Selection
 from service.records.tables import (
@@ -28,6 +29,7 @@ from service.records.tables import (
     Result,
     Study,
     UTCDateTime,
+    WebhookCall,
 )
 
 ROWS: Final = 50
@@ -221,12 +223,15 @@ def _with_analysis(state: AnalysisState) -> Select[int]:
 
 
 def _with_delivery(state: DeliveryState) -> Select[int]:
-    return (
+    of_results = (
         select(Analysis.study_id)
         .join(Result, Result.analysis_id == Analysis.id)
         .join(Delivery, Delivery.result_id == Result.id)
         .where(Delivery.state == state)
     )
+    of_calls = select(Analysis.study_id).join(WebhookCall).where(WebhookCall.state == state.value)
+    any_of_them = of_results.union_all(studies_with_forward(state), of_calls).subquery()
+    return select(any_of_them.c.study_id)
 
 
 _BY_STATE: Final = {

@@ -19,7 +19,7 @@ DEFAULT: Final = "default"
 """The name of the rule that stands last and always holds."""
 
 
-_DECISIONS: Final = frozenset({"name", "analyse", "priority", "destinations"})
+_DECISIONS: Final = frozenset({"name", "analyse", "priority", "destinations", "webhooks"})
 """What a rule's keys say of what is done, not of what must hold."""
 
 
@@ -159,11 +159,13 @@ class ResultRule(Rule):
         finding: Holds where one of these was found and is reported.
         minimum_score: And its score is this or more.
         destinations: All that get them; an empty list keeps them in the node.
+        webhooks: Names of the webhooks that are told.
     """
 
     finding: Annotated[tuple[str, ...], BeforeValidator(_labels)] = ()
     minimum_score: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
     destinations: Annotated[tuple[Destination, ...], BeforeValidator(_destinations)]
+    webhooks: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
 
     @model_validator(mode="after")
     def _check_score(self) -> Self:
@@ -177,7 +179,8 @@ class ResultRule(Rule):
     @property
     def decision(self) -> str:
         """What it does, in words."""
-        return f"to {', '.join(map(str, self.destinations))}" if self.destinations else "to nobody"
+        told = f", told to {', '.join(self.webhooks)}" if self.webhooks else ""
+        return f"to {', '.join(map(str, self.destinations)) or 'nobody'}{told}"
 
     def why_not_result(self, images: Sequence[Facts], findings: Iterable[Finding]) -> str:
         """Why it is not the rule for what was found in these images, in words; empty where it is."""

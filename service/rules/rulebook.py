@@ -36,6 +36,7 @@ class Rules:
 
     study: tuple[StudyRule, ...]
     result: tuple[ResultRule, ...]
+    forward_images_to: tuple[Destination, ...]
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
@@ -44,10 +45,12 @@ class Rules:
         Raises:
             SettingsError: If it cannot be read or is wrong: one line, with the place where it is.
         """
-        file = _File() if settings.rules_file is None else _read(settings.rules_file)
+        webhooks = [webhook.name for webhook in settings.webhooks]
+        file = _File() if settings.rules_file is None else _read(settings.rules_file, webhooks)
         return cls(
             study=(*file.study_rules, StudyRule(name=DEFAULT)),
             result=(*file.result_rules, ResultRule(name=DEFAULT, destinations=settings.destinations)),
+            forward_images_to=settings.forward_images_to,
         )
 
     def for_study(self, images: Sequence[Facts]) -> StudyRule:
@@ -68,6 +71,11 @@ class Rules:
             to.model_copy(update={"results": tuple(kind for kind in ResultKind if kind in wanted)})
             for to, wanted in kinds.values()
         )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Whatever the node delivers to, results or images, each once."""
+        return tuple(dict.fromkeys(to.address for to in (*self.destinations, *self.forward_images_to)))
 
 
 class Rulebook:
@@ -139,7 +147,7 @@ def _parsed(file: Path) -> tuple[str, dict[str, Any]]:
         raise SettingsError(f"rules: {file}: {error}") from None
 
 
-def _read(file: Path) -> _File:
+def _read(file: Path, webhooks: Sequence[str]) -> _File:
     text, values = _parsed(file)
     try:
         parsed = _File.model_validate(_without_settings(values))
@@ -147,6 +155,12 @@ def _read(file: Path) -> _File:
         raise _wrong(file, text, *first_complaint(error.errors(include_url=False))) from None
     for table, of_table in (("study_rules", parsed.study_rules), ("result_rules", parsed.result_rules)):
         _require_names(file, text, table, of_table)
+    for number, rule in enumerate(parsed.result_rules):
+        for name in rule.webhooks:
+            if name not in webhooks:
+                raise _wrong(
+                    file, text, ("result_rules", number, "webhooks"), f"there is no webhook {name!r}"
+                )
     return parsed
 
 

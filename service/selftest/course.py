@@ -220,7 +220,7 @@ class SelfTest:
         sent = [one.sent_at for one in deliveries if one.state in DELIVERED and one.sent_at]
         if not sent or any(one.state == DeliveryState.REFUSED for one in deliveries):
             return Phase(name, Ending.FAILED, detail=errors)
-        begun = min(one.result.created_at for one in deliveries)
+        begun = min(one.result.created_at for one in deliveries if one.result)
         return Phase(name, Ending.OK, _seconds(begun, max(sent)), errors)
 
     def _removed(self) -> Phase:

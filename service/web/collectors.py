@@ -19,7 +19,7 @@ from service.metrics.processes import OTHER
 from service.records import tally
 from service.records.database import Records, utc_now
 from service.records.silence import Silence
-from service.records.tables import AnalysisState, DeliveryState, InstanceState, StudyState
+from service.records.tables import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
@@ -59,11 +59,12 @@ class RecordsCollector(Collector):
     def __init__(self, settings: Settings, records: Records, rulebook: Rulebook) -> None:
         self._records = records
         self._rulebook = rulebook
+        self._webhooks = [webhook.name for webhook in settings.webhooks]
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
 
-    def _configured(self) -> list[str]:
-        return [to.address for to in self._rulebook.rules().destinations]
+    def _configured(self) -> tuple[str, ...]:
+        return self._rulebook.rules().addresses
 
     def describe(self) -> Iterator[Metric]:
         """Nothing, which keeps the registry from asking the records at the start."""
@@ -133,7 +134,7 @@ class RecordsCollector(Collector):
             ages[told] = max(ages[told], (now - since).total_seconds())
         undelivered = GaugeMetricFamily(
             "litegpt_oldest_undelivered_seconds",
-            "Age of the oldest result that is due, by destination; 0: there is none.",
+            "Age of the oldest result or image that is due, by destination; 0: there is none.",
             labels=["destination"],
         )
         for destination, age in ages.items():
@@ -154,6 +155,7 @@ class RecordsCollector(Collector):
         yield objects
         yield size
         yield self._deliveries(stock)
+        yield self._calls(stock)
         findings = GaugeMetricFamily(
             "litegpt_findings",
             "Findings in the records, by model, label, and whether results tell them.",
@@ -171,12 +173,24 @@ class RecordsCollector(Collector):
             counts[told] = counts.get(told, 0) + number
         deliveries = GaugeMetricFamily(
             "litegpt_deliveries",
-            "Results, by destination and state of their delivery.",
+            "Results and images, by destination and state of their delivery.",
             labels=["destination", "state"],
         )
         for labels, number in counts.items():
             deliveries.add_metric(labels, number)
         return deliveries
+
+    def _calls(self, stock: Stock) -> Metric:
+        counts = {(name, state.value): 0 for name in self._webhooks for state in CallState}
+        for (name, state), number in stock.calls.items():
+            told = name if name in self._webhooks else OTHER, state
+            counts[told] = counts.get(told, 0) + number
+        calls = GaugeMetricFamily(
+            "litegpt_webhook_calls", "Calls of webhooks, by webhook and state.", labels=["webhook", "state"]
+        )
+        for labels, number in counts.items():
+            calls.add_metric(labels, number)
+        return calls
 
     def _told(self, destination: str) -> str:
         return destination if destination in self._configured() else OTHER

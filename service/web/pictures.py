@@ -33,30 +33,11 @@ class Header:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """Who is in the image, as its header says."""
-
-    name: str
-    id: str
-
-
 def read_header(file: Path) -> Header | None:
     """The size of an image; ``None`` where the file is not there, or cannot be read."""
     try:
         dataset = dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return Header(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
-    except (OSError, InvalidDicomError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def read_patient(file: Path) -> Patient | None:
-    """The patient's name and id; ``None`` where the file is not there, or cannot be read."""
-    try:
-        tags = ["PatientName", "PatientID", "SpecificCharacterSet"]
-        dataset = dcmread(file, stop_before_pixels=True, specific_tags=tags)
-        name = str(dataset.get("PatientName") or "").replace("^", " ").strip()
-        return Patient(name, str(dataset.get("PatientID") or "").strip())
     except (OSError, InvalidDicomError, ValueError, TypeError, AttributeError):
         return None
 

@@ -159,6 +159,14 @@ class Query:
                     integer(answer, "NumberOfStudyRelatedInstances"),
                 )
 
+    def shows(self, study_instance_uid: str) -> bool:
+        """Whether the peer has a study. Raises as ``studies`` does."""
+        identifier = _identifier("STUDY")
+        identifier.StudyInstanceUID = study_instance_uid
+        # To the end: an association on which an answer is still to come would have to be broken off.
+        uids = [_uid(answer, "StudyInstanceUID") for answer in self._ask(identifier)]
+        return study_instance_uid in uids
+
     def series(self, study_instance_uid: str) -> list[FoundSeries]:
         """The series of a study. Raises as ``studies`` does."""
         identifier = _identifier("SERIES")

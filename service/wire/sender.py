@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from service.archive import file_digest
 from service.errors import CannotUnderstand, KindRefused, OutOfResources, PeerRefused, PeerUnavailable
+from service.received import FileMeta
 from service.settings import Destination, Settings
 from service.wire import statuses
 from service.wire.association import NO_REPLY, Contexts, associated, status_in
+
+# Whatever is sent by its path goes as the bytes of the file. Read and encoded again, it could be others.
+_config.STORE_SEND_CHUNKED_DATASET = True
 
 
 class Sender:
@@ -64,8 +70,7 @@ class Connection:
             KindRefused: If the peer takes no object of this SOP class.
             PeerRefused: If the peer will not take this object.
         """
-        if not self._association.is_established:
-            raise PeerUnavailable(f"{self._destination}: the association is gone")
+        self._require_association()
         dataset = _readable(path)
         try:
             reply = self._association.send_c_store(dataset)
@@ -75,6 +80,40 @@ class Connection:
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
         self._raise_for(status_in(reply))
+
+    def forward(self, path: Path, digest: str) -> None:
+        """Sends the dataset of a Part 10 file as it is, to the byte and in its own transfer syntax.
+
+        Args:
+            path: The file; its file meta information says what it is.
+            digest: SHA-256 of the dataset: what has been damaged since it came is not passed on.
+
+        Raises:
+            OutOfResources: If the file cannot be read just now.
+            CannotUnderstand: If it is not what came.
+            PeerUnavailable: If the peer is gone, or refuses for now: the same object may be sent again.
+            PeerRefused: If the peer will not take this object, or none in this transfer syntax.
+        """
+        self._require_association()
+        meta = _whole(path, digest)
+        try:
+            reply = self._association.send_c_store(path)
+        except ValueError as error:
+            what = f"{UID(meta.sop_class_uid).name} in {UID(meta.transfer_syntax_uid).name}"
+            raise PeerRefused(
+                f"{self._destination} does not take {what}, and images go as they came"
+            ) from error
+        except AttributeError as error:
+            raise CannotUnderstand(f"{path.name} does not say what it is") from error
+        except OSError as error:
+            raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
+        except RuntimeError as error:
+            raise PeerUnavailable(f"{self._destination}: {error}") from error
+        self._raise_for(status_in(reply))
+
+    def _require_association(self) -> None:
+        if not self._association.is_established:
+            raise PeerUnavailable(f"{self._destination}: the association is gone")
 
     def echo(self) -> None:
         """Sends a C-ECHO.
@@ -101,6 +140,23 @@ class Connection:
 def result_contexts(sop_classes: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Presentation contexts for our own objects; pynetdicom converts between the two encodings if it must."""
     return [(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]) for uid in dict.fromkeys(sop_classes)]
+
+
+def image_contexts(images: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Presentation contexts for images of these SOP classes and transfer syntaxes, each offered alone."""
+    return [(sop_class, [syntax]) for sop_class, syntax in dict.fromkeys(images)]
+
+
+def _whole(path: Path, digest: str) -> FileMeta:
+    """The file meta information of a file whose dataset has that digest."""
+    try:
+        with path.open("rb") as file:
+            meta = FileMeta.read(file)
+        if file_digest(path, meta.dataset_offset) == digest:
+            return meta
+    except OSError as error:
+        raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
+    raise CannotUnderstand(f"{path.name} is damaged: it is not what came")
 
 
 def _readable(path: Path) -> Dataset:

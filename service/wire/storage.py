@@ -49,6 +49,7 @@ class Storage:
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
         path: Path | None = event.dataset_path
         calling, called = self._ae_titles(event.assoc)
+        fetched = self._is_fetched(event)
         try:
             if path is None:
                 raise CannotUnderstand("the command came without a dataset")
@@ -58,7 +59,8 @@ class Storage:
                 sop_instance_uid=sop_instance_uid,
                 calling_ae_title=calling,
                 called_ae_title=called,
-                priority=self._priority(event),
+                priority=Priority.BACKLOG if fetched else Priority.ROUTINE,
+                fetched=fetched,
             )
         except NodeError as error:
             status = statuses.status_of(error)
@@ -76,12 +78,12 @@ class Storage:
         request: Any = association.requestor.primitive
         return str(association.requestor.ae_title).strip(), str(request.called_ae_title).strip()
 
-    def _priority(self, event: Event) -> Priority:
-        """What we fetched, or had moved to us, is old; all else is a patient of today (PS3.7 9.3.1.1)."""
+    def _is_fetched(self, event: Event) -> bool:
+        """Whether we fetched it, or had it moved to us, so it is old; all else is a patient of today
+        (PS3.7 9.3.1.1)."""
         request: Any = event.request
         moved_for = str(request.MoveOriginatorApplicationEntityTitle or "").strip()
-        ours = event.assoc.is_requestor or moved_for == self.ae_title
-        return Priority.BACKLOG if ours else Priority.ROUTINE
+        return bool(event.assoc.is_requestor) or moved_for == self.ae_title
 
 
 def _size_of(path: Path | None) -> int:

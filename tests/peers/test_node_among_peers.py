@@ -5,6 +5,7 @@ Everything runs twice: embedded (SQLite, file-system broker) and on PostgreSQL w
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,16 @@ import pydicom
 import pytest
 
 from litegpt.phantoms import phantom_files
+from service.archive import file_digest
+from service.received import dataset_offset
+from service.records import webhook_calls
 from tests.node import Node, node_up
 from tests.peers.dcmtk import Storescp, dcmsend, dsrdump, echoscu, storescp, storescu
 from tests.peers.dicom3tools import dciodvfy
 from tests.peers.orthanc import Orthanc, orthanc
 from tests.peers.radiographs import as_new_studies, sample_files, study_uids
 from tests.presence import real_radiographs
+from tests.service.receivers import Receiver, receiver
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -30,11 +35,13 @@ SENDERS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Hospital:
-    """A node with two destinations, one of which also sends."""
+    """A node with two destinations, one of which also sends, a third that gets the images, and a webhook."""
 
     node: Node
     pacs: Storescp
     archive: Orthanc
+    copies: Storescp
+    alerts: Receiver
 
     def reports_of(self, studies: Iterable[str]) -> list[Path]:
         """The reports on these studies that are at storescp."""
@@ -67,13 +74,19 @@ def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         }
     with (
         storescp(folder / "pacs", ae_title="PACS") as pacs,
+        storescp(folder / "copies", ae_title="COPIES") as copies,
+        receiver() as alerts,
         orthanc(folder / "orthanc") as archive,
         node_up(
-            folder / "node", destinations=f"{pacs.destination},{archive.destination}", **settings
+            folder / "node",
+            destinations=f"{pacs.destination},{archive.destination}",
+            forward_images_to=copies.destination,
+            webhooks=json.dumps({"alerts": alerts.table()}),
+            **settings,
         ) as node,
     ):
         archive.add_modality("node", node.ae_title, node.port)
-        yield Hospital(node, pacs, archive)
+        yield Hospital(node, pacs, archive, copies, alerts)
 
 
 def test_echoscu(hospital: Hospital) -> None:
@@ -105,6 +118,40 @@ def test_storescu_one_per_file(hospital: Hospital, tmp_path: Path) -> None:
         ended = storescu(hospital.node.port, file)
         assert ended.succeeded, ended.output
     hospital.check_delivered(files)
+
+
+def test_images_are_passed_on_as_they_came_but_not_to_their_sender(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    files = as_new_studies(phantom_files()[:3], tmp_path)
+    back = as_new_studies(phantom_files()[:1], tmp_path / "back")
+    assert [one.status for one in dcmsend(hospital.node.port, *back, calling="COPIES")] == [0]
+    assert [one.status for one in dcmsend(hospital.node.port, *files)] == [0] * 3
+    wanted = {file_digest(file, dataset_offset(file)) for file in files}
+
+    def arrived() -> bool:
+        return wanted <= {file_digest(path, dataset_offset(path)) for path in hospital.copies.files()}
+
+    wait_until(arrived, 60, "the images passed on")
+    hospital.check_delivered([*files, *back])
+    (returned,) = study_uids(back)
+    assert returned not in {str(one.StudyInstanceUID) for one in hospital.copies.datasets()}
+
+
+def test_a_webhook_is_told_of_an_analysis(hospital: Hospital, tmp_path: Path) -> None:
+    (file,) = as_new_studies(phantom_files()[:1], tmp_path)
+    dcmsend(hospital.node.port, file)
+    (study,) = hospital.node.wait_for(study_uids([file]), "delivered", timeout_seconds=240)
+    assert study.analysis_id is not None
+    with hospital.node.records() as records, records.writing() as session:
+        webhook_calls.call(session, study.analysis_id, "alerts")
+    wait_until(lambda: hospital.alerts.bodies, 60, "the call")
+    told = json.loads(hospital.alerts.bodies[0])
+    assert told["study_instance_uid"] == study.study_instance_uid
+    reported = [one for image in study.images for one in image.findings if one.reported]
+    assert [one["label"] for one in told["findings"]] == [one.label for one in reported]
+    (study,) = hospital.node.wait_for(study_uids([file]), "delivered", timeout_seconds=60)
+    assert [(call.webhook, call.state, call.attempt) for call in study.calls] == [("alerts", "sent", 1)]
 
 
 def test_orthanc_pushes_studies_and_gets_reports(hospital: Hospital, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from service.records.tables import (
     Analysis,
     AnalysisImage,
     AnalysisState,
+    CallState,
     Delivery,
     DeliveryState,
     Finding,
@@ -20,6 +21,7 @@ from service.records.tables import (
     Result,
     Study,
     StudyState,
+    WebhookCall,
 )
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -32,6 +34,16 @@ def ago(**times: float) -> datetime:
 
 
 @dataclass(frozen=True)
+class DeliveryRow:
+    """A result, or an image, at a destination."""
+
+    state: DeliveryState
+    destination: str = "PACS@host:104"
+    error: str = ""
+    made_at: datetime = NOW
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """An instance: eligible where it has no reason."""
 
@@ -40,6 +52,8 @@ class ImageRow:
     received_at: datetime = NOW
     not_read: str = ""
     uid: str = ""
+    forwards: tuple[DeliveryRow, ...] = ()
+    """Where it is passed on."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +65,6 @@ class FindingRow:
     box: tuple[float, float, float, float] | None = None
     box_score: float | None = None
     reported: bool = True
-
-
-@dataclass(frozen=True)
-class DeliveryRow:
-    """A result at a destination."""
-
-    state: DeliveryState
-    destination: str = "PACS@host:104"
-    error: str = ""
-    made_at: datetime = NOW
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class AnalysisRow:
     attempt: int = 0
     model_id: str = "model"
     model_version: str = "1"
+    calls: tuple[CallState, ...] = ()
+    """Of as many webhooks, asked for when the analysis was."""
     findings: tuple[tuple[FindingRow, ...], ...] = ()
     """Of each of the images that it has, the first ones at least."""
 
@@ -124,6 +130,7 @@ def _instance(image: ImageRow) -> Instance:
         eligible=not image.reason,
         reason=image.reason,
         received_at=image.received_at,
+        deliveries=[_delivery(row) for row in image.forwards],
     )
 
 
@@ -156,6 +163,12 @@ def _analysis(study: Study, of: StudyRow, row: AnalysisRow) -> Analysis:
             for position, (image, instance) in enumerate(eligible[: row.images])
         ],
         results=[_result(delivery) for delivery in row.deliveries],
+        calls=[
+            WebhookCall(
+                webhook=f"hook-{number}", state=state, not_before=row.created_at, created_at=row.created_at
+            )
+            for number, state in enumerate(row.calls)
+        ],
     )
 
 
@@ -184,13 +197,15 @@ def _result(row: DeliveryRow) -> Result:
         path=f"results/00/{number}.dcm",
         digest="",
         created_at=row.made_at,
-        deliveries=[
-            Delivery(
-                destination=row.destination,
-                state=row.state,
-                not_before=row.made_at,
-                error=row.error,
-                sent_at=row.made_at if row.state == DeliveryState.SENT else None,
-            )
-        ],
+        deliveries=[_delivery(row)],
+    )
+
+
+def _delivery(row: DeliveryRow) -> Delivery:
+    return Delivery(
+        destination=row.destination,
+        state=row.state,
+        not_before=row.made_at,
+        error=row.error,
+        sent_at=row.made_at if row.state == DeliveryState.SENT else None,
     )

@@ -153,14 +153,14 @@ def test_a_backup_sees_one_moment(
 
 NEWER_TABLES = (
     *("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user"),
-    *("model", "model_activation"),
+    *("model", "model_activation", "webhook_call"),
 )
 NEWER_COLUMNS = {
     "study": {"priority"},
     "instance": {"purged_at", "facts"},
     "analysis": {"priority", "rule", "result_rule", "purpose", "counts"},
     "result": {"purged_at"},
-    "delivery": {"priority"},
+    "delivery": {"priority", "instance_id", "looks"},
 }
 """What the first version of the schema did not have."""
 
@@ -393,7 +393,7 @@ def test_nothing_half_is_left(records: Records, settings: Settings, tmp_path: Pa
             assert list(folder.iterdir()) == []
         else:
             break
-    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 8
+    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 9
     assert [path.name for path in folder.iterdir()] == ["b.tar"]
 
 

@@ -32,7 +32,7 @@ from sqlalchemy import select
 
 from service.records.database import Records
 from service.records.migrate import migrate
-from service.records.tables import Instance
+from service.records.tables import Delivery, Instance
 from service.settings import Settings, load_settings
 from service.wire import statuses
 from service.wire.listener import COMPRESSED, UNCOMPRESSED, Listener, configure_process
@@ -365,3 +365,29 @@ def test_no_log_line_names_the_patient(
         association.send_c_store(make_radiograph(PatientName="Verysecret^Name", ViewPosition="LL"))
     assert "stored" in caplog.text
     assert "Verysecret" not in caplog.text
+
+
+def test_what_a_peer_sends_is_passed_on_and_what_we_had_moved_to_us_is_not(
+    tmp_path: Path, process_settings: None
+) -> None:
+    settings = load_settings(
+        data_dir=tmp_path / "node",
+        dicom_host="127.0.0.1",
+        dicom_port=0,
+        minimum_free_bytes=0,
+        forward_images_to="PACS@host:104",
+    )
+    sent, moved, moved_for_another = (make_radiograph() for _ in range(3))
+    with _listening(settings) as (listener, records):
+        with _associated(listener) as association:
+            for image, originator in ((sent, None), (moved, "LITEGPT"), (moved_for_another, "SOMEBODY")):
+                number = None if originator is None else 1
+                association.send_c_store(image, originator_aet=originator, originator_id=number)
+        with records.reading() as session:
+            rows = session.execute(
+                select(Instance.sop_instance_uid, Delivery.destination)
+                .join(Delivery, Delivery.instance_id == Instance.id)
+                .order_by(Delivery.id)
+            ).all()
+    uids = [str(image.SOPInstanceUID) for image in (sent, moved_for_another)]
+    assert rows == [(uid, "PACS@host:104") for uid in uids]

@@ -29,6 +29,7 @@ from tests.peers.radiographs import as_new_studies
 from tests.ports import free_port, listens
 from tests.processes import running
 from tests.scrape import Scrape, ask, scrape, web_url
+from tests.service.receivers import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "Verysecret"
@@ -75,6 +76,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             log_format="json",
             log_level="DEBUG",
             calling_ae_titles="DCMSEND,ECHOSCU",
+            webhooks=json.dumps({"radiology": {"url": "https://host.invalid/", "secret": SECRET}}),
         ) as node,
     ):
         assert echoscu(node.port).returncode == 0

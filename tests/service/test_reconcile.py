@@ -33,6 +33,7 @@ from service.records.standing import Question, Verdict
 from service.records.tables import (
     AnalysisState,
     Base,
+    CallState,
     DeliveryState,
     InstanceState,
     Study,
@@ -54,6 +55,10 @@ def _done(*deliveries: DeliveryRow) -> AnalysisRow:
     return AnalysisRow(AnalysisState.DONE, deliveries)
 
 
+def _told(*calls: CallState) -> AnalysisRow:
+    return AnalysisRow(AnalysisState.DONE, (SENT,), calls=calls)
+
+
 def _in(state: AnalysisState, **values: object) -> AnalysisRow:
     return AnalysisRow(state, **values)  # type: ignore[arg-type]
 
@@ -70,6 +75,7 @@ def _write(records: Records, *rows: StudyRow) -> list[str]:
 
 
 WITHDRAWN = DeliveryRow(DeliveryState.WITHDRAWN)
+OTHER_DUE = DeliveryRow(DeliveryState.DUE, "B@b:2")
 REPLACED = DeliveryRow(DeliveryState.REPLACED)
 CASES = {
     "all sent": (StudyRow((DONE,)), "settled", "delivered", 0),
@@ -113,6 +119,53 @@ CASES = {
     "due for long": (StudyRow((_done(DUE),), received_at=ago(days=2)), "stuck", "delivering", 1),
     "refused": (StudyRow((_done(REFUSED, SENT),)), "stuck", "refused", 1),
     "refused and due": (StudyRow((_done(REFUSED, DUE),)), "stuck", "refused", 2),
+    "images passed on": (StudyRow((DONE,), (ImageRow(forwards=(SENT,)),)), "settled", "delivered", 0),
+    "images passed on and no destination of results": (
+        StudyRow((_done(),), (ImageRow(forwards=(SENT,)),)),
+        *("settled", "done", 0),
+    ),
+    "images due": (StudyRow((DONE,), (ImageRow(forwards=(SENT, OTHER_DUE)),)), "open", "delivering", 1),
+    "images due for long": (
+        StudyRow((_done(),), (ImageRow(received_at=ago(hours=2), forwards=(DUE,)),)),
+        *("stuck", "delivering", 1),
+    ),
+    "images refused": (
+        StudyRow((DONE,), (ImageRow(forwards=(REFUSED,)), ImageRow(forwards=(REFUSED,)))),
+        *("stuck", "refused", 1),
+    ),
+    "images refused and a newer analysis": (
+        StudyRow((DONE, DONE), (ImageRow(forwards=(REFUSED,)),)),
+        *("stuck", "refused", 1),
+    ),
+    "images given up": (StudyRow((DONE,), (ImageRow(forwards=(WITHDRAWN,)),)), "settled", "delivered", 0),
+    "nothing eligible, images due": (
+        StudyRow((_in(AnalysisState.NOT_APPLICABLE),), (ImageRow("a lateral view", forwards=(DUE,)),)),
+        *("open", "delivering", 1),
+    ),
+    "nothing eligible, images refused": (
+        StudyRow((_in(AnalysisState.NOT_APPLICABLE),), (ImageRow("a lateral view", forwards=(REFUSED,)),)),
+        *("stuck", "refused", 1),
+    ),
+    "nothing eligible, images passed on": (
+        StudyRow((_in(AnalysisState.NOT_APPLICABLE),), (ImageRow("a lateral view", forwards=(SENT,)),)),
+        *("settled", "not-applicable", 0),
+    ),
+    "images due while it receives": (
+        StudyRow(images=(ImageRow(forwards=(DUE,)),), state=RECEIVING),
+        *("open", "receiving", 2),
+    ),
+    "webhooks told": (StudyRow((_told(CallState.SENT, CallState.WITHDRAWN),)), "settled", "delivered", 0),
+    "webhook due": (StudyRow((_told(CallState.SENT, CallState.DUE),)), "open", "delivering", 1),
+    "webhook due for long": (
+        StudyRow((_in(AnalysisState.DONE, calls=(CallState.DUE,), created_at=ago(hours=2)),)),
+        *("stuck", "delivering", 1),
+    ),
+    "webhook refused": (StudyRow((_told(CallState.REFUSED),)), "stuck", "refused", 1),
+    "former webhook refused": (StudyRow((_told(CallState.REFUSED), DONE)), "settled", "delivered", 0),
+    "former webhook of another model due": (
+        StudyRow((_told(CallState.DUE), DONE)),
+        *("open", "delivering", 1),
+    ),
     "conflict": (StudyRow((DONE,), (ImageRow(), CONFLICT)), "stuck", "conflict", 1),
     "conflict and receiving": (
         StudyRow(images=(ImageRow(), CONFLICT), state=RECEIVING),
@@ -229,10 +282,15 @@ def test_deliveries_are_summed_by_destination(records: Records) -> None:
         records,
         StudyRow((_done(*(DeliveryRow(state, "A@a:1") for state in states)),)),
         StudyRow((_done(DeliveryRow(DeliveryState.SENT, "B@b:2")),)),
+        StudyRow((DONE,), (ImageRow(forwards=(OTHER_DUE,)), ImageRow(forwards=(OTHER_DUE,)))),
     )
     assert _ask(records)[0].deliveries == (
         DeliverySums("A@a:1", made=7, delivered=3, due=1, refused=1, replaced=1, withdrawn=1),
         DeliverySums("B@b:2", made=1, delivered=1, due=0, refused=0, replaced=0, withdrawn=0),
+        DeliverySums("PACS@host:104", made=1, delivered=1, due=0, refused=0, replaced=0, withdrawn=0),
+        DeliverySums(
+            "B@b:2", made=2, delivered=0, due=2, refused=0, replaced=0, withdrawn=0, objects="images"
+        ),
     )
 
 
@@ -273,9 +331,14 @@ ANALYSES = st.builds(
     st.sampled_from([*AnalysisState, *[AnalysisState.DONE] * 8]),
     st.lists(DELIVERIES, max_size=3).map(tuple),
     created_at=MINUTES,
+    calls=st.sampled_from([(), (), (), (), *((state,) for state in CallState)]),
 )
-IMAGES = st.sampled_from(
-    [ImageRow(), ImageRow("a lateral view"), ImageRow(not_read="no pixels")] * 4 + [CONFLICT]
+FORWARDS = st.sampled_from(
+    [(), (), (), (SENT,), (SENT,), (DUE,), (REFUSED,), (WITHDRAWN,), (SENT, OTHER_DUE)]
+)
+IMAGES = st.one_of(
+    st.builds(ImageRow, st.sampled_from(["", "", "a lateral view"]), received_at=MINUTES, forwards=FORWARDS),
+    st.sampled_from([ImageRow(), ImageRow(), ImageRow(not_read="no pixels"), CONFLICT]),
 )
 STUDIES = st.builds(
     StudyRow,
@@ -291,6 +354,9 @@ def _verdict(row: StudyRow) -> Verdict:
     newest = row.analyses[-1] if row.analyses else None
     complete = row.state == StudyState.COMPLETE
     due = [one.made_at for made in row.analyses for one in made.deliveries if one.state == DeliveryState.DUE]
+    due += [analysis.created_at for analysis in row.analyses if CallState.DUE in analysis.calls]
+    passed_on = [(image, one) for image in row.images for one in image.forwards]
+    due += [image.received_at for image, one in passed_on if one.state == DeliveryState.DUE]
     working = {AnalysisState.QUEUED, AnalysisState.RUNNING}
     waiting = [analysis.created_at for analysis in row.analyses if analysis.state in working]
     if any(image.state == InstanceState.CONFLICT for image in row.images):
@@ -298,6 +364,10 @@ def _verdict(row: StudyRow) -> Verdict:
     if complete and newest and newest.state == AnalysisState.FAILED:
         return Verdict.STUCK
     if complete and newest and any(one.state == DeliveryState.REFUSED for one in newest.deliveries):
+        return Verdict.STUCK
+    if complete and newest and CallState.REFUSED in newest.calls:
+        return Verdict.STUCK
+    if complete and any(one.state == DeliveryState.REFUSED for _, one in passed_on):
         return Verdict.STUCK
     unanswered = newest is None or newest.state == AnalysisState.SUPERSEDED
     if complete and not unanswered and not due and not waiting:
@@ -328,6 +398,7 @@ def test_received_is_settled_and_open_and_stuck_and_none_of_these_is_left_out(
     fates = (images.analysed, images.not_read, images.waiting, images.failed, images.cancelled)
     assert images.received == sum(fates) + images.not_eligible + images.conflict
     made = [delivery for row in rows for analysis in row.analyses for delivery in analysis.deliveries]
+    made += [delivery for row in rows for image in row.images for delivery in image.forwards]
     assert sum(row.made for row in sums.deliveries) == len(made)
 
 
@@ -447,7 +518,7 @@ def test_a_person_sees_sums_and_the_oldest_studies(node: Records, tmp_path: Path
         ["received", "24"],
         ["analysed", "23"],
         ["HAND[/L]", "1"],
-        ["PACS@host:104", "23", "1", "0", "22", "0", "0"],
+        ["PACS@host:104", "results", "23", "1", "0", "22", "0", "0"],
         ["and", "2", "more:", "--all", "lists", "them"],
     ):
         assert words in lines, done.stdout
@@ -506,6 +577,7 @@ def test_json_is_one_object_of_a_stable_form(node: Records, tmp_path: Path) -> N
             "refused": 21,
             "replaced": 0,
             "withdrawn": 0,
+            "objects": "results",
         }
     ]
     study = told["unsettled"][0]

@@ -37,6 +37,13 @@ IN_WORK = {
     "due",
     "due for long",
     "refused and due",
+    "webhook due",
+    "webhook due for long",
+    "former webhook of another model due",
+    "images due",
+    "images due for long",
+    "images due while it receives",
+    "nothing eligible, images due",
 }
 """Of the studies that reconcile knows: those to which something may still happen by itself."""
 

@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from service.errors import OutOfResources
 from service.heartbeat import BEAT_IS_OLD_SECONDS, beat_file, is_beating
 from service.models.changes import Admin
+from service.records import webhook_calls
+from service.records.tables import Analysis, AnalysisState
 from service.sweeper import PART, Sweeper
 from tests.images import make_radiograph
 from tests.models import model_copy
@@ -50,6 +53,19 @@ def test_a_round_completes_studies_and_rings_once_for_all_of_them(node: SmallNod
     assert _bells(node) == 1
     _receive(node)
     sweeper.sweep()
+    assert _bells(node) == 2
+
+
+def test_it_rings_for_a_webhook_that_is_to_be_told(node: SmallNode) -> None:
+    study = _receive(node)
+    sweeper = Sweeper(node.settings)
+    sweeper.sweep()
+    with node.records.writing() as session:
+        (analysis,) = session.scalars(select(Analysis))
+        analysis.state = AnalysisState.DONE
+        webhook_calls.call(session, analysis.id, "radiology")
+    sweeper.sweep()
+    assert node.show(study).outcome == "delivering"
     assert _bells(node) == 2
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from litegpt.errors import RadiographError
 from service.archive import Archive
 from service.errors import NotThere, SettingsError, WrongState
+from service.patient import Patient, read_patient
 from service.records import dossier
 from service.records.dossier import Dossier
 from service.records.journal import write_down
@@ -22,7 +23,7 @@ from service.web.api.problems import responses
 from service.web.api.shapes import StudyDetail, StudyLine, StudyPage
 from service.web.filters import read_key, write_key
 from service.web.node import Node, OfNode
-from service.web.pictures import Patient, draw, read_patient
+from service.web.pictures import draw
 from service.web.visitors import Forbidden, require_role
 
 router = APIRouter(prefix="/studies", tags=["studies"], responses=responses(404))

@@ -39,8 +39,7 @@ def _values(node: Node) -> dict[str, Any]:
     with node.records.snapshot() as session:
         today = figures.today(session, midnight(settings))
         queue = figures.queue(session)
-        configured = tuple(to.address for to in node.rulebook.rules().destinations)
-        destinations = figures.destinations(session, configured)
+        destinations = figures.destinations(session, node.rulebook.rules().addresses)
     ended = {state.value for state in AnalysisState} - set(WAITING)
     return {
         "today": sum(today.values()),

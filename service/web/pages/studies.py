@@ -34,6 +34,6 @@ def studies(request: Request, node: OfNode, pages: OfPages, visitor: AViewer, af
         following=filters.query(("after", write_key(page.after))) if page.after else "",
         states=states(),
         labels=LABELS,
-        destinations=[to.address for to in node.rulebook.rules().destinations],
+        destinations=node.rulebook.rules().addresses,
         actions=ACTIONS if visitor.may(Role.OPERATOR) else (),
     )

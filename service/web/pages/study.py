@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from litegpt.errors import RadiographError
 from service.archive import Archive
+from service.patient import Patient, read_patient
 from service.records import dossier
 from service.records.dossier import Dossier, StoredImage
 from service.records.journal import write_down
@@ -19,7 +20,7 @@ from service.records.tables import Role
 from service.web.node import Node, OfNode
 from service.web.pages.acting import ACTIONS
 from service.web.pages.footing import Footing, OfPages
-from service.web.pictures import Header, Patient, draw, read_header, read_patient, tag_of
+from service.web.pictures import Header, draw, read_header, tag_of
 from service.web.visitors import AForm, AnOperator, AViewer, Forbidden, Visitor
 
 router = APIRouter(prefix="/studies/{uid}")

@@ -160,6 +160,10 @@ def test_the_first_that_holds_wins_and_a_default_stands_last(tmp_path: Path) -> 
             "line 4, column 1: the name 'a' is there twice",
         ),
         (
+            "[[result_rules]]\nname='a'\ndestinations = []\nwebhooks = 'pager'\n",
+            "line 4, column 1: there is no webhook 'pager'",
+        ),
+        (
             "[[study_rules]]\nname='default'\n",
             "line 2, column 1: the name 'default' is that of the rule which stands last by itself",
         ),
@@ -234,7 +238,10 @@ def test_facts_come_back_from_the_records_as_they_were() -> None:
 def test_the_example_of_the_docs_is_in_order(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "rules.md").read_text(encoding="utf-8")
     example = page.split("```toml\n")[1].split("```")[0]
-    rules = _rules(tmp_path, example)
+    webhook = (
+        '[webhooks.pager]\nurl = "https://pager.example/ai"\nsecret = "0123456789abcdef0123456789abcdef"\n'
+    )
+    rules = _rules(tmp_path, example + webhook)
     assert [rule.name for rule in rules.study] == ["children", "emergency", "default"]
     assert [rule.name for rule in rules.result] == ["pneumothorax", "default"]
     keys = {*StudyRule.model_fields, *ResultRule.model_fields} - {"name"}

@@ -23,7 +23,9 @@ from service.actions.action import Tally
 from service.actions.analysing import Retry
 from service.errors import TryAgain
 from service.models.changes import Admin
+from service.records import webhook_calls
 from service.records.database import utc_now
+from service.records.forwarding import forward
 from service.records.journal import write_down
 from service.records.tables import (
     Analysis,
@@ -104,6 +106,29 @@ def test_a_study_is_shown_with_all_that_happened(pages: Site, read_study: str) -
         assert words in said, words
     rects = re.findall(r'<rect class="box label-\d+( below)?"[^>]* x="([\d.]+)" y="([\d.]+)"', answer.text)
     assert sorted(rects) == [("", "12.5", "20.0"), (" below", "0.0", "0.0")]
+
+
+def test_a_study_shows_where_its_images_go_and_which_webhooks_are_told(pages: Site) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="PASSED-ON"))
+    pages.read(uid)
+    with pages.records.writing() as session:
+        study = session.scalars(select(Study).where(Study.study_instance_uid == uid)).one()
+        forward(session, study, study.instances[0], [Destination.parse("VNA@vna.example:104")])
+        webhook_calls.call(session, study.analyses[0].id, "radiology")
+        session.flush()
+        study.instances[0].deliveries[0].state = DeliveryState.REFUSED
+        study.instances[0].deliveries[0].error = "takes none of the objects offered"
+    said = text_of(pages.client("viewer").get(f"/studies/{uid}"))
+    assert "passed on as it came VNA@vna.example:104 refused takes none of the objects offered" in said
+    assert f"Webhook {_analysis_id(pages, uid)} radiology due" in said
+    assert f"litegpt-node cancel {uid} gives it up" in said
+    listed = pages.client("viewer").get("/studies?destination=VNA@vna.example:104")
+    assert "PASSED-ON" in text_of(listed)
+
+
+def _analysis_id(pages: Site, uid: str) -> int:
+    with pages.records.reading() as session:
+        return session.scalars(select(Analysis.id).join(Study).where(Study.study_instance_uid == uid)).one()
 
 
 def test_what_a_header_says_is_never_markup(pages: Site) -> None:

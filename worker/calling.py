@@ -1,0 +1,101 @@
+"""Telling analyses to webhooks: one POST each, until it is taken, refused, or too old."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from datetime import timedelta
+from math import inf
+from typing import Final
+
+from service.archive import Archive
+from service.errors import LeaseLost, NeverAgain, PeerRefused, TryAgain
+from service.records import webhook_calls
+from service.records.database import Records, utc_now
+from service.records.retry import Retry
+from service.records.webhook_calls import CallClaim
+from service.settings import Settings
+from service.webhooks.message import message_of
+from service.webhooks.posting import ANSWER_SECONDS, CONNECT_SECONDS, post
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = timedelta(seconds=4 * (CONNECT_SECONDS + ANSWER_SECONDS))
+
+
+class Caller:
+    """Posts what is due, and writes down what each receiver answered."""
+
+    def __init__(self, settings: Settings, records: Records, archive: Archive) -> None:
+        self._webhooks = {webhook.name: webhook for webhook in settings.webhooks}
+        self._records = records
+        self._archive = archive
+        self._retry = Retry.of(settings)
+        self._longest = timedelta(days=settings.webhook_days)
+
+    def drain(self, seconds: float = inf) -> bool:
+        """Posts until nothing is due, or until the round in hand when ``seconds`` are over.
+
+        Returns:
+            Whether nothing is due any more.
+
+        Raises:
+            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            # One after the other: a receiver that hangs must not use up the leases of those behind it.
+            claims = webhook_calls.claim(self._records, limit=1, lease=LEASE)
+            if not claims:
+                return True
+            for claim in claims:
+                self._make(claim)
+        return False
+
+    def _make(self, claim: CallClaim) -> None:
+        try:
+            outcome = self._attempt(claim)
+        except LeaseLost as error:
+            outcome = f"not told: {error}"
+        log.info(
+            "study %s: webhook %s of analysis %d %s",
+            claim.study_instance_uid,
+            claim.webhook,
+            claim.analysis_id,
+            outcome,
+        )
+
+    def _attempt(self, claim: CallClaim) -> str:
+        """Makes the call, and says what came of it."""
+        try:
+            status = self._post(claim)
+        except LeaseLost:
+            raise
+        except NeverAgain as error:
+            webhook_calls.refused(self._records, claim, str(error))
+            return f"refused: {error}"
+        except TryAgain as error:
+            return self._put_off(claim, error)
+        except Exception as error:  # the task's edge: a fault of ours, which must not hold the others up
+            log.exception("webhook %s of analysis %d", claim.webhook, claim.analysis_id)
+            webhook_calls.refused(self._records, claim, f"a fault of the node: {type(error).__name__}")
+            return "refused: a fault of the node"
+        webhook_calls.sent(self._records, claim)
+        return f"told: {status}"
+
+    def _post(self, claim: CallClaim) -> int:
+        webhook = self._webhooks.get(claim.webhook)
+        if webhook is None:
+            raise PeerRefused(f"no webhook {claim.webhook} is set up")
+        body = message_of(self._records, self._archive, claim.analysis_id, tell_patient=webhook.tell_patient)
+        webhook_calls.begin(self._records, claim, hashlib.sha256(body).hexdigest(), LEASE)
+        return post(webhook, claim.message_id, body)
+
+    def _put_off(self, claim: CallClaim, error: TryAgain) -> str:
+        if utc_now() - claim.created_at >= self._longest:
+            words = f"given up after {self._longest.total_seconds() / 86400:g} days: {error}"
+            webhook_calls.refused(self._records, claim, words)
+            return words
+        webhook_calls.postpone(self._records, claim, str(error), self._retry)
+        return f"put off: {error}"
