@@ -50,6 +50,7 @@ from service.records.tables import (
     Study,
     StudyState,
 )
+from service.rules.rulebook import Rulebook
 from service.settings import Settings, load_settings
 
 FORMER: Final = ModelIdentity("benchmark", "1", demonstration=True)
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(data_dir=Path(folder) / "node", database_url=asked.database_url)
         eligibility = Eligibility.of(settings)
-        completion = Completion(timedelta(0), timedelta(minutes=1), PRESENT, eligibility)
+        completion = Completion(timedelta(0), timedelta(minutes=1), PRESENT, eligibility, Rulebook(settings))
         records = _fresh(settings)
         rows = []
         for count in asked.studies:

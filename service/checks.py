@@ -87,10 +87,13 @@ def rules(settings: Settings) -> str:
     """The hospital's own rules can be read.
 
     Raises:
-        SettingsError: If they cannot.
+        SettingsError: If they cannot, or name a model that the node does not know.
     """
     read = Rules.read(settings)
     own = f"{len(read.study) - 1} for studies, {len(read.result) - 1} for results"
+    for rule in read.study:
+        if rule.model:
+            roster(settings).called(rule.model)
     where = f"{own}, in {settings.rules_file}" if settings.rules_file else "none of your own"
     return where if read.destinations else f"{where}; no destination: results stay in the node"
 

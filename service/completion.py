@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -62,7 +62,9 @@ class Completion:
         quiet, maximum_receiving: When a study is complete.
         model: The active one.
         eligibility: Which images it reads.
+        rulebook: The hospital's own rules.
         shadow: One that reads them beside it, to be compared.
+        readers: All models that a rule may name.
     """
 
     quiet: timedelta
@@ -71,6 +73,7 @@ class Completion:
     eligibility: Eligibility
     rulebook: Rulebook
     shadow: ModelIdentity | None = None
+    readers: tuple[ModelIdentity, ...] = ()
 
     @classmethod
     def at_present(cls, settings: Settings, records: Records) -> Completion:
@@ -84,7 +87,8 @@ class Completion:
         with records.reading() as session:
             roster = roster_of(session, settings)
         shadow = roster.shadow.identity if roster.shadow else None
-        return cls.of(settings, roster.active.identity, shadow)
+        readers = tuple(model.identity for model in roster.readers)
+        return replace(cls.of(settings, roster.active.identity, shadow), readers=readers)
 
     @classmethod
     def of(cls, settings: Settings, model: ModelIdentity, shadow: ModelIdentity | None = None) -> Completion:
@@ -183,19 +187,23 @@ class Completion:
             why = not_analysed(rule)
         else:
             why = _why_nothing(session, study)
+        reader = self.reader_by(rule)
+        purpose = Purpose.REGULAR if reader == self.model else Purpose.NAMED
         # Where some were purged: nothing to do if all were read together, else what is there is read.
         for images in (meant, kept(meant)):
-            analysis = self.analysis_of(study.id, images, now, study.priority, rule)
+            analysis = self.analysis_of(
+                study.id, images, now, study.priority, rule, model=reader, purpose=purpose
+            )
             twin = _find(session, study_id=study.id, **{name: getattr(analysis, name) for name in _IDENTITY})
             if twin is not None and twin.purpose != Purpose.SHADOW:
                 return
         if twin is not None:
-            queue_again(session, twin, now, Purpose.REGULAR)
+            queue_again(session, twin, now, purpose)
             analysis, twin.priority, twin.rule = twin, rule.priority_of(study.priority), rule.name
         if not images:
             analysis.state, analysis.finished_at = AnalysisState.NOT_APPLICABLE, now
             analysis.error = why
-        supersede(session, [study.id], self.model, other_than=twin)
+        supersede(session, [study.id], reader, other_than=twin)
         session.add(analysis)
         session.flush()
         if twin is not None:
@@ -213,6 +221,18 @@ class Completion:
         """The hospital's rule for a study that has these images to be read."""
         facts = [Facts.read(image.facts, image.calling_ae_title) for image in images]
         return self.rulebook.rules().for_study(facts)
+
+    def reader_by(self, rule: StudyRule) -> ModelIdentity:
+        """The model that a rule asks for; the active one where the node does not know that."""
+        if not rule.model:
+            return self.model
+        meant = [one for one in self.readers if rule.model in (one.version, f"{one.id} {one.version}")]
+        if len(meant) == 1:
+            return meant[0]
+        log.warning(
+            "the rule %r names the model %r, which is not known; the active one reads", rule.name, rule.model
+        )
+        return self.model
 
     def _add_shadow(
         self, session: Session, study: Study, images: Sequence[Instance], now: datetime, rule: StudyRule

@@ -1,7 +1,7 @@
 """Whose turn it is: what each batch asks for first, by priority and by model.
 
-Today's patients come first, and the active model is always loaded for them. What else there is, is the
-backlog. There a model goes on while it is loaded, since to load another costs time; but not for ever: once it
+Today's patients come first, and their model is always loaded for them: the active one, or the one that a rule
+names. What else there is, is the backlog. There a model goes on while it is loaded, since to load another costs time; but not for ever: once it
 has had several times as long as loading took, the next one's backlog is asked first.
 """
 
@@ -47,7 +47,7 @@ class Turns:
         for priority in (first, *(other for other in Priority if other is not first)):
             urgent = priority is not Priority.BACKLOG
             for model in self._in_turn(roster, urgent):
-                needed = urgent and model == roster.active
+                needed = urgent and model != roster.shadow
                 if needed or may_load or is_loaded(model):
                     asked.append((priority, model))
         return asked

@@ -19,7 +19,7 @@ DEFAULT: Final = "default"
 """The name of the rule that stands last and always holds."""
 
 
-_DECISIONS: Final = frozenset({"name", "analyse", "priority", "destinations", "webhooks"})
+_DECISIONS: Final = frozenset({"name", "analyse", "priority", "model", "destinations", "webhooks"})
 """What a rule's keys say of what is done, not of what must hold."""
 
 
@@ -135,17 +135,20 @@ class StudyRule(Rule):
     Attributes:
         analyse: Whether it is analysed at all.
         priority: How soon, where it did not come as a backlog.
+        model: By which model that the node knows, if not by the active one: id and version, or version.
     """
 
     analyse: bool = True
     priority: Annotated[Priority | None, BeforeValidator(_priority)] = None
+    model: str = ""
 
     @property
     def decision(self) -> str:
         """What it does, in words."""
         if not self.analyse:
             return "not analysed"
-        return "analysed" if self.priority is None else f"analysed, {self.priority}"
+        by = f" by {self.model}" if self.model else ""
+        return f"analysed{by}" if self.priority is None else f"analysed{by}, {self.priority}"
 
     def priority_of(self, came: int) -> int:
         """The priority of a study that came with one: a backlog stays behind today's patients."""

@@ -15,15 +15,19 @@ from sqlalchemy import select
 from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import read_identity
+from service import checks
 from service.actions.action import Course
 from service.actions.analysing import Rerun
 from service.completion import Completion
+from service.errors import SettingsError
+from service.models.changes import Admin
 from service.records.selection import Selection
-from service.records.tables import Analysis, Priority
+from service.records.tables import Analysis, Priority, WebhookCall
 from service.rules.explaining import explain
 from service.rules.rulebook import Rulebook, Rules
 from service.settings import load_settings
 from tests.images import make_radiograph
+from tests.models import model_copy
 from tests.node import BIN, Node, node_up
 from tests.peers.dcmtk import storescu
 from tests.worker.conftest import SmallNode, small_node
@@ -78,7 +82,8 @@ def _read(node: SmallNode, dataset: Dataset, *found: Finding) -> None:
     image = Image(dataset)
     image.findings += found
     analyst = Analyst(node.settings, node.records, node.archive, node.bell)
-    analyst.__dict__["_engine"] = SayingEngine({str(dataset.SOPInstanceUID): image})
+    engine = SayingEngine({str(dataset.SOPInstanceUID): image})
+    analyst.engines.load = lambda _: engine
     analyst.drain()
 
 
@@ -205,3 +210,44 @@ def _litegpt_node(*arguments: str, folder: Path, node: Node) -> str:
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=folder, check=True
     ).stdout
+
+
+def test_a_rule_names_the_model_that_reads(tmp_path: Path) -> None:
+    rules = "[[study_rules]]\nname = 'trial'\nstation_name = 'TRIAL'\nmodel = '9.9.9'\n"
+    node = _node(tmp_path, rules)
+    other = model_copy(tmp_path / "other", "9.9.9")
+    with node.records.writing() as session:
+        Admin(session, node.settings, "a test").add(str(other))
+    trial, usual = make_radiograph(StationName="TRIAL"), make_radiograph()
+    node.take(trial, usual)
+    versions = [_analysis(node, dataset).model_version for dataset in (trial, usual)]
+    active = read_identity(node.settings.model).version
+    assert versions == ["9.9.9", active]
+    assert [_analysis(node, dataset).purpose for dataset in (trial, usual)] == ["named", "regular"]
+    Analyst(node.settings, node.records, node.archive, node.bell).drain()
+    assert [_analysis(node, dataset).state for dataset in (trial, usual)] == ["done", "done"]
+    assert checks.rules(node.settings).startswith("1 for studies")
+    (tmp_path / "node.toml").write_text(rules.replace("9.9.9", "9.9.8"))
+    with pytest.raises(SettingsError, match=r"no model is called '9\.9\.8'"):
+        checks.rules(node.settings)
+
+
+def test_a_rule_has_a_webhook_told_once(tmp_path: Path) -> None:
+    rules = f"""
+[webhooks.pager]
+url = "https://pager.example/ai"
+secret = "0123456789abcdef0123456789abcdef"
+
+[[result_rules]]
+name = "pneumothorax"
+finding = "Pneumothorax"
+destinations = ["{PACS}"]
+webhooks = ["pager"]
+"""
+    node = _node(tmp_path, rules)
+    found, nothing = make_radiograph(), make_radiograph()
+    _read(node, found, Finding("Pneumothorax", 0.9, Box(1, 2, 30, 40)))
+    _read(node, nothing)
+    with node.records.reading() as session:
+        calls = session.execute(select(WebhookCall.analysis_id, WebhookCall.webhook, WebhookCall.state)).all()
+    assert [tuple(call) for call in calls] == [(_analysis(node, found).id, "pager", "due")]

@@ -43,10 +43,11 @@ def test_the_active_model_comes_first_and_the_retired_one_never() -> None:
     assert Worker().asks() == [f"{priority} {of}" for priority in Priority for of in "aso"]
 
 
-def test_while_a_model_is_fresh_no_other_is_loaded_but_the_active_one_for_a_patient() -> None:
+def test_while_a_model_is_fresh_no_other_is_loaded_but_for_a_patient() -> None:
     worker = Worker()
     worker.read(SHADOW)
-    assert worker.asks() == ["stat a", "stat s", "routine a", "routine s", "backlog s"]
+    of_patients = ["stat a", "stat s", "stat o", "routine a", "routine s", "routine o"]
+    assert worker.asks() == [*of_patients, "backlog s"]
     worker.read(ACTIVE)
     assert worker.asks() == ["stat a", "routine a", "backlog a"]
 
