@@ -1,8 +1,9 @@
 """Whose turn it is: what each batch asks for first, by priority and by model.
 
 Today's patients come first, and their model is always loaded for them: the active one, or the one that a rule
-names. What else there is, is the backlog. There a model goes on while it is loaded, since to load another costs time; but not for ever: once it
-has had several times as long as loading took, the next one's backlog is asked first.
+names. What else there is, is the backlog. There a model goes on while it is loaded, since to load another
+costs time; but not for ever: once it has had several times as long as loading took, the next one's backlog is
+asked first.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_while_a_model_is_fresh_no_other_is_loaded_but_for_a_patient() -> None:
     of_patients = ["stat a", "stat s", "stat o", "routine a", "routine s", "routine o"]
     assert worker.asks() == [*of_patients, "backlog s"]
     worker.read(ACTIVE)
-    assert worker.asks() == ["stat a", "routine a", "backlog a"]
+    assert worker.asks() == ["stat a", "stat o", "routine a", "routine o", "backlog a"]
 
 
 def test_after_its_time_the_next_ones_backlog_is_asked_first() -> None:
