@@ -40,6 +40,7 @@ from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import SettingsError
 from service.metrics.processes import LOW_DISK, OTHER, REJECTIONS, ListenerMetrics
 from service.records.database import Records
+from service.records.forwarding import Forwarding
 from service.records.intake import Receiver
 from service.settings import Settings
 from service.wire.association import send_at_once
@@ -93,7 +94,8 @@ class Listener:
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
         self._metrics = ListenerMetrics()
-        receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
+        eligibility, forwarding = Eligibility.of(settings), Forwarding.of(settings)
+        receiver = Receiver(self._records, self._archive, eligibility, forwarding)
         self._storage = Storage(receiver, settings.ae_title, self._metrics.storage)
         self._server: Door | None = None
 

@@ -25,6 +25,7 @@ from service.records.intake import Intake, Receiver
 from service.records.removal import remove_study
 from service.records.selection import Selection
 from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study
+from service.rules.rulebook import Rules
 from service.selftest.marks import new_study_uid
 from service.settings import Destination, load_settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
@@ -241,6 +242,6 @@ def test_destinations_of_images_are_written_as_those_of_results_but_for_the_kind
     settings = load_settings(
         forward_images_to="A@a:1, B@b:2", destinations="B@b:2=sr+sc,C@c:3", database_url=""
     )
-    assert settings.addresses == ("B@b:2", "C@c:3", "A@a:1")
+    assert Rules.read(settings).addresses == ("B@b:2", "C@c:3", "A@a:1")
     with pytest.raises(SettingsError, match="images alone are passed on"):
         load_settings(forward_images_to="A@a:1=sc")

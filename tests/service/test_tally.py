@@ -21,6 +21,7 @@ from service.records.tables import (
     StudyState,
 )
 from service.records.tally import FindingsOf, Stored
+from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.web.collectors import RecordsCollector
 from tests.scrape import Scrape
@@ -136,5 +137,5 @@ def test_records_that_are_away_are_told_and_not_waited_for(settings: Settings, r
 
 def _told(records: Records, settings: Settings) -> Scrape:
     registry = CollectorRegistry()
-    registry.register(RecordsCollector(settings, records))
+    registry.register(RecordsCollector(settings, records, Rulebook(settings)))
     return Scrape(generate_latest(registry).decode())

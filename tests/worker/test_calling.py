@@ -35,6 +35,7 @@ from service.records.selection import Selection
 from service.records.tables import Analysis, WebhookCall
 from tests.images import make_radiograph
 from tests.ports import free_port
+from tests.service.conftest import sent_to
 from tests.service.receivers import SECRET, Receiver, receiver
 from tests.worker.conftest import SmallNode, small_node
 from worker.calling import Caller
@@ -68,7 +69,7 @@ def _finish(node: SmallNode) -> None:
         retry=Retry(MINUTE, MINUTE, 3),
     )
     outcomes = [ImageOutcome(image.instance_id, FOUND) for image in claim.images]
-    analyses.finish(node.records, claim, outcomes, [], [])
+    analyses.finish(node.records, claim, outcomes, [], sent_to())
 
 
 def _call(node: SmallNode, *names: str, analysis_id: int = 1) -> None:

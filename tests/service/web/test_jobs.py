@@ -248,7 +248,7 @@ def test_a_job_is_steered_by_operators_alone(pages: Site) -> None:
     assert act("resume") == "finding"
     assert act("cancel") == "cancelled"
     assert "csrf" not in operator.get(f"/jobs/{job_id}/now").text
-    assert operator.post(f"/jobs/{job_id}/pause", {"csrf": operator.csrf()}).status == 404
+    assert operator.post(f"/jobs/{job_id}/pause", {"csrf": operator.csrf()}).status == 409
     assert operator.post(f"/jobs/{job_id}/explode", {"csrf": operator.csrf()}).status == 404
     assert operator.get("/jobs/999999").status == operator.get("/jobs/x").status == 404
 
