@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
 from service.eligibility import Eligibility
-from service.models.roster import roster_of
+from service.errors import SettingsError
+from service.models.roster import Roster, roster_of
 from service.records.database import Records, utc_now
 from service.records.succession import (
     FOR_PATIENTS,
@@ -64,7 +65,7 @@ class Completion:
         eligibility: Which images it reads.
         rulebook: The hospital's own rules.
         shadow: One that reads them beside it, to be compared.
-        readers: All models that a rule may name.
+        roster: The models that a rule may name.
     """
 
     quiet: timedelta
@@ -73,11 +74,17 @@ class Completion:
     eligibility: Eligibility
     rulebook: Rulebook
     shadow: ModelIdentity | None = None
-    readers: tuple[ModelIdentity, ...] = ()
+    roster: Roster = field(default_factory=lambda: Roster(()))
 
     @classmethod
-    def at_present(cls, settings: Settings, records: Records) -> Completion:
+    def at_present(cls, settings: Settings, records: Records, rulebook: Rulebook | None = None) -> Completion:
         """The rules that the settings ask for, and the models that are active and shadow now.
+
+        Args:
+            settings: The node's.
+            records: Where its models are.
+            rulebook: The hospital's own rules, where somebody keeps them who asks again and again; else they
+                are read now.
 
         Raises:
             ModelError: If the settings' model is the active one and cannot be read.
@@ -87,11 +94,17 @@ class Completion:
         with records.reading() as session:
             roster = roster_of(session, settings)
         shadow = roster.shadow.identity if roster.shadow else None
-        readers = tuple(model.identity for model in roster.readers)
-        return replace(cls.of(settings, roster.active.identity, shadow), readers=readers)
+        present = cls.of(settings, roster.active.identity, shadow, rulebook)
+        return replace(present, roster=Roster(roster.readers))
 
     @classmethod
-    def of(cls, settings: Settings, model: ModelIdentity, shadow: ModelIdentity | None = None) -> Completion:
+    def of(
+        cls,
+        settings: Settings,
+        model: ModelIdentity,
+        shadow: ModelIdentity | None = None,
+        rulebook: Rulebook | None = None,
+    ) -> Completion:
         """The rules that the settings ask for.
 
         Raises:
@@ -102,7 +115,7 @@ class Completion:
             maximum_receiving=timedelta(seconds=settings.maximum_receiving_seconds),
             model=model,
             eligibility=Eligibility.of(settings),
-            rulebook=Rulebook(settings),
+            rulebook=rulebook or Rulebook(settings),
             shadow=shadow,
         )
 
@@ -226,13 +239,11 @@ class Completion:
         """The model that a rule asks for; the active one where the node does not know that."""
         if not rule.model:
             return self.model
-        meant = [one for one in self.readers if rule.model in (one.version, f"{one.id} {one.version}")]
-        if len(meant) == 1:
-            return meant[0]
-        log.warning(
-            "the rule %r names the model %r, which is not known; the active one reads", rule.name, rule.model
-        )
-        return self.model
+        try:
+            return self.roster.called(rule.model).identity
+        except SettingsError as error:
+            log.warning("the rule %r: %s; the active one reads", rule.name, error)
+            return self.model
 
     def _add_shadow(
         self, session: Session, study: Study, images: Sequence[Instance], now: datetime, rule: StudyRule

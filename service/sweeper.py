@@ -18,6 +18,7 @@ from service.completion import Completion
 from service.errors import TryAgain
 from service.records import analyses, deliveries, webhook_calls
 from service.records.database import Records
+from service.rules.rulebook import Rulebook
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Sweeper:
         self._settings = settings
         self._records = Records.open(settings)
         self._archive = Archive(settings.data_dir)
+        self._rulebook = Rulebook(settings)
         self._bell = queue.Bell(settings)
         self._rung: dict[str, tuple[int, float]] = {}
         self._leftovers_at = 0.0
@@ -71,7 +73,7 @@ class Sweeper:
     def _complete(self) -> None:
         """Completes what is due, for the active model; without it studies wait, and all else goes on."""
         try:
-            completion = Completion.at_present(self._settings, self._records)
+            completion = Completion.at_present(self._settings, self._records, self._rulebook)
         except ModelError as error:
             if str(error) != self._complaint:
                 log.error("no study is completed: %s", error)

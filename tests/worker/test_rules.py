@@ -26,6 +26,7 @@ from service.records.tables import Analysis, Priority, WebhookCall
 from service.rules.explaining import explain
 from service.rules.rulebook import Rulebook, Rules
 from service.settings import load_settings
+from service.sweeper import Sweeper
 from tests.images import make_radiograph
 from tests.models import model_copy
 from tests.node import BIN, Node, node_up
@@ -149,6 +150,16 @@ def test_a_changed_file_holds_at_once_and_a_wrong_one_is_refused(
         assert [rule.name for rule in rulebook.rules().study] == ["a", "default"]
         assert not rulebook.complaint()
         assert caplog.messages[-1] == "rules read anew: 1 for studies, 0 for results"
+
+
+def test_the_sweeper_goes_on_by_the_old_rules_while_the_file_is_wrong(tmp_path: Path) -> None:
+    node = _node(tmp_path)
+    sweeper = Sweeper(node.settings)
+    (tmp_path / "node.toml").write_text("[[study_rules]]\nname = 'a'\npriorty = 'stat'\n")
+    child = make_radiograph(PatientAge="020Y", PatientBirthDate="")
+    node.receive(child)
+    sweeper.sweep()
+    assert _analysis(node, child).error == "the rule 'children' leaves it out"
 
 
 def test_a_study_is_explained_rule_by_rule(tmp_path: Path) -> None:
