@@ -58,3 +58,9 @@ def _value(header: Dataset, keyword: str) -> object:
         return header.get(keyword)
     except MALFORMED:
         return None
+
+
+def storable(text: str) -> str:
+    """A text as the records can keep it: PostgreSQL's has no NUL, with which some devices pad, and UTF-8 no
+    half of a surrogate pair."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, Select, and_, func, select, update
+from sqlalchemy import Select, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from litegpt.boxes import Box
 from litegpt.findings import Finding as ModelFinding
 from litegpt.identity import ModelIdentity
-from service.errors import LeaseLost, NeverAgain
+from service.errors import NeverAgain
 from service.records import webhook_calls
 from service.records.claims import Claim, claim_of
 from service.records.database import Records, utc_now
+from service.records.lease import write_while_held
 from service.records.retry import Retry
 from service.records.tables import (
     WAITING,
@@ -319,20 +320,13 @@ def _is_due() -> Any:
 
 
 def _write(session: Session, claim: Claim, **values: object) -> None:
-    written = cast(
-        "CursorResult[Any]",
-        session.execute(
-            update(Analysis)
-            .where(
-                Analysis.id == claim.analysis_id,
-                Analysis.attempt == claim.attempt,
-                Analysis.state == AnalysisState.RUNNING,
-            )
-            .values(**values)
-        ),
+    ours = (
+        Analysis.id == claim.analysis_id,
+        Analysis.attempt == claim.attempt,
+        Analysis.state == AnalysisState.RUNNING,
     )
-    if written.rowcount != 1:
-        raise LeaseLost(f"analysis {claim.analysis_id}: attempt {claim.attempt} is not the current one")
+    lost = f"analysis {claim.analysis_id}: attempt {claim.attempt} is not the current one"
+    write_while_held(session, update(Analysis).where(*ours).values(**values), lost)
 
 
 def _finding_rows(claim: Claim, outcome: ImageOutcome) -> list[Finding]:

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, and_, func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import LeaseLost
 from service.records.analyses import WrittenResult, result_row
 from service.records.database import Records, utc_now
+from service.records.lease import write_while_held
 from service.records.retry import Retry
 from service.records.tables import Delivery, DeliveryState, Instance, Result, Study
 from service.settings import Destination
@@ -209,13 +209,6 @@ def _is_due() -> Any:
 
 
 def _write(session: Session, claim: DeliveryClaim, *conditions: Any, **values: object) -> None:
-    written = cast(
-        "CursorResult[Any]",
-        session.execute(
-            update(Delivery)
-            .where(Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt, *conditions)
-            .values(**values)
-        ),
-    )
-    if written.rowcount != 1:
-        raise LeaseLost(f"delivery {claim.delivery_id}: attempt {claim.attempt} is over, or withdrawn")
+    ours = (Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt, *conditions)
+    lost = f"delivery {claim.delivery_id}: attempt {claim.attempt} is over, or withdrawn"
+    write_while_held(session, update(Delivery).where(*ours).values(**values), lost)

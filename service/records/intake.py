@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from service.archive import Archive
 from service.eligibility import Eligibility
 from service.errors import OutOfResources
+from service.header import storable
 from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
@@ -248,7 +249,7 @@ class Receiver:
     def _reason_against(self, received: ReceivedObject) -> str:
         """Why its image is not to be analysed, or nothing."""
         reason = self.eligibility.reason_against(received.header)
-        return _storable(reason) or ("" if received.has_pixels else "no pixel data")
+        return storable(reason) or ("" if received.has_pixels else "no pixel data")
 
 
 def version_of(received: ReceivedObject, kept: Kept) -> Version:
@@ -327,9 +328,4 @@ def _reopen(study: Study, now: datetime, priority: Priority) -> None:
 
 def _text(received: ReceivedObject, keyword: str) -> str:
     value = received.header.get(keyword)
-    return "" if value is None else _storable(str(value))
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL's text cannot hold NUL, which some devices pad with."""
-    return text.replace("\x00", "").strip()
+    return "" if value is None else storable(str(value))

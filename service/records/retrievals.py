@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service.errors import LeaseLost
 from service.records.database import Records
+from service.records.lease import write_while_held
 from service.records.retry import Retry
 from service.records.tables import (
     Instance,
@@ -337,24 +337,16 @@ def _put_back(session: Session, claim: JobClaim) -> None:
 
 
 def _write_job(session: Session, claim: JobClaim, *conditions: Any, **values: object) -> None:
-    changed = session.execute(
-        update(RetrievalJob)
-        .where(RetrievalJob.id == claim.job_id, RetrievalJob.attempt == claim.attempt, *conditions)
-        .values(**values)
-    )
-    if cast("CursorResult[Any]", changed).rowcount != 1:
-        raise LeaseLost(f"job {claim.job_id}: attempt {claim.attempt} is over, or paused")
+    ours = (RetrievalJob.id == claim.job_id, RetrievalJob.attempt == claim.attempt, *conditions)
+    lost = f"job {claim.job_id}: attempt {claim.attempt} is over, or paused"
+    write_while_held(session, update(RetrievalJob).where(*ours).values(**values), lost)
 
 
 def _write_study(session: Session, claim: StudyClaim, **values: object) -> None:
-    changed = session.execute(
-        update(RetrievalStudy)
-        .where(
-            RetrievalStudy.id == claim.study_id,
-            RetrievalStudy.attempt == claim.study_attempt,
-            RetrievalStudy.state == RetrievalState.RUNNING,
-        )
-        .values(**values)
+    ours = (
+        RetrievalStudy.id == claim.study_id,
+        RetrievalStudy.attempt == claim.study_attempt,
+        RetrievalStudy.state == RetrievalState.RUNNING,
     )
-    if cast("CursorResult[Any]", changed).rowcount != 1:
-        raise LeaseLost(f"job {claim.job_id}: study {claim.study_id} is not ours any more")
+    lost = f"job {claim.job_id}: study {claim.study_id} is not ours any more"
+    write_while_held(session, update(RetrievalStudy).where(*ours).values(**values), lost)

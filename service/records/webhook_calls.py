@@ -9,14 +9,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from sqlalchemy import CursorResult, Select, and_, func, select, update
+from sqlalchemy import Select, and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service.errors import LeaseLost
 from service.records.database import Records, utc_now
+from service.records.lease import write_while_held
 from service.records.retry import Retry
 from service.records.tables import Analysis, CallState, WebhookCall
 
@@ -168,13 +168,6 @@ def _is_due() -> Any:
 
 
 def _write(session: Session, claim: CallClaim, *conditions: Any, **values: object) -> None:
-    written = cast(
-        "CursorResult[Any]",
-        session.execute(
-            update(WebhookCall)
-            .where(WebhookCall.id == claim.call_id, WebhookCall.attempt == claim.attempt, *conditions)
-            .values(**values)
-        ),
-    )
-    if written.rowcount != 1:
-        raise LeaseLost(f"webhook call {claim.call_id}: attempt {claim.attempt} is over, or withdrawn")
+    ours = (WebhookCall.id == claim.call_id, WebhookCall.attempt == claim.attempt, *conditions)
+    lost = f"webhook call {claim.call_id}: attempt {claim.attempt} is over, or withdrawn"
+    write_while_held(session, update(WebhookCall).where(*ours).values(**values), lost)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydicom import Dataset
 
-from service.header import age_years, text
+from service.header import age_years, storable, text
 
 _DESCRIPTIONS: Final = ("StudyDescription", "SeriesDescription", "ProtocolName")
 
@@ -37,13 +37,13 @@ class Facts:
     @classmethod
     def of(cls, header: Dataset, calling_ae_title: str, called_ae_title: str) -> Facts:
         """Reads a header; nothing in it can raise."""
-        descriptions = (_storable(text(header, keyword)) for keyword in _DESCRIPTIONS)
+        descriptions = (storable(text(header, keyword)) for keyword in _DESCRIPTIONS)
         return cls(
             calling_ae_title=calling_ae_title,
             called_ae_title=called_ae_title,
-            station_name=_storable(text(header, "StationName")),
-            modality=_storable(text(header, "Modality")),
-            body_part=_storable(text(header, "BodyPartExamined")),
+            station_name=storable(text(header, "StationName")),
+            modality=storable(text(header, "Modality")),
+            body_part=storable(text(header, "BodyPartExamined")),
             descriptions=tuple(dict.fromkeys(filter(None, descriptions))),
             age_years=age_years(header),
         )
@@ -61,8 +61,3 @@ class Facts:
         values = asdict(self)
         del values["calling_ae_title"]
         return json.dumps(values, ensure_ascii=False)
-
-
-def _storable(value: str) -> str:
-    """PostgreSQL's text cannot hold NUL, nor UTF-8 half a surrogate pair."""
-    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
