@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from service.records.migrate import migrate
 from service.records.tables import Base
 from service.rules.rule import DEFAULT, ResultRule
 from service.settings import Destination, Settings, load_settings
+from service.wire.listener import Listener, configure_process
 
 MODEL = ModelIdentity("litegpt-test", "1", demonstration=True)
 
@@ -81,3 +83,30 @@ def incoming(archive: Archive, dataset: Dataset) -> Path:
 def sent_to(*destinations: Destination) -> ResultRule:
     """The rule of a node that has none of its own."""
     return ResultRule(name=DEFAULT, destinations=destinations)
+
+
+@pytest.fixture
+def process_settings() -> Iterator[None]:
+    """Puts back what a listener's ``main`` sets per process."""
+    import tempfile
+
+    from pynetdicom import _config
+
+    before = (tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL)
+    yield
+    tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
+
+
+@contextmanager
+def listening_node(settings: Settings) -> Iterator[tuple[Listener, Records]]:
+    """A listener, and the records that it writes into; its test asks for ``process_settings``, too."""
+    configure_process(settings)
+    records = Records.open(settings)
+    migrate(records.engine)
+    listener = Listener(settings)
+    listener.start()
+    try:
+        yield listener, records
+    finally:
+        listener.stop()
+        records.close()

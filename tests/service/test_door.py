@@ -13,43 +13,24 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from service.records.database import Records
-from service.records.migrate import migrate
 from service.settings import Caller, load_settings
 from service.wire.door import LOCAL_LIMIT_EXCEEDED, MOST_SILENT
-from service.wire.listener import Listener, configure_process
+from service.wire.listener import Listener
 from tests.images import DX, make_radiograph
+from tests.service.conftest import listening_node
 from tests.waiting import wait_until
 
 VERIFICATION = "1.2.840.10008.1.1"
 
 
-@pytest.fixture(autouse=True)
-def _process_settings() -> Iterator[None]:
-    """Puts back what a listener's ``main`` sets per process."""
-    import tempfile
-
-    from pynetdicom import _config
-
-    before = (tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL)
-    yield
-    tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
+pytestmark = pytest.mark.usefixtures("process_settings")
 
 
 @contextmanager
 def _listening(folder: Path, **values: object) -> Iterator[Listener]:
     address = {"dicom_host": "127.0.0.1", "dicom_port": 0, "minimum_free_bytes": 0}
-    settings = load_settings(data_dir=folder / "node", **address, **values)
-    configure_process(settings)
-    records = Records.open(settings)
-    migrate(records.engine)
-    listener = Listener(settings)
-    listener.start()
-    try:
+    with listening_node(load_settings(data_dir=folder / "node", **address, **values)) as (listener, _):
         yield listener
-    finally:
-        listener.stop()
-        records.close()
 
 
 def _connect(listener: Listener, source: str = "127.0.0.1") -> socket.socket:

@@ -31,42 +31,16 @@ from pynetdicom.dimse_primitives import C_STORE
 from sqlalchemy import select
 
 from service.records.database import Records
-from service.records.migrate import migrate
 from service.records.tables import Delivery, Instance
-from service.settings import Settings, load_settings
+from service.settings import load_settings
 from service.wire import statuses
-from service.wire.listener import COMPRESSED, UNCOMPRESSED, Listener, configure_process
+from service.wire.listener import COMPRESSED, UNCOMPRESSED, Listener
 from tests.images import CR, DX, DX_FOR_PROCESSING, SECONDARY_CAPTURE, make_radiograph
+from tests.service.conftest import listening_node
 from tests.waiting import wait_until
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-
-
-@contextmanager
-def _listening(settings: Settings) -> Iterator[tuple[Listener, Records]]:
-    configure_process(settings)
-    records = Records.open(settings)
-    migrate(records.engine)
-    listener = Listener(settings)
-    listener.start()
-    try:
-        yield listener, records
-    finally:
-        listener.stop()
-        records.close()
-
-
-@pytest.fixture
-def process_settings() -> Iterator[None]:
-    """Puts back what a listener's ``main`` sets per process."""
-    import tempfile
-
-    from pynetdicom import _config
-
-    before = (tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL)
-    yield
-    tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
 
 
 @pytest.fixture
@@ -74,7 +48,7 @@ def listening(tmp_path: Path, process_settings: None) -> Iterator[tuple[Listener
     settings = load_settings(
         data_dir=tmp_path / "node", dicom_host="127.0.0.1", dicom_port=0, minimum_free_bytes=0
     )
-    with _listening(settings) as pair:
+    with listening_node(settings) as pair:
         yield pair
 
 
@@ -175,7 +149,7 @@ def test_a_ct_and_a_pdf_are_refused_as_contexts_unless_everything_is_taken(
             accept_all_storage=accept_all,
         )
         contexts = [(uid, ExplicitVRLittleEndian) for uid in (DX, CT, PDF)]
-        with _listening(settings) as (listener, records), _associated(listener, *contexts) as association:
+        with listening_node(settings) as (listener, records), _associated(listener, *contexts) as association:
             assert len(association.accepted_contexts) == accepted
             if not accept_all:
                 continue
@@ -302,7 +276,7 @@ def test_a_listener_that_stops_ends_the_associations_that_do_not(
 ) -> None:
     monkeypatch.setattr("service.wire.listener._GRACE_SECONDS", 0.1)
     settings = load_settings(data_dir=tmp_path, dicom_host="127.0.0.1", dicom_port=0, minimum_free_bytes=0)
-    with _listening(settings) as (listener, _), _associated(listener) as association:
+    with listening_node(settings) as (listener, _), _associated(listener) as association:
         listener.stop()
         wait_until(lambda: association.is_aborted, 10, "end of the association")
 
@@ -311,7 +285,7 @@ def test_only_listed_callers_are_let_in(tmp_path: Path, process_settings: None) 
     settings = load_settings(
         data_dir=tmp_path, dicom_host="127.0.0.1", dicom_port=0, calling_ae_titles=["GOOD"]
     )
-    with _listening(settings) as (listener, _):
+    with listening_node(settings) as (listener, _):
         for calling, established in (("GOOD", True), ("EVIL", False)):
             with _associated(listener, calling=calling) as association:
                 assert association.is_established is established
@@ -323,7 +297,7 @@ def test_a_full_disk_refuses_images_for_now_and_still_answers_an_echo(
     settings = load_settings(
         data_dir=tmp_path, dicom_host="127.0.0.1", dicom_port=0, minimum_free_bytes=2**60
     )
-    with _listening(settings) as (listener, _):
+    with listening_node(settings) as (listener, _):
         with _associated(listener) as association:
             assert association.is_rejected
             answer: Any = association.acceptor.primitive
@@ -378,7 +352,7 @@ def test_what_a_peer_sends_is_passed_on_and_what_we_had_moved_to_us_is_not(
         forward_images_to="PACS@host:104",
     )
     sent, moved, moved_for_another = (make_radiograph() for _ in range(3))
-    with _listening(settings) as (listener, records):
+    with listening_node(settings) as (listener, records):
         with _associated(listener) as association:
             for image, originator in ((sent, None), (moved, "LITEGPT"), (moved_for_another, "SOMEBODY")):
                 number = None if originator is None else 1

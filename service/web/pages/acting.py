@@ -15,8 +15,7 @@ from service.actions.resending import Resend
 from service.completion import Completion
 from service.errors import NeverAgain, SettingsError
 from service.records.tables import Priority
-from service.rules.rulebook import Rules
-from service.settings import Destination, Settings
+from service.settings import Destination
 from service.web.deeds import Deed
 from service.web.filters import Filters
 from service.web.node import Node, OfNode
@@ -127,15 +126,14 @@ def _offer(name: str) -> Offer:
 
 
 def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
-    settings = node.settings
     if offer.name == "retry":
         return Retry(_priority(form, offer.priority))
     if offer.name == "cancel":
         return Cancel(who)
     if offer.name == "resend":
         priority = _priority(form, offer.priority) or Priority.ROUTINE
-        return Resend(_destination(form, settings), bool(form.get("again")), priority)
-    completion = Completion.at_present(settings, node.records)
+        return Resend(_destination(form, node), bool(form.get("again")), priority)
+    completion = Completion.at_present(node.settings, node.records)
     if offer.name == "force":
         return Force(completion)
     return Rerun(completion, _priority(form, offer.priority) or Priority.BACKLOG)
@@ -148,12 +146,11 @@ def _priority(form: FormData, default: str) -> Priority | None:
     return Priority[name.upper()] if name else None
 
 
-def _destination(form: FormData, settings: Settings) -> Destination | None:
+def _destination(form: FormData, node: Node) -> Destination | None:
     address = str(form.get("to") or "")
     if not address:
         return None
-    destinations = Rules.read(settings).destinations
-    found = next((to for to in destinations if to.address == address), None)
+    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
     if found is None:
         raise SettingsError("That is no destination of this node.")
     return found
