@@ -39,17 +39,8 @@ from service.records.database import Records, utc_now
 from service.records.migrate import migrate
 from service.records.retry import Retry
 from service.records.selection import Selection
-from service.records.tables import (
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    Base,
-    Instance,
-    InstanceState,
-    Priority,
-    Study,
-    StudyState,
-)
+from service.records.states import AnalysisState, InstanceState, Priority, StudyState
+from service.records.tables import Analysis, AnalysisImage, Base, Instance, Study
 from service.rules.rulebook import Rulebook
 from service.settings import Settings, load_settings
 

@@ -38,22 +38,24 @@ from service.records.database import Records, utc_now
 from service.records.migrate import migrate
 from service.records.reconciliation import sum_up
 from service.records.standing import Question
+from service.records.states import (
+    AnalysisState,
+    DeliveryState,
+    InstanceState,
+    JobState,
+    RetrievalState,
+    StudyState,
+)
 from service.records.tables import (
     Analysis,
     AnalysisImage,
-    AnalysisState,
     Delivery,
-    DeliveryState,
     Finding,
     Instance,
-    InstanceState,
-    JobState,
     Result,
     RetrievalJob,
-    RetrievalState,
     RetrievalStudy,
     Study,
-    StudyState,
 )
 from service.records.worklist import Key
 from service.settings import Settings, load_settings

@@ -19,12 +19,13 @@ from service import heartbeat
 from service.archive import Archive
 from service.errors import NodeError, OutOfResources, SettingsError
 from service.models.roster import Roster, roster_of, roster_without_records
+from service.peers import Destination
 from service.queue import Bell
 from service.records.database import Records, durability_complaint
 from service.records.migrate import pending
-from service.records.tables import ModelState
+from service.records.states import ModelState
 from service.rules.rulebook import Rules
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.sweeper import PART
 from service.web import ports
 from service.web.ports import Port

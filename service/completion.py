@@ -21,6 +21,7 @@ from service.eligibility import Eligibility
 from service.errors import SettingsError
 from service.models.roster import Roster, roster_of
 from service.records.database import Records, utc_now
+from service.records.states import WAITING, AnalysisState, InstanceState, Priority, Purpose, StudyState
 from service.records.succession import (
     FOR_PATIENTS,
     GIVEN_UP,
@@ -29,18 +30,7 @@ from service.records.succession import (
     queue_again,
     supersede,
 )
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    Instance,
-    InstanceState,
-    Priority,
-    Purpose,
-    Study,
-    StudyState,
-)
+from service.records.tables import Analysis, AnalysisImage, Instance, Study
 from service.rules.facts import Facts
 from service.rules.rule import StudyRule
 from service.rules.rulebook import Rulebook

@@ -19,15 +19,8 @@ from service.heartbeat import is_beating_anywhere
 from service.records import figures, overview
 from service.records.overview import DELIVERED
 from service.records.standing import IN_EARNEST
-from service.records.tables import (
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Instance,
-    Study,
-    StudyState,
-)
+from service.records.states import AnalysisState, DeliveryState, StudyState
+from service.records.tables import Analysis, Delivery, Instance, Study
 from service.settings import Settings
 from service.sweeper import PART
 

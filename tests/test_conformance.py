@@ -16,7 +16,8 @@ from pynetdicom.events import Event
 
 from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import NodeError, NotSetUp, PeerFailed, PeerRefused, TooManyMatches
-from service.settings import Destination, Settings, settings_without_sources
+from service.peers import Destination
+from service.settings import Settings, settings_without_sources
 from service.wire import statuses
 from service.wire.listener import Listener, _application_entity
 from service.wire.query import FIND, StudyQuestion

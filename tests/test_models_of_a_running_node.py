@@ -18,7 +18,8 @@ from sqlalchemy import select
 from litegpt.identity import read_identity
 from litegpt.phantoms import phantom_files
 from service.records.database import Records
-from service.records.tables import Analysis, AnalysisState, Purpose
+from service.records.states import AnalysisState, Purpose
+from service.records.tables import Analysis
 from service.settings import load_settings
 from tests.models import model_copy
 from tests.node import BIN, Node, node_up

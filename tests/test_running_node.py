@@ -24,10 +24,11 @@ from pydicom.uid import generate_uid
 
 from litegpt.phantoms import phantom_files
 from service.archive import Archive
+from service.peers import Destination
 from service.records.database import Records, utc_now
 from service.selftest import course
 from service.selftest.course import Ending, Phase, SelfTest, remove_leftovers
-from service.settings import Destination, load_settings
+from service.settings import load_settings
 from service.watch import look
 from tests.node import BIN, Node, node_up
 from tests.peers.dcmtk import Storescp, dcmsend, storescp

@@ -21,15 +21,16 @@ from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain
 from service.metrics.processes import AnalysisMetrics
 from service.models.roster import KnownModel, Roster, roster_of
+from service.peers import Destination, result_kinds
 from service.records import analyses
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
-from service.records.tables import Purpose
+from service.records.states import Purpose
 from service.rules.rule import ResultRule
 from service.rules.rulebook import Rulebook
-from service.settings import Destination, Settings, result_kinds
+from service.settings import Settings
 from worker.engines import Engines
 from worker.errors import CannotReport, ModelAway
 from worker.results.making import make_results

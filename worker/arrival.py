@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from service.errors import PeerFailed, PeerRefused, TooManyMatches
+from service.peers import Destination
 from service.records.database import utc_now
 from service.records.deliveries import DeliveryClaim
 from service.selftest.marks import is_selftest
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.wire.query import querying
 
 log = logging.getLogger(__name__)

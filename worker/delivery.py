@@ -21,12 +21,13 @@ from service.errors import (
     TryAgain,
 )
 from service.metrics.processes import DeliveryMetrics, Outcome
+from service.peers import Destination
 from service.records import deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
 from service.records.retry import Retry
 from service.rules.rulebook import Rulebook
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.wire.association import Contexts
 from service.wire.sender import Connection, Sender, image_contexts, result_contexts
 from worker import arrival

@@ -14,10 +14,11 @@ from pydicom.uid import (
 
 from service.archive import Archive
 from service.errors import KindRefused
+from service.peers import ResultKind
 from service.records import analyses, deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
-from service.settings import ResultKind, Settings
+from service.settings import Settings
 from worker.errors import CannotReport
 from worker.results.making import make_again
 

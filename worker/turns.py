@@ -15,7 +15,7 @@ from typing import Final
 
 from litegpt.identity import ModelIdentity
 from service.models.roster import KnownModel, Roster
-from service.records.tables import Priority
+from service.records.states import Priority
 
 SHARE: Final = 10.0
 """For so many times as long as loading took, what is loaded stays, unless a patient waits for another."""

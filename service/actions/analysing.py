@@ -17,6 +17,7 @@ from service.completion import Completion, input_digest, kept, to_be_read
 from service.records import webhook_calls
 from service.records.database import utc_now
 from service.records.forwarding import withdraw_forwards
+from service.records.states import WAITING, AnalysisState, DeliveryState, Priority, Purpose, StudyState
 from service.records.succession import (
     FOR_PATIENTS,
     GIVEN_UP,
@@ -25,19 +26,7 @@ from service.records.succession import (
     queue_again,
     supersede,
 )
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Instance,
-    Priority,
-    Purpose,
-    Result,
-    Study,
-    StudyState,
-)
+from service.records.tables import Analysis, Delivery, Instance, Result, Study
 from service.rules.rule import StudyRule
 
 

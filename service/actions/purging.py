@@ -20,16 +20,8 @@ from service.archive import Archive
 from service.records.database import Records, utc_now
 from service.records.journal import write_down
 from service.records.standing import settled
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    Delivery,
-    DeliveryState,
-    Instance,
-    Purpose,
-    Result,
-    Study,
-)
+from service.records.states import WAITING, DeliveryState, Purpose
+from service.records.tables import Analysis, Delivery, Instance, Result, Study
 
 STUDIES_AT_ONCE: Final = 50
 

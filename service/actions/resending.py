@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from service.actions.action import Tally
 from service.actions.analysing import lock_studies, newest_analyses
+from service.peers import Destination
 from service.records.database import utc_now
 from service.records.forwarding import CORRECTED_SINCE
-from service.records.tables import CallState, Delivery, DeliveryState, Instance, Priority, Result, WebhookCall
-from service.settings import Destination
+from service.records.states import CallState, DeliveryState, Priority
+from service.records.tables import Delivery, Instance, Result, WebhookCall
 
 PURGED: Final = "purged: the bytes are gone"
 _ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.REPLACED, DeliveryState.WITHDRAWN)

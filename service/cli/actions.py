@@ -20,10 +20,11 @@ from service.cli.who import who
 from service.completion import Completion
 from service.errors import SettingsError
 from service.models.roster import roster_of
+from service.peers import Destination
 from service.records.database import Records
-from service.records.tables import ModelState, Priority
+from service.records.states import ModelState, Priority
 from service.rules.rulebook import Rules
-from service.settings import Destination, Settings
+from service.settings import Settings
 
 ByModel = Annotated[
     str,

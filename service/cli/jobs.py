@@ -22,7 +22,7 @@ from service.cli.who import who
 from service.records import retrieval_jobs
 from service.records.database import Records, utc_now
 from service.records.retrieval_jobs import JobView
-from service.records.tables import JobState, RetrievalState
+from service.records.states import JobState, RetrievalState
 from service.retrieval.filters import Filters
 from service.retrieval.steering import Step, steer
 

@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from service import logs
 from service.checks import require_folder
 from service.errors import SettingsError
+from service.peers import Destination
 from service.records.database import Records
-from service.settings import Destination, Settings, load_settings
+from service.settings import Settings, load_settings
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings file (TOML); node.toml in this folder by default.")

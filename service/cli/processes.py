@@ -34,10 +34,11 @@ from service.cli.options import (
 from service.errors import NodeError, PeerRefused
 from service.logs import LogFormat
 from service.metrics import own_port
+from service.peers import Destination
 from service.records.database import Records
 from service.retrieval.retriever import Retriever
 from service.rules.rulebook import Rules
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.supervisor import Supervisor
 from service.sweeper import Sweeper
 from service.web.ports import PAGES, ports_of, running_ports

@@ -20,6 +20,7 @@ from service.cli.jobs import wait_for
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.cli.printable import printable
 from service.cli.who import who
+from service.peers import Destination
 from service.records.database import utc_now
 from service.retrieval.accessions import read_accession_numbers
 from service.retrieval.filters import Filters
@@ -27,7 +28,7 @@ from service.retrieval.finding import find as find_studies
 from service.retrieval.foresight import Foreseen, foresee
 from service.retrieval.order import Order, read_filters, read_source, read_window
 from service.retrieval.retriever import PART
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.wire.query import FoundStudy, querying
 from service.wire.retrieval import Method
 

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from service.archive import Archive
 from service.cli.options import AsJSON, Config, DataDir, DicomPort, open_records, settings_of_process
+from service.peers import Destination
 from service.selftest.course import Ending, Phase, SelfTest, remove_leftovers
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.supervisor import running_port
 
 _COLOURS: Final = {

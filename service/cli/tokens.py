@@ -13,7 +13,7 @@ from service.cli.options import AsJSON, Config, DataDir, changing, open_records,
 from service.cli.who import who
 from service.records import tokens
 from service.records.journal import write_down
-from service.records.tables import Role
+from service.records.states import Role
 from service.records.tokens import LONGEST_DAYS
 
 Name = Annotated[str, typer.Argument(help="The client's name, as the audit will have it.")]

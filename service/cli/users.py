@@ -16,7 +16,7 @@ from service.errors import SettingsError
 from service.passwords import hash_password
 from service.records import users
 from service.records.journal import write_down
-from service.records.tables import Role
+from service.records.states import Role
 
 Name = Annotated[str, typer.Argument(help="The user's name.")]
 PasswordFile = Annotated[

@@ -13,7 +13,8 @@ from litegpt.boxes import Box
 from service.errors import SettingsError
 from service.records.database import Records
 from service.records.selection import Selection
-from service.records.tables import Analysis, AnalysisImage, AnalysisState, Finding, Study
+from service.records.states import AnalysisState
+from service.records.tables import Analysis, AnalysisImage, Finding, Study
 
 PAGE: Final = 200
 """Studies read at once."""

@@ -23,7 +23,7 @@ from service.importing.foresight import Foresight
 from service.importing.sources import CHANGED, File, Found, Member, Unreadable, is_dicom
 from service.received import FileMeta, ReceivedObject, examine
 from service.records.intake import Intake, Kept, Receiver
-from service.records.tables import Priority
+from service.records.states import Priority
 
 log = logging.getLogger(__name__)
 

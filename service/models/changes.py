@@ -18,21 +18,12 @@ from litegpt.identity import PHANTOM, ModelIdentity
 from litegpt.inspection import Inspected, inspect
 from service.errors import SettingsError
 from service.models.roster import KnownModel, Roster, known_model
+from service.peers import Destination
 from service.records.database import utc_now
 from service.records.journal import write_down
-from service.records.tables import (
-    WAITING,
-    Activation,
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Model,
-    ModelState,
-    Purpose,
-    Result,
-)
-from service.settings import Destination, Settings
+from service.records.states import WAITING, AnalysisState, DeliveryState, ModelState, Purpose
+from service.records.tables import Activation, Analysis, Delivery, Model, Result
+from service.settings import Settings
 
 _NOTHING_ADDED = "the node has one model, that of its settings: litegpt-node models add FOLDER adds another"
 

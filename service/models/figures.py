@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from litegpt.vocabulary import LABELS
 from service.models.roster import KnownModel, Roster
 from service.records.database import utc_now
-from service.records.tables import WAITING, Analysis, AnalysisImage, AnalysisState, Finding
+from service.records.states import WAITING, AnalysisState
+from service.records.tables import Analysis, AnalysisImage, Finding
 
 _BY: Final = (Analysis.model_id, Analysis.model_version)
 Key = tuple[str, str]

@@ -12,8 +12,10 @@ from litegpt.errors import ModelError
 from litegpt.identity import ModelIdentity, read_identity
 from litegpt.inspection import content_digest
 from service.errors import SettingsError
-from service.records.tables import Model, ModelState, Purpose
-from service.settings import Destination, Settings
+from service.peers import Destination
+from service.records.states import ModelState, Purpose
+from service.records.tables import Model
+from service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

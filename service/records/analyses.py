@@ -23,16 +23,8 @@ from service.records.claims import Claim, claim_of
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    Delivery,
-    Finding,
-    Priority,
-    Result,
-)
+from service.records.states import WAITING, AnalysisState, Priority
+from service.records.tables import Analysis, AnalysisImage, Delivery, Finding, Result
 from service.rules.rule import ResultRule
 from service.selftest.marks import is_held
 

@@ -11,19 +11,10 @@ from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
 from service.eligibility import RADIOGRAPHS, SECONDARY_CAPTURE
-from service.records.tables import (
-    Analysis,
-    AnalysisImage,
-    Delivery,
-    DeliveryState,
-    Instance,
-    InstanceState,
-    Purpose,
-    Result,
-    Study,
-)
+from service.peers import ResultKind
+from service.records.states import DeliveryState, InstanceState, Purpose
+from service.records.tables import Analysis, AnalysisImage, Delivery, Instance, Result, Study
 from service.rules.facts import Facts
-from service.settings import ResultKind
 
 PURGED: Final = "removed from the node before this reading, to make room"
 """What a report says of an image that was meant to be read and could not be any more."""

@@ -17,12 +17,13 @@ from typing import Any
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
+from service.peers import Destination
 from service.records.analyses import WrittenResult, result_row
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.tables import Delivery, DeliveryState, Instance, Result, Study
-from service.settings import Destination
+from service.records.states import DeliveryState
+from service.records.tables import Delivery, Instance, Result, Study
 
 _STILL_DUE = Delivery.state == DeliveryState.DUE
 

@@ -13,7 +13,8 @@ from service.errors import NotThere
 from service.records.journal import Event, events_of_study
 from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
-from service.records.tables import Analysis, Delivery, Instance, Priority, Purpose, Result, Study, WebhookCall
+from service.records.states import Priority, Purpose
+from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 
 
 @dataclass(frozen=True, slots=True)

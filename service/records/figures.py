@@ -10,16 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.records.selection import newest_analysis
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Priority,
-    Study,
-    StudyState,
-)
+from service.records.states import WAITING, AnalysisState, DeliveryState, Priority, StudyState
+from service.records.tables import Analysis, Delivery, Study
 
 
 @dataclass(frozen=True, slots=True)

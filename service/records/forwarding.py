@@ -16,10 +16,12 @@ from typing import Any, Final, Self
 from sqlalchemy import ColumnElement, Select, case, exists, func, select
 from sqlalchemy.orm import Session
 
+from service.peers import Destination
 from service.records.database import utc_now
-from service.records.tables import Delivery, DeliveryState, Instance, InstanceState, Result, Study
+from service.records.states import DeliveryState, InstanceState
+from service.records.tables import Delivery, Instance, Result, Study
 from service.selftest.marks import is_selftest
-from service.settings import Destination, Settings
+from service.settings import Settings
 
 UNFORWARDED: Final = (DeliveryState.DUE, DeliveryState.REFUSED)
 """While an image's delivery is in one of these, the node may be the only one that holds the image."""

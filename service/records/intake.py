@@ -26,7 +26,8 @@ from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.forwarding import Forwarding, withdraw_earlier
-from service.records.tables import Instance, InstanceState, Priority, Study, StudyState
+from service.records.states import InstanceState, Priority, StudyState
+from service.records.tables import Instance, Study
 from service.rules.facts import Facts
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from sqlalchemy import Select, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from service.records.database import utc_now
-from service.records.tables import RetrievalState, RetrievalStudy
+from service.records.states import RetrievalState
+from service.records.tables import RetrievalStudy
 
 WINDOW: Final = timedelta(minutes=15)
 """What ``recent`` is counted over."""

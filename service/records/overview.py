@@ -13,17 +13,8 @@ from sqlalchemy import or_, select, union_all
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import NotThere
-from service.records.tables import (
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    DeliveryState,
-    Instance,
-    Result,
-    Study,
-    StudyState,
-    WebhookCall,
-)
+from service.records.states import AnalysisState, DeliveryState, StudyState
+from service.records.tables import Analysis, AnalysisImage, Instance, Result, Study, WebhookCall
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -12,20 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.records.standing import IN_EARNEST, newest_analyses
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisState,
-    CallState,
-    Delivery,
-    DeliveryState,
-    Instance,
-    InstanceState,
-    Result,
-    Study,
-    StudyState,
-    WebhookCall,
-)
+from service.records.states import WAITING, AnalysisState, CallState, DeliveryState, InstanceState, StudyState
+from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 
 
 @dataclass(frozen=True, slots=True)

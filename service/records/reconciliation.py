@@ -16,17 +16,8 @@ from sqlalchemy.orm import Session
 from service.records.overview import DELIVERED
 from service.records.reasons import Reason, reasons_of
 from service.records.standing import IN_EARNEST, Question, Verdict, newest_analyses, standing
-from service.records.tables import (
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Instance,
-    InstanceState,
-    Result,
-    Study,
-)
+from service.records.states import AnalysisState, DeliveryState, InstanceState
+from service.records.tables import Analysis, AnalysisImage, Delivery, Instance, Result, Study
 
 REASONS_TOLD: Final = 20
 """How many reasons against images are told apart; they quote headers, so there may be any number."""

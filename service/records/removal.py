@@ -11,18 +11,15 @@ from sqlalchemy.orm import Session
 from service.archive import Archive
 from service.errors import NeverAgain, OutOfResources, StillInWork
 from service.records.database import Records
+from service.records.states import WAITING, CallState, DeliveryState, StudyState
 from service.records.tables import (
-    WAITING,
     Analysis,
     AnalysisImage,
-    CallState,
     Delivery,
-    DeliveryState,
     Finding,
     Instance,
     Result,
     Study,
-    StudyState,
     WebhookCall,
 )
 

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from service.errors import NotThere, WrongState
 from service.records.job_progress import WINDOW, Progress, progress_of
 from service.records.retrievals import ACTIVE
-from service.records.tables import Instance, JobState, RetrievalJob, RetrievalState, RetrievalStudy, Study
+from service.records.states import JobState, RetrievalState
+from service.records.tables import Instance, RetrievalJob, RetrievalStudy, Study
 
 _AT_ONCE: Final = 500
 

@@ -17,19 +17,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from service.peers import Destination
 from service.records.database import Records
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.tables import (
-    Instance,
-    InstanceState,
-    JobState,
-    RetrievalJob,
-    RetrievalState,
-    RetrievalStudy,
-    Study,
-)
-from service.settings import Destination
+from service.records.states import InstanceState, JobState, RetrievalState
+from service.records.tables import Instance, RetrievalJob, RetrievalStudy, Study
 from service.wire.query import FoundStudy
 
 FAILURES_IN_A_ROW: Final = 10

@@ -14,19 +14,8 @@ from service.errors import SettingsError
 from service.records.database import Records
 from service.records.forwarding import has_forward
 from service.records.overview import ENDED, Outcome, study_called
-from service.records.tables import (
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Finding,
-    Instance,
-    InstanceState,
-    Result,
-    Study,
-    StudyState,
-    WebhookCall,
-)
+from service.records.states import AnalysisState, DeliveryState, InstanceState, StudyState
+from service.records.tables import Analysis, Delivery, Finding, Instance, Result, Study, WebhookCall
 
 PAGE: Final = 500
 _UNDELIVERED: Final = (DeliveryState.DUE, DeliveryState.REFUSED)

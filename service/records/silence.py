@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from service.records.tables import Instance, Priority, Study
+from service.records.states import Priority
+from service.records.tables import Instance, Study
 
 WEEKS: Final = 4
 """So many weeks are looked at."""

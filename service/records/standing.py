@@ -19,21 +19,16 @@ from sqlalchemy.orm import aliased
 
 from service.records.forwarding import UNFORWARDED, has_forward, unforwarded
 from service.records.overview import Outcome
-from service.records.tables import (
+from service.records.states import (
     WAITING,
-    Analysis,
     AnalysisState,
     CallState,
-    Delivery,
     DeliveryState,
-    Instance,
     InstanceState,
     Purpose,
-    Result,
-    Study,
     StudyState,
-    WebhookCall,
 )
+from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 from service.records.webhook_calls import UNANSWERED
 
 IN_EARNEST: Final = Analysis.purpose != Purpose.SHADOW

@@ -16,17 +16,8 @@ from sqlalchemy.orm import Session
 from litegpt.identity import ModelIdentity
 from service.records import webhook_calls
 from service.records.database import utc_now
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Finding,
-    Purpose,
-    Result,
-)
+from service.records.states import WAITING, AnalysisState, DeliveryState, Purpose
+from service.records.tables import Analysis, AnalysisImage, Delivery, Finding, Result
 
 GIVEN_UP: Final = (AnalysisState.CANCELLED, AnalysisState.SUPERSEDED)
 FOR_PATIENTS: Final = (Purpose.REGULAR, Purpose.NAMED)

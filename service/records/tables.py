@@ -7,8 +7,8 @@ databases. Time stamps are UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import IntEnum, StrEnum
-from typing import Any, ClassVar, Final
+from enum import StrEnum
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -29,121 +29,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-
-class InstanceState(StrEnum):
-    """``conflict``: the same SOP Instance UID came with other pixels; held for an admin."""
-
-    STORED = "stored"
-    CONFLICT = "conflict"
-
-
-class StudyState(StrEnum):
-    """``receiving`` until the quiet period has passed; a late eligible image opens the study again."""
-
-    RECEIVING = "receiving"
-    COMPLETE = "complete"
-
-
-class AnalysisState(StrEnum):
-    """The life of one analysis; ``failed`` is quarantined, the rest of the ends are in order."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    NOT_APPLICABLE = "not-applicable"
-    FAILED = "failed"
-    SUPERSEDED = "superseded"
-    CANCELLED = "cancelled"
-
-
-WAITING: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING)
-"""Analyses that a worker has, or will have."""
-
-
-class DeliveryState(StrEnum):
-    """``due`` again after a transient failure; ``withdrawn``: superseded before it was sent; ``replaced``:
-    the destination takes no such objects, and another result goes there instead."""
-
-    DUE = "due"
-    SENT = "sent"
-    COMMITTED = "committed"
-    REFUSED = "refused"
-    WITHDRAWN = "withdrawn"
-    REPLACED = "replaced"
-
-
-class CallState(StrEnum):
-    """``due`` again after a transient failure; ``withdrawn``: superseded or cancelled before it was told."""
-
-    DUE = "due"
-    SENT = "sent"
-    REFUSED = "refused"
-    WITHDRAWN = "withdrawn"
-
-
-class Priority(IntEnum):
-    """What comes first; less is sooner. ``backlog``: old studies, which wait for today's."""
-
-    STAT = 0
-    ROUTINE = 1
-    BACKLOG = 2
-
-    def __str__(self) -> str:
-        return self.name.lower()
-
-
-class Purpose(StrEnum):
-    """Why a model reads a study.
-
-    ``regular``: it was the active one; what waits goes to whichever is then. ``named``: it was asked for by
-    its name, and keeps it. ``shadow``: it is compared with the active one; what it finds is for an admin.
-    """
-
-    REGULAR = "regular"
-    NAMED = "named"
-    SHADOW = "shadow"
-
-
-class ModelState(StrEnum):
-    """``active``: it reads what comes; ``shadow``: so does it, beside; ``available``: it reads what it is
-    asked to; ``retired``: nothing any more."""
-
-    ACTIVE = "active"
-    SHADOW = "shadow"
-    AVAILABLE = "available"
-    RETIRED = "retired"
-
-
-class JobState(StrEnum):
-    """The life of a retrieval job: ``finding`` what there is, then ``running`` from study to study."""
-
-    FINDING = "finding"
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    CANCELLED = "cancelled"
-
-
-class RetrievalState(StrEnum):
-    """``skipped``: the node had its images already, or it has none that the node reads."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-class Role(StrEnum):
-    """What a user of the pages, or a client of the API, may do; each may also do what those before it may."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    ADMIN = "admin"
-
-    def includes(self, other: Role) -> bool:
-        """Whether this role may do what ``other`` may."""
-        return list(Role).index(self) >= list(Role).index(other)
+from service.records.states import (
+    AnalysisState,
+    CallState,
+    DeliveryState,
+    InstanceState,
+    JobState,
+    ModelState,
+    Priority,
+    Purpose,
+    RetrievalState,
+    Role,
+    StudyState,
+)
 
 
 class UTCDateTime(TypeDecorator[datetime]):

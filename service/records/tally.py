@@ -15,18 +15,8 @@ from sqlalchemy.orm import Session, aliased
 
 from service.records.forwarding import oldest_due
 from service.records.standing import IN_EARNEST
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Finding,
-    Instance,
-    Result,
-    Study,
-    WebhookCall,
-)
+from service.records.states import WAITING, AnalysisState, DeliveryState
+from service.records.tables import Analysis, Delivery, Finding, Instance, Result, Study, WebhookCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from service.errors import NotThere, SettingsError
 from service.records.database import utc_now
-from service.records.tables import ApiToken, Role
+from service.records.states import Role
+from service.records.tables import ApiToken
 
 LONGEST_DAYS: Final = 3650
 

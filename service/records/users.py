@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from service.errors import NotThere, SettingsError
 from service.records.database import utc_now
-from service.records.tables import Role, User, WebSession
+from service.records.states import Role
+from service.records.tables import User, WebSession
 
 IDLE: Final = timedelta(minutes=30)
 """A session that nobody has used for so long is over."""

@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.tables import Analysis, CallState, WebhookCall
+from service.records.states import CallState
+from service.records.tables import Analysis, WebhookCall
 
 UNANSWERED: Final = (CallState.DUE, CallState.REFUSED)
 _STILL_DUE = WebhookCall.state == CallState.DUE

@@ -18,14 +18,12 @@ from sqlalchemy.orm import Session
 from service.records.forwarding import studies_with_forward
 from service.records.overview import Outcome, StudyView, views_of
 from service.records.selection import Selection
+from service.records.states import AnalysisState, DeliveryState, InstanceState
 from service.records.tables import (
     Analysis,
-    AnalysisState,
     Delivery,
-    DeliveryState,
     Finding,
     Instance,
-    InstanceState,
     Result,
     Study,
     UTCDateTime,

@@ -14,7 +14,7 @@ from service.errors import NodeError, NotSetUp, PeerFailed
 from service.metrics.processes import RetrieverMetrics
 from service.records.database import Records
 from service.records.retrievals import Outcome, StudyClaim, images_here
-from service.records.tables import RetrievalState
+from service.records.states import RetrievalState
 from service.retrieval.filters import Filters
 from service.retrieval.keeper import Keeper
 from service.settings import Settings

@@ -9,11 +9,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from service.peers import Destination
 from service.records import retrieval_jobs
 from service.records.journal import write_down
 from service.retrieval.filters import Filters
 from service.retrieval.window import Window
-from service.settings import Destination
 from service.wire.retrieval import Method
 
 _LISTED: Final = 100

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service.records import retrieval_jobs
 from service.records.journal import write_down
 from service.records.retrieval_jobs import JobView
-from service.records.tables import JobState
+from service.records.states import JobState
 
 
 class Step(StrEnum):

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from service.completion import to_be_read
 from service.records.analyses import image_outcome
 from service.records.overview import study_called
-from service.records.tables import Analysis, AnalysisState, Instance, Study
+from service.records.states import AnalysisState
+from service.records.tables import Analysis, Instance, Study
 from service.rules.facts import Facts
 from service.rules.rule import ResultRule, StudyRule
 from service.rules.rulebook import Rules

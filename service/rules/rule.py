@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from litegpt.findings import Finding
 from litegpt.vocabulary import LABELS
-from service.records.tables import Priority
+from service.peers import Destination
+from service.records.states import Priority
 from service.rules.facts import Facts
-from service.settings import Destination
 
 DEFAULT: Final = "default"
 """The name of the rule that stands last and always holds."""

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from litegpt.findings import Finding
 from service.errors import SettingsError
+from service.peers import Destination, ResultKind
 from service.rules.facts import Facts
 from service.rules.place import line_and_column
 from service.rules.rule import DEFAULT, ResultRule, Rule, StudyRule, first_complaint
-from service.settings import Destination, ResultKind, Settings
+from service.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -25,24 +25,17 @@ from service.actions.analysing import Force
 from service.archive import Archive, file_digest
 from service.completion import Completion
 from service.errors import NodeError, StillInWork
+from service.peers import Destination
 from service.records.database import Records, utc_now
 from service.records.overview import DELIVERED
 from service.records.removal import remove_study
 from service.records.selection import Selection
-from service.records.tables import (
-    WAITING,
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Finding,
-    Result,
-    Study,
-)
+from service.records.states import WAITING, AnalysisState, DeliveryState
+from service.records.tables import Analysis, Delivery, Finding, Result, Study
 from service.rules.rulebook import Rules
 from service.selftest.marks import is_selftest
 from service.selftest.study import ACCESSION_NUMBER, SyntheticStudy, write_study
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.wire.sender import Sender
 
 Found = TypeVar("Found")

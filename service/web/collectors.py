@@ -19,7 +19,7 @@ from service.metrics.processes import OTHER
 from service.records import tally
 from service.records.database import Records, utc_now
 from service.records.silence import Silence
-from service.records.tables import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
+from service.records.states import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
 from service.rules.rulebook import Rulebook
 from service.settings import Settings

@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from starlette.datastructures import FormData
 
 from service.records import users
-from service.records.tables import Role
+from service.records.states import Role
 from service.settings import Settings
 from service.web.admission import is_open
 from service.web.node import OfNode

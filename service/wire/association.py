@@ -13,7 +13,8 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from service.errors import KindRefused, PeerRefused, PeerUnavailable
-from service.settings import Destination, Settings
+from service.peers import Destination
+from service.settings import Settings
 from service.wire.checkpoint import Checkpoint
 
 Contexts = Sequence[tuple[str, Sequence[str]]]

@@ -21,7 +21,8 @@ from pynetdicom.association import Association
 
 from litegpt.attributes import MALFORMED, integer, text
 from service.errors import NotSetUp, PeerFailed
-from service.settings import Destination, Settings
+from service.peers import Destination
+from service.settings import Settings
 from service.wire import statuses
 from service.wire.association import NO_REPLY, associated, status_in
 

@@ -12,7 +12,8 @@ from pynetdicom.association import Association
 
 from service.eligibility import RADIOGRAPHS
 from service.errors import NodeError, NotSetUp, PeerFailed
-from service.settings import Destination, Settings
+from service.peers import Destination
+from service.settings import Settings
 from service.wire import statuses
 from service.wire.association import NO_REPLY, associated, status_in
 from service.wire.listener import COMPRESSED, UNCOMPRESSED

@@ -15,8 +15,9 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from service.archive import file_digest
 from service.errors import CannotUnderstand, KindRefused, OutOfResources, PeerRefused, PeerUnavailable
+from service.peers import Destination
 from service.received import FileMeta
-from service.settings import Destination, Settings
+from service.settings import Settings
 from service.wire import statuses
 from service.wire.association import NO_REPLY, Contexts, associated, status_in
 

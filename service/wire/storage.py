@@ -17,7 +17,7 @@ from pynetdicom.events import Event
 from service.errors import CannotUnderstand, NodeError
 from service.metrics.processes import StorageMetrics
 from service.records.intake import Receiver
-from service.records.tables import Priority
+from service.records.states import Priority
 from service.wire import statuses
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from litegpt.boxes import Box
 from litegpt.findings import Finding
-from service.settings import Destination
+from service.peers import Destination
 from service.wire.sender import Sender, result_contexts
 from tests.images import make_radiograph
 from tests.peers.dcmtk import Storescp, storescp

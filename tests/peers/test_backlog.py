@@ -26,7 +26,8 @@ from sqlalchemy import select
 from litegpt.identity import read_identity
 from service.cli.main import main
 from service.completion import Completion
-from service.records.tables import Analysis, Instance, Priority, RetrievalStudy, Study
+from service.records.states import Priority
+from service.records.tables import Analysis, Instance, RetrievalStudy, Study
 from service.settings import Settings
 from service.wire.listener import Listener, configure_process
 from tests.images import CR, DX, make_radiograph

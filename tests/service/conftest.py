@@ -14,12 +14,13 @@ from litegpt.identity import ModelIdentity
 from service.archive import Archive
 from service.completion import Completion
 from service.eligibility import Eligibility
+from service.peers import Destination
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.migrate import migrate
 from service.records.tables import Base
 from service.rules.rule import DEFAULT, ResultRule
-from service.settings import Destination, Settings, load_settings
+from service.settings import Settings, load_settings
 from service.wire.listener import Listener, configure_process
 
 MODEL = ModelIdentity("litegpt-test", "1", demonstration=True)

@@ -8,19 +8,15 @@ from itertools import count
 
 from sqlalchemy.orm import Session
 
+from service.records.states import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
 from service.records.tables import (
     Analysis,
     AnalysisImage,
-    AnalysisState,
-    CallState,
     Delivery,
-    DeliveryState,
     Finding,
     Instance,
-    InstanceState,
     Result,
     Study,
-    StudyState,
     WebhookCall,
 )
 

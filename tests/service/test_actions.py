@@ -17,6 +17,7 @@ from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import LeaseLost, NeverAgain
+from service.peers import Destination, ResultKind
 from service.records import analyses, deliveries
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim
@@ -24,16 +25,8 @@ from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.retry import Retry as Waits
 from service.records.selection import Selection
-from service.records.tables import (
-    Analysis,
-    AnalysisState,
-    AuditEvent,
-    Delivery,
-    DeliveryState,
-    Priority,
-    Study,
-)
-from service.settings import Destination, ResultKind
+from service.records.states import AnalysisState, DeliveryState, Priority
+from service.records.tables import Analysis, AuditEvent, Delivery, Study
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
 

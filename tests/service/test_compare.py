@@ -23,7 +23,7 @@ from service.comparing.readings import Opinion, Opinions, StudyReadings
 from service.errors import SettingsError
 from service.records.database import Records
 from service.records.journal import events
-from service.records.tables import AnalysisState
+from service.records.states import AnalysisState
 from service.settings import Settings
 from tests.service.study_rows import NOW, AnalysisRow, FindingRow, ImageRow, StudyRow, write
 

@@ -16,17 +16,8 @@ from service.errors import NeverAgain
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.selection import Selection
-from service.records.tables import (
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Instance,
-    Result,
-    Study,
-    StudyState,
-)
+from service.records.states import AnalysisState, DeliveryState, StudyState
+from service.records.tables import Analysis, AnalysisImage, Delivery, Instance, Result, Study
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import incoming
 

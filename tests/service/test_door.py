@@ -13,7 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from service.settings import Caller, load_settings
+from service.peers import Caller
+from service.settings import load_settings
 from service.wire.door import LOCAL_LIMIT_EXCEEDED, MOST_SILENT
 from service.wire.listener import Listener
 from tests.images import DX, make_radiograph

@@ -30,7 +30,7 @@ from service.records.database import Records
 from service.records.journal import events
 from service.records.migrate import migrate
 from service.records.selection import Selection
-from service.records.tables import AnalysisState, StudyState
+from service.records.states import AnalysisState, StudyState
 from service.settings import Settings, load_settings
 from tests.dependencies import blocker
 from tests.service.study_rows import NOW, AnalysisRow, FindingRow, ImageRow, StudyRow, write

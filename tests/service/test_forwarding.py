@@ -16,6 +16,7 @@ from service.actions.resending import PURGED, Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import SettingsError, StillInWork
+from service.peers import Destination
 from service.records import deliveries, tally
 from service.records.database import Records, utc_now
 from service.records.deliveries import DeliveryClaim
@@ -24,10 +25,11 @@ from service.records.forwarding import CORRECTED_SINCE, Forwarding, forward
 from service.records.intake import Intake, Receiver
 from service.records.removal import remove_study
 from service.records.selection import Selection
-from service.records.tables import Analysis, Delivery, Instance, Priority, Result, Study
+from service.records.states import Priority
+from service.records.tables import Analysis, Delivery, Instance, Result, Study
 from service.rules.rulebook import Rules
 from service.selftest.marks import new_study_uid
-from service.settings import Destination, load_settings
+from service.settings import load_settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import incoming
 

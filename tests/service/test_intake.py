@@ -17,7 +17,8 @@ from service.errors import DatasetMismatch, OutOfResources
 from service.received import dataset_offset
 from service.records.database import Records
 from service.records.intake import Intake, Receiver
-from service.records.tables import Instance, Study, StudyState
+from service.records.states import StudyState
+from service.records.tables import Instance, Study
 from service.settings import load_settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import incoming

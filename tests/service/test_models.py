@@ -26,6 +26,7 @@ from service.exporting.rows import pages as exported
 from service.models.changes import Admin, Change
 from service.models.figures import figures_by_model
 from service.models.roster import Roster, roster_of
+from service.peers import Destination
 from service.records import analyses, deliveries, overview, tally
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim
@@ -36,9 +37,10 @@ from service.records.reconciliation import sum_up
 from service.records.retry import Retry as Waits
 from service.records.selection import Selection
 from service.records.standing import Question, Verdict
-from service.records.tables import Analysis, Delivery, Priority, Purpose
+from service.records.states import Priority, Purpose
+from service.records.tables import Analysis, Delivery
 from service.selftest.marks import new_study_uid
-from service.settings import Destination, Settings
+from service.settings import Settings
 from tests.images import make_radiograph
 from tests.models import model_copy
 from tests.service.conftest import incoming, sent_to

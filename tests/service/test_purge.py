@@ -27,6 +27,7 @@ from service.archive import Archive
 from service.backup.writing import write_backup
 from service.completion import Completion
 from service.errors import OutOfResources
+from service.peers import Destination
 from service.records import analyses, deliveries, overview, tally
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import PURGED, Claim
@@ -37,16 +38,8 @@ from service.records.retrievals import images_here
 from service.records.retry import Retry
 from service.records.selection import Selection
 from service.records.standing import Verdict, settled
-from service.records.tables import (
-    Analysis,
-    AuditEvent,
-    Base,
-    Finding,
-    Instance,
-    Result,
-    Study,
-)
-from service.settings import Destination, Settings
+from service.records.tables import Analysis, AuditEvent, Base, Finding, Instance, Result, Study
+from service.settings import Settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
 from tests.service.study_rows import StudyRow, write

@@ -30,15 +30,8 @@ from service.records.reconciliation import (
     unsettled,
 )
 from service.records.standing import Question, Verdict
-from service.records.tables import (
-    AnalysisState,
-    Base,
-    CallState,
-    DeliveryState,
-    InstanceState,
-    Study,
-    StudyState,
-)
+from service.records.states import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
+from service.records.tables import Base, Study
 from service.settings import Settings, load_settings
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 

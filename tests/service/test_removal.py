@@ -12,7 +12,8 @@ from service.errors import NeverAgain, StillInWork
 from service.records.database import Records
 from service.records.intake import Intake, Receiver
 from service.records.removal import remove_study
-from service.records.tables import Finding, Study, StudyState
+from service.records.states import StudyState
+from service.records.tables import Finding, Study
 from service.settings import Settings
 from tests.images import make_radiograph
 from tests.service.conftest import incoming

@@ -10,6 +10,7 @@ from service.actions.action import Course
 from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
+from service.peers import Destination
 from service.records import analyses, deliveries
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.database import Records
@@ -17,7 +18,6 @@ from service.records.intake import Receiver
 from service.records.retry import Retry
 from service.records.selection import Selection
 from service.records.tables import Delivery
-from service.settings import Destination
 from tests.images import make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
 

@@ -18,7 +18,8 @@ from service.records.job_progress import progress_of
 from service.records.retrieval_jobs import JobView
 from service.records.retrievals import FAILURES_IN_A_ROW, JobClaim, Outcome, StudyClaim
 from service.records.retry import Retry
-from service.records.tables import RetrievalState, RetrievalStudy
+from service.records.states import RetrievalState
+from service.records.tables import RetrievalStudy
 from service.wire.query import FoundStudy
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)

@@ -15,13 +15,13 @@ from pydicom import Dataset
 from sqlalchemy import select
 
 from service.metrics.folder import FOLDER, CountedByProcesses
+from service.peers import Destination
 from service.records import retrieval_jobs
 from service.records.retrieval_jobs import FailedStudy, JobView
 from service.records.tables import Instance, RetrievalStudy
 from service.retrieval.filters import Filters
 from service.retrieval.finding import find
 from service.retrieval.retriever import Retriever
-from service.settings import Destination
 from service.wire.listener import Listener, configure_process
 from service.wire.query import FoundStudy, querying
 from tests.images import CR, DX, make_radiograph

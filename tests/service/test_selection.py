@@ -11,15 +11,8 @@ from service.errors import NeverAgain, SettingsError
 from service.records import overview
 from service.records.database import Records
 from service.records.selection import STATES, Selection
-from service.records.tables import (
-    Analysis,
-    AnalysisState,
-    DeliveryState,
-    Finding,
-    InstanceState,
-    Study,
-    StudyState,
-)
+from service.records.states import AnalysisState, DeliveryState, InstanceState, StudyState
+from service.records.tables import Analysis, Finding, Study
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, StudyRow, ago, write
 from tests.service.test_reconcile import CASES
 

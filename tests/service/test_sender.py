@@ -12,7 +12,8 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from service.errors import PeerRefused, PeerUnavailable
-from service.settings import Destination, load_settings
+from service.peers import Destination
+from service.settings import load_settings
 from service.wire import statuses
 from service.wire.sender import Sender, result_contexts
 from tests.images import CR, DX, make_radiograph

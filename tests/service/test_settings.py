@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import SettingsError
-from service.settings import Destination, ResultKind, load_settings
+from service.peers import Destination, ResultKind
+from service.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

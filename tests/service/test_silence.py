@@ -17,7 +17,8 @@ from sqlalchemy import insert
 
 from service.records.database import Records, utc_now
 from service.records.silence import MOST, Silence, longest_silence, margin, same_times, silences
-from service.records.tables import Instance, Priority, Study, StudyState
+from service.records.states import Priority, StudyState
+from service.records.tables import Instance, Study
 from service.web.collectors import SilenceCollector
 from service.web.kept import Kept
 from tests.scrape import Scrape

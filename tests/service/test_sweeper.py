@@ -14,7 +14,8 @@ from service.errors import OutOfResources
 from service.heartbeat import BEAT_IS_OLD_SECONDS, beat_file, is_beating
 from service.models.changes import Admin
 from service.records import webhook_calls
-from service.records.tables import Analysis, AnalysisState
+from service.records.states import AnalysisState
+from service.records.tables import Analysis
 from service.sweeper import PART, Sweeper
 from tests.images import make_radiograph
 from tests.models import model_copy

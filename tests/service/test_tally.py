@@ -12,14 +12,8 @@ from sqlalchemy.orm import Session
 
 from service.records import tally
 from service.records.database import Records, utc_now
-from service.records.tables import (
-    AnalysisImage,
-    AnalysisState,
-    DeliveryState,
-    Finding,
-    InstanceState,
-    StudyState,
-)
+from service.records.states import AnalysisState, DeliveryState, InstanceState, StudyState
+from service.records.tables import AnalysisImage, Finding
 from service.records.tally import FindingsOf, Stored
 from service.rules.rulebook import Rulebook
 from service.settings import Settings

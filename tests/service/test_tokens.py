@@ -13,7 +13,8 @@ from service.cli.main import application
 from service.errors import NotThere, SettingsError
 from service.records import journal, tokens
 from service.records.database import Records, utc_now
-from service.records.tables import ApiToken, Role
+from service.records.states import Role
+from service.records.tables import ApiToken
 from service.records.tokens import TokenState
 from service.settings import Settings
 

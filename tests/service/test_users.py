@@ -16,7 +16,8 @@ from service.passwords import hash_password, is_password
 from service.records import journal, users
 from service.records.database import Records, utc_now
 from service.records.migrate import migrate
-from service.records.tables import AuditEvent, Role, User, WebSession
+from service.records.states import Role
+from service.records.tables import AuditEvent, User, WebSession
 from service.settings import load_settings
 
 HASH = hash_password("correct horse battery")

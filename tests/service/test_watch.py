@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import update
 
 from service.records.database import Records
-from service.records.tables import AnalysisState, Delivery, DeliveryState, StudyState
+from service.records.states import AnalysisState, DeliveryState, StudyState
+from service.records.tables import Delivery
 from service.settings import Settings
 from service.watch import STUDIES, DestinationLoad, Frame, Queue, look
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write

@@ -13,7 +13,8 @@ from service.errors import LeaseLost
 from service.records import webhook_calls
 from service.records.database import Records
 from service.records.retry import Retry
-from service.records.tables import Analysis, AnalysisState, WebhookCall
+from service.records.states import AnalysisState
+from service.records.tables import Analysis, WebhookCall
 from tests.service.study_rows import AnalysisRow, StudyRow, write
 
 NOW = timedelta(0)

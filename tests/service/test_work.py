@@ -14,6 +14,7 @@ from litegpt.findings import Finding as ModelFinding
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import LeaseLost
+from service.peers import Destination
 from service.records import analyses, deliveries, overview
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim
@@ -21,8 +22,8 @@ from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.overview import FindingView
 from service.records.retry import Retry
-from service.records.tables import Analysis, AnalysisState, Delivery, DeliveryState, Result
-from service.settings import Destination
+from service.records.states import AnalysisState, DeliveryState
+from service.records.tables import Analysis, Delivery, Result
 from tests.images import make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
 

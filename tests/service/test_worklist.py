@@ -14,16 +14,8 @@ from service.records import figures, worklist
 from service.records.database import Records
 from service.records.dossier import dossier_of
 from service.records.selection import STATES, Selection
-from service.records.tables import (
-    Analysis,
-    AnalysisState,
-    DeliveryState,
-    Finding,
-    InstanceState,
-    Priority,
-    Study,
-    StudyState,
-)
+from service.records.states import AnalysisState, DeliveryState, InstanceState, Priority, StudyState
+from service.records.tables import Analysis, Finding, Study
 from service.records.worklist import Key, Page, page_of
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 

@@ -19,12 +19,13 @@ from litegpt.findings import Finding, Reading
 from litegpt.phantoms import phantom_files
 from litegpt.radiograph import Radiograph
 from service.errors import LeaseLost, OutOfResources
+from service.peers import ResultKind
 from service.records import analyses, deliveries
 from service.records.claims import ClaimedImage
 from service.records.database import utc_now
 from service.records.overview import StudyView
-from service.records.tables import Analysis, AnalysisState
-from service.settings import ResultKind
+from service.records.states import AnalysisState
+from service.records.tables import Analysis
 from tests.images import SECONDARY_CAPTURE, make_radiograph
 from tests.service.test_work import MINUTE
 from tests.worker.conftest import SmallNode

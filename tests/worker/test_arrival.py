@@ -15,11 +15,11 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from sqlalchemy import select, update
 
+from service.peers import Destination
 from service.records.database import utc_now
 from service.records.overview import DeliveryView
 from service.records.tables import Delivery, Result
 from service.selftest.marks import new_study_uid
-from service.settings import Destination
 from service.wire.query import FIND
 from tests.images import make_radiograph
 from tests.peers.dcmtk import storescp

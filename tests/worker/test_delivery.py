@@ -12,9 +12,9 @@ from pydicom.uid import generate_uid
 from service.actions.action import Course
 from service.actions.resending import Resend
 from service.errors import TryAgain
+from service.peers import ResultKind
 from service.records import analyses
 from service.records.selection import Selection
-from service.settings import ResultKind
 from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port

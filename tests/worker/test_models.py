@@ -20,10 +20,11 @@ from service.actions.analysing import Rerun
 from service.completion import Completion
 from service.models.changes import Admin, Change
 from service.models.roster import roster_of
+from service.peers import Destination
 from service.records.reasons import reasons_of
 from service.records.selection import Selection
-from service.records.tables import Analysis, Priority, Purpose
-from service.settings import Destination
+from service.records.states import Priority, Purpose
+from service.records.tables import Analysis
 from tests.images import make_radiograph
 from tests.models import model_copy
 from tests.worker.conftest import SmallNode

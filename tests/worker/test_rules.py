@@ -22,7 +22,8 @@ from service.completion import Completion
 from service.errors import SettingsError
 from service.models.changes import Admin
 from service.records.selection import Selection
-from service.records.tables import Analysis, Priority, WebhookCall
+from service.records.states import Priority
+from service.records.tables import Analysis, WebhookCall
 from service.rules.explaining import explain
 from service.rules.rulebook import Rulebook, Rules
 from service.settings import load_settings

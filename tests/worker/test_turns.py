@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litegpt.identity import ModelIdentity
 from service.models.roster import KnownModel, Roster
-from service.records.tables import ModelState, Priority
+from service.records.states import ModelState, Priority
 from worker.turns import SHARE, Turns
 
 STAT, ROUTINE, BACKLOG = Priority

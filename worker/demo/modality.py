@@ -12,7 +12,8 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from service.errors import NodeError, SettingsError
-from service.settings import Destination, Settings
+from service.peers import Destination
+from service.settings import Settings
 from service.wire.sender import Sender
 
 _IDENTIFYING: Final = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"]

@@ -20,7 +20,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from service.errors import NodeError, SettingsError
-from service.settings import Destination, ResultKind
+from service.peers import Destination, ResultKind
 from worker.demo.pacs import ReceivedResult
 
 START_SECONDS: Final = 60.0

@@ -13,7 +13,7 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from service.settings import Destination
+from service.peers import Destination
 from service.wire.association import send_at_once
 from service.wire.listener import OWN_RESULTS
 from service.wire.statuses import SUCCESS

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from service.errors import NodeError
+from service.peers import Destination
 from service.records import overview
 from service.records.database import Records
 from service.records.overview import StudyView
-from service.settings import Destination, Settings, settings_without_sources
+from service.settings import Settings, settings_without_sources
 from service.supervisor import STOP_SECONDS, running_port
 from worker.demo.modality import OutgoingImage, SentImage, push
 from worker.demo.pacs import ReceivedResult

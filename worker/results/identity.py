@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from litegpt.identity import ModelIdentity
-from service.settings import ResultKind
+from service.peers import ResultKind
 from worker.results.patient_study import patient_header_digest
 
 _NAMESPACE: Final = UUID("6f0c5e54-3c0f-5e0a-9a55-0c1b7b6f3d21")

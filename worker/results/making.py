@@ -21,10 +21,11 @@ from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
 from service.errors import OutOfResources
+from service.peers import ResultKind
 from service.records.analyses import Concluded, ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
 from service.records.database import utc_now
-from service.settings import ResultKind, Settings
+from service.settings import Settings
 from worker.errors import CannotReport
 from worker.results import presentation_state, secondary_capture, structured_report
 from worker.results.identity import ResultIdentity

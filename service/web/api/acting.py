@@ -12,8 +12,8 @@ from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.completion import Completion
 from service.errors import NotThere, SettingsError, TryAgain
-from service.records.tables import Priority
-from service.settings import Destination
+from service.peers import Destination
+from service.records.states import Priority
 from service.web.api.callers import AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
 from service.web.api.footing import Footing, OfAPI

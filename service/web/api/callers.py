@@ -13,7 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.errors import OutOfResources
 from service.records import tokens
-from service.records.tables import Role
+from service.records.states import Role
 from service.records.tokens import TokenState, TokenView
 from service.web.api.footing import Footing, OfAPI
 from service.web.attempts import WINDOW_SECONDS

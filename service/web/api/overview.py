@@ -10,7 +10,7 @@ from pydantic import Field
 
 from service.records import figures
 from service.records.reconciliation import UnsettledStudy
-from service.records.tables import WAITING, AnalysisState
+from service.records.states import WAITING, AnalysisState
 from service.web.api.callers import AViewer
 from service.web.api.problems import responses
 from service.web.api.shapes import PriorityName, Reason, Shape

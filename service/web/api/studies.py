@@ -15,7 +15,7 @@ from service.patient import Patient, read_patient
 from service.records import dossier
 from service.records.dossier import Dossier
 from service.records.journal import write_down
-from service.records.tables import Role
+from service.records.states import Role
 from service.records.worklist import Key, page_of
 from service.web.api.callers import AViewer, Caller
 from service.web.api.choosing import StudyQuery, StudyUID

@@ -14,8 +14,8 @@ from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.completion import Completion
 from service.errors import NeverAgain, SettingsError
-from service.records.tables import Priority
-from service.settings import Destination
+from service.peers import Destination
+from service.records.states import Priority
 from service.web.deeds import Deed
 from service.web.filters import Filters
 from service.web.node import Node, OfNode

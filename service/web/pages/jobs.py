@@ -13,7 +13,7 @@ from service import heartbeat
 from service.records import retrieval_jobs
 from service.records.database import utc_now
 from service.records.retrieval_jobs import JobView
-from service.records.tables import JobState, Role
+from service.records.states import JobState, Role
 from service.retrieval.filters import Filters
 from service.retrieval.retriever import PART
 from service.retrieval.steering import Step, possible, steer

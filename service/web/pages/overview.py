@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from service.records import figures
 from service.records.database import utc_now
 from service.records.standing import Verdict
-from service.records.tables import WAITING, AnalysisState
+from service.records.states import WAITING, AnalysisState
 from service.web.node import Node, OfNode
 from service.web.pages.footing import AT_ONCE_SECONDS, OfPages
 from service.web.present import health, midnight

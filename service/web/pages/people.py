@@ -13,7 +13,8 @@ from service.errors import SettingsError
 from service.passwords import LONGEST, SHORTEST, hash_password
 from service.records import tokens, users
 from service.records.journal import write_down
-from service.records.tables import Role, User
+from service.records.states import Role
+from service.records.tables import User
 from service.web.node import OfNode
 from service.web.pages.footing import OfPages
 from service.web.visitors import AForm, AnAdmin, Forbidden, Visitor

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from litegpt.vocabulary import LABELS
-from service.records.tables import Role
+from service.records.states import Role
 from service.records.worklist import page_of
 from service.web.filters import Filters, read_key, states, write_key
 from service.web.node import OfNode

@@ -16,7 +16,7 @@ from service.records import dossier
 from service.records.dossier import Dossier, StoredImage
 from service.records.journal import write_down
 from service.records.overview import FindingView
-from service.records.tables import Role
+from service.records.states import Role
 from service.web.node import Node, OfNode
 from service.web.pages.acting import ACTIONS
 from service.web.pages.footing import Footing, OfPages

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from litegpt.findings import Finding
 from service.errors import SettingsError
-from service.records.tables import Priority
+from service.records.states import Priority
 from service.rules.facts import Facts
 from service.rules.place import line_and_column
 from service.rules.rule import ResultRule, StudyRule

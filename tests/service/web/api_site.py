@@ -14,7 +14,8 @@ from starlette.routing import Mount
 
 from service.records import retrieval_jobs, tokens
 from service.records.database import utc_now
-from service.records.tables import AnalysisState, RetrievalState, RetrievalStudy, Role
+from service.records.states import AnalysisState, RetrievalState, Role
+from service.records.tables import RetrievalStudy
 from service.retrieval.filters import Filters
 from service.web.api.application import openapi_of
 from service.web.problems import API

@@ -27,16 +27,8 @@ from service.records import users
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.migrate import migrate
-from service.records.tables import (
-    Analysis,
-    AnalysisState,
-    Delivery,
-    DeliveryState,
-    Finding,
-    Result,
-    Role,
-    Study,
-)
+from service.records.states import AnalysisState, DeliveryState, Role
+from service.records.tables import Analysis, Delivery, Finding, Result, Study
 from service.settings import PREFIX, Settings, load_settings
 from service.web.ports import PAGES, running_ports
 from tests.processes import Process, running

@@ -22,7 +22,8 @@ from starlette.routing import Mount
 from litegpt.radiograph import read_radiograph
 from service.records import tokens
 from service.records.database import utc_now
-from service.records.tables import Analysis, AnalysisState, ApiToken, Delivery, Instance, Role, Study
+from service.records.states import AnalysisState, Role
+from service.records.tables import Analysis, ApiToken, Delivery, Instance, Study
 from service.settings import load_settings
 from service.web.app import create_app, create_metrics_app
 from service.web.attempts import PER_ADDRESS

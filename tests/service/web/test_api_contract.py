@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, assume, settings
 from schemathesis.specs.openapi.checks import ignored_auth
 
-from service.records.tables import Role
+from service.records.states import Role
 from service.settings import load_settings
 from service.web.app import create_app
 from tests.service.web.api_site import ApiSite, api_site, contract_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.records.tables import Role
+from service.records.states import Role
 from service.settings import load_settings
 from service.web.app import create_app
 from service.web.problems import API

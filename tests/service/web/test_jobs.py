@@ -15,7 +15,8 @@ from sqlalchemy import insert, select
 from service import heartbeat
 from service.records import retrieval_jobs
 from service.records.database import utc_now
-from service.records.tables import AuditEvent, JobState, RetrievalJob, RetrievalState, RetrievalStudy
+from service.records.states import JobState, RetrievalState
+from service.records.tables import AuditEvent, RetrievalJob, RetrievalStudy
 from service.retrieval.filters import Filters
 from service.retrieval.retriever import PART
 from service.settings import load_settings

@@ -23,25 +23,15 @@ from service.actions.action import Tally
 from service.actions.analysing import Retry
 from service.errors import TryAgain
 from service.models.changes import Admin
+from service.peers import Destination
 from service.records import webhook_calls
 from service.records.database import utc_now
 from service.records.forwarding import forward
 from service.records.journal import write_down
-from service.records.tables import (
-    Analysis,
-    AnalysisImage,
-    AnalysisState,
-    AuditEvent,
-    Delivery,
-    DeliveryState,
-    Instance,
-    Purpose,
-    Result,
-    Role,
-    Study,
-)
+from service.records.states import AnalysisState, DeliveryState, Purpose, Role
+from service.records.tables import Analysis, AnalysisImage, AuditEvent, Delivery, Instance, Result, Study
 from service.records.worklist import Key
-from service.settings import Destination, load_settings
+from service.settings import load_settings
 from service.web.deeds import Deed
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of

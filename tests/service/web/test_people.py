@@ -6,7 +6,8 @@ import pytest
 
 from service.passwords import is_password
 from service.records import tokens, users
-from service.records.tables import Role, User
+from service.records.states import Role
+from service.records.tables import User
 from tests.service.web.site import PASSWORD, Answer, Client, Site, text_of
 
 OTHER = "another horse battery"

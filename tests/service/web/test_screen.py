@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
 from litegpt.phantoms import phantom_files
-from service.records.tables import Analysis, AnalysisState, Study
+from service.records.states import AnalysisState
+from service.records.tables import Analysis, Study
 from tests.images import make_radiograph
 from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.service.web.site import PASSWORD, Site, finding

@@ -20,7 +20,8 @@ from service.passwords import hash_password
 from service.records import users
 from service.records.database import Records, utc_now
 from service.records.migrate import migrate
-from service.records.tables import Role, User, WebSession
+from service.records.states import Role
+from service.records.tables import User, WebSession
 from service.settings import PREFIX, load_settings
 from service.web.admission import require_users
 from service.web.attempts import PER_NAME

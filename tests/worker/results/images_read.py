@@ -15,7 +15,7 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.radiograph import Radiograph, read_radiograph
-from service.settings import ResultKind
+from service.peers import ResultKind
 from tests.images import CR, DX, SECONDARY_CAPTURE
 from worker.results import presentation_state, secondary_capture
 from worker.results.identity import ResultIdentity

@@ -21,9 +21,9 @@ from litegpt.engine import Read
 from litegpt.findings import Finding, Reading
 from litegpt.radiograph import Radiograph
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
+from service.peers import ResultKind
 from service.records import analyses
 from service.records.claims import ClaimedImage
-from service.settings import ResultKind
 from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.worker.conftest import SmallNode
 from tests.worker.results.test_structured_report import NAMES as SCRIPTS

@@ -14,7 +14,7 @@ from pydicom.datadict import keyword_for_tag
 
 from litegpt.findings import Finding
 from litegpt.vocabulary import LABELS
-from service.settings import DEFAULT_RESULTS, ResultKind
+from service.peers import DEFAULT_RESULTS, ResultKind
 from tests.conformance import Row, table, tables
 from tests.images import CR, make_radiograph
 from tests.worker.results.images_read import capture_of, state_of

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from pydicom.uid import UID
 
-from service.settings import ResultKind
+from service.peers import ResultKind
 from tests.images import make_radiograph
 from worker.results.identity import ResultIdentity, derived_uid
 from worker.results.patient_study import patient_header_digest

@@ -22,7 +22,7 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import ModelIdentity
 from litegpt.vocabulary import DIAGNOSES, LABELS, LOCAL_LABELS, NO_FINDING
-from service.settings import ResultKind
+from service.peers import ResultKind
 from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import run_program
 from tests.presence import real_radiographs
