@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
@@ -18,10 +19,11 @@ from litegpt.errors import ModelError
 from service import heartbeat
 from service.archive import Archive
 from service.errors import NodeError, OutOfResources, SettingsError
+from service.loopback import is_loopback
 from service.models.roster import Roster, roster_of, roster_without_records
 from service.peers import Destination
 from service.queue import Bell
-from service.records.database import Records, durability_complaint
+from service.records.database import Records, durability_complaint, utc_now
 from service.records.migrate import pending
 from service.records.states import ModelState
 from service.rules.rulebook import Rules
@@ -30,15 +32,25 @@ from service.sweeper import PART
 from service.web import ports
 from service.web.ports import Port
 from service.wire.sender import Sender
+from service.wire.tls import Identity, requestor_context
+from service.wire.users import Users
+
+EXPIRES_SOON_DAYS: Final = 30
+"""A certificate that ends sooner is complained about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing looked at: a fact, or a complaint."""
+    """One thing looked at: a fact, or a complaint.
+
+    Attributes:
+        warns: Whether the fact is one that an admin should know of, and may mean so.
+    """
 
     name: str
     fact: str
     complaint: str | None = None
+    warns: bool = False
 
 
 def line(name: str, look: Callable[[], str]) -> Line:
@@ -53,7 +65,8 @@ def line(name: str, look: Callable[[], str]) -> Line:
 
 def examine(settings: Settings) -> Iterator[Line]:
     """Everything that a node needs, also of one that has not been up yet; nothing is changed."""
-    yield Line("settings", f"AE title {settings.ae_title}, port {settings.dicom_port}")
+    yield Line("settings", f"AE title {settings.ae_title}, {settings.dicom_ports}")
+    yield from _security(settings)
     yield line("model", lambda: model(settings))
     yield line("archive", lambda: _archive_to_be(settings))
     yield line("database", lambda: _database_to_be(settings))
@@ -67,6 +80,65 @@ def examine(settings: Settings) -> Iterator[Line]:
         yield line(f"images to {to}", partial(echo, settings, to))
     for webhook in settings.webhooks:
         yield Line(f"webhook {webhook.name}", f"{webhook.origin}; `webhook-test {webhook.name}` tries it")
+
+
+def _security(settings: Settings) -> Iterator[Line]:
+    """What protects the ways in and out over the network."""
+    if settings.dicom_port is not None and not is_loopback(settings.dicom_host):
+        passwords = ", passwords of dicom_users_file, too" if settings.dicom_users_file else ""
+        yield Line(
+            "plain DICOM",
+            f"other machines reach port {settings.dicom_port} at {settings.dicom_host} without TLS: "
+            f"whoever is on the way reads images{passwords} (docs/security.md)",
+            warns=True,
+        )
+    if settings.dicom_tls_certificate is not None:
+        yield line("DICOM TLS", lambda: tls(settings))
+    if settings.dicom_tls_authorities is not None:
+        yield line("TLS authorities", lambda: tls_authorities(settings))
+    if settings.dicom_users_file is not None:
+        yield line("DICOM users", lambda: dicom_users(settings))
+    if not settings.calling_ae_titles and not settings.dicom_users_file:
+        yield Line("callers", "anybody who reaches the listener may send: calling_ae_titles", warns=True)
+
+
+def tls(settings: Settings) -> str:
+    """Our certificate can be used, and still for a while.
+
+    Raises:
+        SettingsError: If it cannot, or a file beside it.
+    """
+    identity = Identity.of(settings)
+    if identity is None:
+        return "none"
+    ends = identity.valid_until()
+    if (days := (ends - utc_now()).days) < EXPIRES_SOON_DAYS:
+        raise SettingsError(
+            f"dicom_tls_certificate {identity.certificate} ends in {days} days, {ends:%Y-%m-%d}"
+        )
+    callers = "callers need one, too" if identity.authorities else "callers need none"
+    return f"certificate until {ends:%Y-%m-%d}, {callers}"
+
+
+def tls_authorities(settings: Settings) -> str:
+    """The authorities that peers are checked with can be read.
+
+    Raises:
+        SettingsError: If they cannot.
+    """
+    requestor_context(settings)
+    return f"peers are checked with {settings.dicom_tls_authorities}"
+
+
+def dicom_users(settings: Settings) -> str:
+    """The users' file can be read.
+
+    Raises:
+        SettingsError: If it cannot.
+    """
+    if settings.dicom_users_file is None:
+        return "none"
+    return f"{len(Users(settings.dicom_users_file).read())} in {settings.dicom_users_file}"
 
 
 def _archive_to_be(settings: Settings) -> str:

@@ -7,10 +7,12 @@ NodeError
 │   ├── StillInWork          a study cannot be removed before what is under way has ended
 │   ├── Busy                 another action on many studies is going on
 │   ├── PeerUnavailable      a remote node did not answer, or asked to be tried later
+│   │   └── NoTls            there is no TLS with it: a certificate, or how it speaks, must be put right
 │   └── PeerFailed           a remote node answers, and could not do this one thing just now
 └── NeverAgain               the same call will fail the same way
     ├── DatasetMismatch      the dataset is not what its association said
     ├── CannotUnderstand     the dataset cannot be read
+    ├── TooLarge             an object, or its study, is larger than the node takes
     ├── BackupDamaged        a backup is not what its manifest says, or ends early
     ├── NotThere             what is named is not in the records
     ├── WrongState           what is named is past that, or not yet there
@@ -50,6 +52,10 @@ class PeerUnavailable(TryAgain):
     """A remote node did not answer, or asked to be tried later."""
 
 
+class NoTls(PeerUnavailable):
+    """There is no TLS with a remote node. An admin puts it right, and what is due then still goes."""
+
+
 class PeerFailed(TryAgain):
     """A remote node answers, and could not do this one thing just now; others may go."""
 
@@ -64,6 +70,10 @@ class DatasetMismatch(NeverAgain):
 
 class CannotUnderstand(NeverAgain):
     """The dataset cannot be read, or lacks what identifies it."""
+
+
+class TooLarge(NeverAgain):
+    """The dataset, or its study with it, is larger than the node takes."""
 
 
 class BackupDamaged(NeverAgain):

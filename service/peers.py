@@ -14,7 +14,13 @@ _AE_TITLE = re.compile(r"[^\\\x00-\x1f\x7f-\U0010ffff]{1,16}")
 """PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
 
 
-_DESTINATION = re.compile(r"(?P<aet>[^@]+)@\[?(?P<host>[^@\]]+?)\]?:(?P<port>\d{1,5})(?:=(?P<kinds>.*))?")
+TLS_SCHEME: Final = "dicoms://"
+"""Stands before the address of a peer that is called by TLS."""
+
+_DESTINATION = re.compile(
+    rf"(?P<tls>{TLS_SCHEME})?"
+    r"(?P<aet>[^@]+)@\[?(?P<host>[^@\]]+?)\]?:(?P<port>\d{1,5})(?:=(?P<kinds>.*))?"
+)
 
 
 class ResultKind(StrEnum):
@@ -32,7 +38,8 @@ class Destination(BaseModel):
     """A remote node that takes our results, written ``AET@HOST:PORT`` or ``AET@HOST:PORT=sr+sc``.
 
     Attributes:
-        ae_title, host, port: Its address, which is all that names it in the records.
+        ae_title, host, port, tls: Its address, which is all that names it in the records.
+        tls: Whether it is called by TLS, written ``dicoms://AET@HOST:PORT``.
         results: What it gets.
     """
 
@@ -41,11 +48,13 @@ class Destination(BaseModel):
     ae_title: str
     host: str
     port: int
+    tls: bool = False
     results: tuple[ResultKind, ...] = DEFAULT_RESULTS
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads ``AET@HOST:PORT`` (an IPv6 host in brackets), with the kinds of results after ``=``.
+        """Reads ``AET@HOST:PORT`` (an IPv6 host in brackets), with the kinds of results after ``=``, and
+        ``dicoms://`` before it where it is called by TLS.
 
         Raises:
             ValueError: If the text has another form.
@@ -57,14 +66,15 @@ class Destination(BaseModel):
             ae_title=ae_title(match["aet"]),
             host=match["host"],
             port=int(match["port"]),
+            tls=match["tls"] is not None,
             results=DEFAULT_RESULTS if match["kinds"] is None else _result_kinds(match["kinds"]),
         )
 
     @property
     def address(self) -> str:
-        """``AET@HOST:PORT``, by which the records know it."""
+        """``AET@HOST:PORT`` or ``dicoms://AET@HOST:PORT``, by which the records know it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.ae_title}@{host}:{self.port}"
+        return f"{TLS_SCHEME if self.tls else ''}{self.ae_title}@{host}:{self.port}"
 
     def __str__(self) -> str:
         return self.address if self.results == DEFAULT_RESULTS else f"{self.address}={'+'.join(self.results)}"

@@ -39,6 +39,10 @@ SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
 """Environment variables that name a source of settings instead of a setting."""
 
 _TLS: Final = ("web_tls_certificate", "web_tls_key")
+_DICOM: Final = (
+    *("dicom_port", "dicom_tls_port", "dicom_tls_certificate", "dicom_tls_key"),
+    *("dicom_tls_client_authorities", "dicom_tls_authorities", "dicom_users_file"),
+)
 
 RULE_TABLES: Final = ("study_rules", "result_rules")
 """What else may stand in a settings file (``service.rules``)."""
@@ -77,7 +81,30 @@ class Settings(BaseSettings):
 
     ae_title: str = Field("LITEGPT", description="Our application entity title")
     dicom_host: str = Field("0.0.0.0", description="Address the listener binds")
-    dicom_port: int = Field(11112, ge=0, le=65535, description="Port of the listener; 0 takes a free one")
+    dicom_port: int | None = Field(
+        11112, ge=0, le=65535, description="Port of the listener; 0 takes a free one; empty: no plain DICOM"
+    )
+    dicom_tls_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the listener for TLS, usually 2762; unset: none"
+    )
+    dicom_tls_certificate: Path | None = Field(
+        None, description="PEM file: our certificate, shown to who calls us and to whom we call"
+    )
+    dicom_tls_key: Path | None = Field(None, description="PEM file with its key, not encrypted")
+    dicom_tls_client_authorities: Path | None = Field(
+        None,
+        description="PEM file of authorities: who calls by TLS needs a certificate of theirs; unset: none",
+    )
+    dicom_tls_authorities: Path | None = Field(
+        None,
+        description="PEM file of authorities that peers which we call by TLS are checked with; unset: this "
+        "machine's",
+    )
+    dicom_users_file: Path | None = Field(
+        None,
+        description="File of `NAME:HASH` lines (`litegpt-node dicom-user`): who calls must name one of these "
+        "users; unset: nobody need",
+    )
     calling_ae_titles: Annotated[tuple[Caller, ...], NoDecode] = Field(
         (), description="Who may call us, `AET` or `AET@ADDRESS` or `AET@10.0.0.0/24`; empty: anyone"
     )
@@ -85,7 +112,9 @@ class Settings(BaseSettings):
         (), description="Names of ours that may be called; empty: any"
     )
     destinations: Annotated[tuple[Destination, ...], NoDecode] = Field(
-        (), description="Where results go, `AET@HOST:PORT`, comma-separated; `…=sr+sc` says which results"
+        (),
+        description="Where results go, `AET@HOST:PORT`, by TLS `dicoms://AET@HOST:PORT`, comma-separated; "
+        "`…=sr+sc` says which results",
     )
     rules_file: Path | None = Field(
         None, description="TOML file of rules for studies and results; unset: the settings file itself"
@@ -108,10 +137,24 @@ class Settings(BaseSettings):
     maximum_associations_per_address: int = Field(
         20, ge=1, description="Of these from one address: so others come in, too"
     )
-    maximum_pdu_bytes: int = Field(0, ge=0, description="Largest PDU we take; 0: no limit")
+    maximum_association_seconds: float = Field(
+        14_400, ge=0, description="An association that lasts longer is ended; 0: none is"
+    )
+    maximum_pdu_bytes: int = Field(1 << 20, ge=0, description="Largest PDU we ask for; 0: any")
+    maximum_dataset_bytes: int = Field(
+        1_000_000_000, gt=0, description="Larger objects are refused (A700), and nothing is kept of them"
+    )
+    maximum_instances_per_study: int = Field(
+        10_000, gt=0, description="More objects of one study are refused (A700)"
+    )
     acse_timeout_seconds: float = Field(30, gt=0, description="Wait for an association to be agreed on")
     dimse_timeout_seconds: float = Field(60, gt=0, description="Wait for a DIMSE reply")
     network_timeout_seconds: float = Field(60, gt=0, description="Silence after which a peer is dropped")
+    pdu_timeout_seconds: float = Field(
+        60,
+        gt=0,
+        description="A PDU is whole after this, or comes at 1000 bytes a second, or the peer is dropped",
+    )
     connect_timeout_seconds: float = Field(10, gt=0, description="Wait for a TCP connection")
     minimum_free_bytes: int = Field(
         1_000_000_000, ge=0, description="Free disk below which images are refused (try later)"
@@ -170,7 +213,8 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(LogFormat.TEXT, description="`text`, or `json`: an object a line")
 
     @field_validator(
-        *("database_url", "broker_url", "rules_file", "web_port", "metrics_port", *_TLS), mode="before"
+        *("database_url", "broker_url", "rules_file", "web_port", "metrics_port", *_TLS, *_DICOM),
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
@@ -273,6 +317,23 @@ class Settings(BaseSettings):
                 "web_tls_certificate and web_tls_key, or web_behind_proxy"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_dicom(self) -> Self:
+        if (self.dicom_tls_certificate is None) != (self.dicom_tls_key is None):
+            raise ValueError("dicom_tls_certificate and dicom_tls_key go together")
+        if self.dicom_tls_port is not None and self.dicom_tls_certificate is None:
+            raise ValueError("dicom_tls_port needs dicom_tls_certificate and dicom_tls_key")
+        if self.dicom_port is None and self.dicom_tls_port is None:
+            raise ValueError("dicom_port or dicom_tls_port must be set: nobody could send images")
+        return self
+
+    @property
+    def dicom_ports(self) -> str:
+        """The listener's ports, for a person."""
+        by_tls = "" if self.dicom_tls_port is None else f"port {self.dicom_tls_port} by TLS"
+        plain = "" if self.dicom_port is None else f"port {self.dicom_port}"
+        return " and ".join(filter(None, (plain, by_tls)))
 
     @property
     def web_is_local(self) -> bool:

@@ -35,7 +35,7 @@ from service.wire.listener import Listener
 log = logging.getLogger(__name__)
 
 UP_FILE: Final = "up.json"
-"""In the data folder while the node is up: its process id and the port it listens on."""
+"""In the data folder while the node is up: its process id and the ports it listens on."""
 
 STOP_SECONDS: Final = 15.0
 _RESTART_FIRST_SECONDS: Final = 1.0
@@ -143,7 +143,7 @@ class Supervisor:
                 child.start()
             for thread in threads:
                 thread.start()
-            up_file.write_text(json.dumps({"pid": os.getpid(), "port": listener.port}), encoding="ascii")
+            up_file.write_text(json.dumps({"pid": os.getpid(), **listener.ports}), encoding="ascii")
             while not self.stop.wait(0.2):
                 for child in children:
                     child.tend()
@@ -202,11 +202,16 @@ def alone_in(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def running_port(data_dir: Path) -> int | None:
-    """The port of the node that is up on this data folder; ``None`` where none is."""
+def running_port(data_dir: Path, name: str = "dicom_port") -> int | None:
+    """The port, of plain DICOM or of TLS, of the node that is up on this data folder; None where none is.
+
+    Args:
+        data_dir: The folder.
+        name: The port's setting.
+    """
     try:
         state = json.loads((data_dir / UP_FILE).read_text(encoding="ascii"))
         os.kill(int(state["pid"]), 0)
-        return int(state["port"])
+        return int(state[name])
     except (OSError, ValueError, KeyError):
         return None

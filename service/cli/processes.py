@@ -31,7 +31,7 @@ from service.cli.options import (
     QuietSeconds,
     settings_of_process,
 )
-from service.errors import NodeError, PeerRefused
+from service.errors import NodeError, NoTls, PeerRefused
 from service.logs import LogFormat
 from service.metrics import own_port
 from service.peers import Destination
@@ -42,7 +42,7 @@ from service.settings import Settings
 from service.supervisor import Supervisor
 from service.sweeper import Sweeper
 from service.web.ports import PAGES, ports_of, running_ports
-from service.wire.listener import Listener, configure_process
+from service.wire.listener import Listener, configure_process, ourselves
 from service.wire.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -162,10 +162,11 @@ def health(
     if part in (Part.SWEEPER, Part.RETRIEVER) and not heartbeat.is_beating(settings.data_dir, part):
         raise NodeError(f"no {part} has been round lately")
     if part is Part.LISTENER:
-        ours = Destination(ae_title=settings.ae_title, host="127.0.0.1", port=settings.dicom_port)
-        # A listener that lets only listed callers in refuses us, and is well.
-        with suppress(PeerRefused):
-            Sender(settings).echo(ours)
+        tls = settings.dicom_port is None
+        ours = ourselves(settings, (settings.dicom_tls_port if tls else settings.dicom_port) or 0, tls=tls)
+        # A listener that lets only listed callers, users or certificates in refuses us, and is well.
+        with suppress(PeerRefused, NoTls):
+            Sender(settings, to_ourselves=True).echo(ours)
     if part is Part.WEB:
         _require_web(settings)
 
@@ -223,7 +224,7 @@ def _say_what_runs(settings: Settings) -> None:
     runs = Text.assemble(
         "LiteGPT node ",
         (settings.ae_title, "bold"),
-        f" on port {settings.dicom_port}, data in {settings.data_dir}, ",
+        f" on {settings.dicom_ports}, data in {settings.data_dir}, ",
         f"pages at {pages}, " if (pages := _pages(settings)) else "",
         f"results to {_named(destinations) or 'nobody (set --destination)'}",
         f", images to {_named(settings.forward_images_to)}" if settings.forward_images_to else "",

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service.checks import examine
+from service.checks import Line, examine
 from service.cli.options import Config, DataDir, Destinations, settings_as_given, settings_of_process
 from service.records.database import Records
 from service.records.migrate import migrate as migrate_records
@@ -33,13 +33,20 @@ def migrate(config: Config = None, data_dir: DataDir = None) -> None:
 def check(config: Config = None, data_dir: DataDir = None, destination: Destinations = None) -> None:
     """Look whether everything a node needs is in order, and say what is not. Changes nothing.
 
-    Exit code 0 where all is well, else 1.
+    Exit code 0 where all is well, else 1; what is marked `!!` is well, and worth a thought.
     """
     settings = settings_as_given(config, data_dir=data_dir, destinations=destination)
     console = Console(soft_wrap=True, highlight=False)
     failed = False
     for line in examine(settings):
         failed |= line.complaint is not None
-        mark, colour = ("ok ", "green") if line.complaint is None else ("no ", "red")
+        mark, colour = _mark(line)
         console.print(Text.assemble((mark, colour), f" {line.name:<22} {line.complaint or line.fact}"))
     raise typer.Exit(1 if failed else 0)
+
+
+def _mark(line: Line) -> tuple[str, str]:
+    """What stands before a line, and its colour."""
+    if line.complaint is not None:
+        return "no ", "red"
+    return ("!! ", "yellow") if line.warns else ("ok ", "green")

@@ -18,6 +18,7 @@ from service.peers import Destination
 from service.selftest.course import Ending, Phase, SelfTest, remove_leftovers
 from service.settings import Settings
 from service.supervisor import running_port
+from service.wire.listener import ourselves
 
 _COLOURS: Final = {
     Ending.OK: "green",
@@ -25,7 +26,6 @@ _COLOURS: Final = {
     Ending.MISSING: "red",
     Ending.LEFT_OUT: "yellow",
 }
-_ANY_ADDRESS: Final = {"", "0.0.0.0", "::"}
 
 Wanted = Annotated[
     list[str] | None,
@@ -111,8 +111,10 @@ def _address(text: str) -> str:
 def _node(settings: Settings, port_given: int | None) -> Destination:
     """Where the node listens: what is said, what an `up` on the data folder has written down, the setting."""
     port = port_given or running_port(settings.data_dir) or settings.dicom_port
-    host = "127.0.0.1" if settings.dicom_host in _ANY_ADDRESS else settings.dicom_host
-    return Destination(ae_title=settings.ae_title, host=host, port=port)
+    if port is not None:
+        return ourselves(settings, port)
+    tls_port = running_port(settings.data_dir, "dicom_tls_port") or settings.dicom_tls_port
+    return ourselves(settings, tls_port or 0, tls=True)
 
 
 def _print(phases: list[Phase], uid: str, in_order: bool) -> None:

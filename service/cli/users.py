@@ -56,7 +56,7 @@ def add(
     Example: litegpt-node user add anna --role operator
     """
     with changing(config, data_dir) as session:
-        users.add_user(session, name, _hash(password_file), role)
+        users.add_user(session, name, asked_hash(password_file), role)
         write_down(session, who(), "user add", user=name, role=role)
     typer.echo(f"{name} may sign in as {role}")
 
@@ -104,7 +104,7 @@ def password(
     """
     with changing(config, data_dir) as session:
         user = users.get_user(session, name)
-        user.password_hash = _hash(password_file)
+        user.password_hash = asked_hash(password_file)
         users.sign_out_everywhere(session, user)
         write_down(session, who(), "user password", user=name)
     typer.echo(f"{name} has a new password")
@@ -124,7 +124,12 @@ def remove(name: Name, config: Config = None, data_dir: DataDir = None) -> None:
         typer.echo("without any user, whoever works at this machine sees the pages without signing in")
 
 
-def _hash(password_file: Path | None) -> str:
+def asked_hash(password_file: Path | None) -> str:
+    """Of a password that is asked for twice, or stands in a file.
+
+    Raises:
+        SettingsError: If it is too short, or the file cannot be read.
+    """
     if password_file is None:
         return hash_password(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     try:

@@ -26,11 +26,15 @@ CALLERS_TOLD: Final = 50
 REJECTIONS: Final = {
     (1, 1, 3): "calling AE title not recognized",
     (1, 1, 7): "called AE title not recognized",
+    (1, 2, 1): "user not recognized",
     (2, 3, 2): "local limit exceeded",
 }
-"""Result, source and diagnostic of an A-ASSOCIATE-RJ in the words of PS3.8 9.3.4."""
+"""Result, source and diagnostic of an A-ASSOCIATE-RJ in the words of PS3.8 9.3.4; of an unknown user
+PS3.7 D.3.3.7 has the codes."""
 
 LOW_DISK: Final = "low disk"
+NO_TLS: Final = "no TLS"
+"""Reasons of ours: there was no room, and a peer did not speak TLS or not as it must."""
 
 STORE_STATUSES: Final = ("0000", "A700", "A701", "A900", "C000")
 
@@ -106,7 +110,7 @@ class ListenerMetrics:
                 ["reason"],
                 registry=None,
             ),
-            [*REJECTIONS.values(), LOW_DISK, OTHER],
+            [*REJECTIONS.values(), LOW_DISK, NO_TLS, OTHER],
         )
         self.storage = StorageMetrics.of_process()
         self._callers: set[str] = set()

@@ -14,13 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.eligibility import Eligibility
-from service.errors import OutOfResources
+from service.errors import OutOfResources, TooLarge
 from service.header import storable
 from service.pixels import same_pixels
 from service.received import ReceivedObject, examine
@@ -76,12 +76,14 @@ class Receiver:
 
     Attributes:
         forwarding: Where what a peer sends of its own accord is passed on to.
+        maximum_instances: Of one study, whatever became of them; 0: any number.
     """
 
     records: Records
     archive: Archive
     eligibility: Eligibility
     forwarding: Forwarding = field(default=Forwarding())
+    maximum_instances: int = 0
 
     def take(
         self,
@@ -108,6 +110,7 @@ class Receiver:
         Raises:
             CannotUnderstand: If the dataset cannot be read or identified.
             DatasetMismatch: If it is not what the command named.
+            TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
         received = examine(path, sop_class_uid, sop_instance_uid)
@@ -124,15 +127,34 @@ class Receiver:
         """As ``take``, of a file that has been examined; nobody may have written into it since.
 
         Raises:
+            TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
         if received.digest in self.known(received.sop_instance_uid):
             return Kept(Intake.DUPLICATE)
+        self._require_room(received)
         relative = self.archive.take_image(
             received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         facts = Facts.of(received.header, calling_ae_title, called_ae_title)
         return self._record(received, relative, facts, priority, fetched)
+
+    def _require_room(self, received: ReceivedObject) -> None:
+        """Looked at before the file is taken: a few that come at once may be more."""
+        if not self.maximum_instances:
+            return
+        of_study = (
+            select(Instance.id)
+            .join(Study)
+            .where(Study.study_instance_uid == received.study_instance_uid)
+            .limit(self.maximum_instances)
+        )
+        with self.records.reading() as session:
+            count = session.scalar(select(func.count()).select_from(of_study.subquery())) or 0
+        if count >= self.maximum_instances:
+            raise TooLarge(
+                f"study {received.study_instance_uid} has {count} objects: maximum_instances_per_study"
+            )
 
     def foresee(self, received: ReceivedObject, foreseen: Sequence[Version] = ()) -> Kept:
         """What ``keep`` would say, if ``foreseen`` had been kept before; nothing is written.

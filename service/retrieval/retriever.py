@@ -64,8 +64,15 @@ class Retriever:
         self._records = Records.open(settings)
         self._archive = Archive(settings.data_dir)
         self._metrics = RetrieverMetrics(Method)
-        receiver = Receiver(self._records, self._archive, Eligibility.of(settings))
-        self._storage = Storage(receiver, settings.ae_title, self._metrics.storage)
+        receiver = Receiver(
+            self._records,
+            self._archive,
+            Eligibility.of(settings),
+            maximum_instances=settings.maximum_instances_per_study,
+        )
+        self._storage = Storage(
+            receiver, settings.ae_title, self._metrics.storage, settings.maximum_dataset_bytes
+        )
         self._lease = timedelta(seconds=settings.retrieval_lease_seconds)
         self._renews_every_seconds = min(_BEATS_EVERY_SECONDS, settings.retrieval_lease_seconds / 3)
         self._retry = Retry.of(settings)

@@ -114,7 +114,7 @@ class SelfTest:
         name = f"sent to {self.node}"
         allowed = [caller.ae_title for caller in self.settings.calling_ae_titles]
         calling = CALLING_AE_TITLE if not allowed or CALLING_AE_TITLE in allowed else allowed[0]
-        modality = Sender(self.settings.model_copy(update={"ae_title": calling}))
+        modality = Sender(self.settings.model_copy(update={"ae_title": calling}), to_ourselves=True)
         with tempfile.TemporaryDirectory() as folder:
             now = utc_now().astimezone(self.settings.zone)
             study = write_study(Path(folder), now, held=not self.deliver)

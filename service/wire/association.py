@@ -12,10 +12,12 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from service.errors import KindRefused, PeerRefused, PeerUnavailable
+from service.errors import KindRefused, NoTls, PeerRefused, PeerUnavailable, SettingsError
 from service.peers import Destination
 from service.settings import Settings
+from service.wire import tls
 from service.wire.checkpoint import Checkpoint
+from service.wire.tls import Identity, RequestorContext
 
 Contexts = Sequence[tuple[str, Sequence[str]]]
 """SOP classes with transfer syntaxes, a presentation context each."""
@@ -37,6 +39,7 @@ def associated(
     on_store: Callable[[Event], int] | None = None,
     reply_timeout_seconds: float | None = None,
     refused: type[PeerRefused] | None = None,
+    to_ourselves: bool = False,
 ) -> Iterator[Association]:
     """An established association, released at the end of the block.
 
@@ -49,8 +52,10 @@ def associated(
         on_store: Takes what it stores, and answers a status.
         reply_timeout_seconds: Wait for a DIMSE reply; ``dimse_timeout_seconds`` where it is None.
         refused: What is raised in the place of the two refusals.
+        to_ourselves: Whether the peer is our own listener: by TLS, its certificate is ours.
 
     Raises:
+        NoTls: If the peer is called by TLS, and there is none with it.
         PeerUnavailable: If the peer does not answer, or rejects for now.
         KindRefused: If it takes none of these SOP classes.
         PeerRefused: If it rejects us for good (A-ASSOCIATE-RJ, rejected-permanent).
@@ -62,6 +67,7 @@ def associated(
     entity.connection_timeout = settings.connect_timeout_seconds
     for sop_class, syntaxes in (*contexts, *to_receive):
         entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
+    context = _context(settings, peer, to_ourselves)
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
     if on_store is not None:
         handlers.append((evt.EVT_C_STORE, on_store))
@@ -72,13 +78,14 @@ def associated(
             ae_title=peer.ae_title,
             max_pdu=settings.maximum_pdu_bytes if to_receive else _PDU_BYTES,
             ext_neg=[build_role(UID(uid), scp_role=True) for uid in {uid: None for uid, _ in to_receive}],
+            tls_args=(context, peer.host) if context else None,
             evt_handlers=handlers,
         )
     except (OSError, UnicodeError) as error:
         # pynetdicom resolves the name itself, and lets what comes of that through.
         raise PeerUnavailable(f"{peer}: the host's name is not known ({error})") from error
     if not association.is_established:
-        why_not = _why_not(association, peer)
+        why_not = _why_not(association, peer, context)
         raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
     Checkpoint.put_into(association)
     try:
@@ -100,7 +107,24 @@ def status_in(reply: Any) -> int | None:
     return int(reply.Status) if "Status" in reply else None
 
 
-def _why_not(association: Association, peer: Destination) -> PeerUnavailable | PeerRefused:
+def _context(settings: Settings, peer: Destination, to_ourselves: bool) -> RequestorContext | None:
+    """For TLS with the peer; None where it is called without."""
+    if not peer.tls:
+        return None
+    try:
+        identity = Identity.of(settings)
+        if to_ourselves and identity:
+            return tls.trusting_ourselves(identity)
+        return tls.requestor_context(settings)
+    except SettingsError as error:
+        raise NoTls(f"{peer}: no TLS: {error}") from error
+
+
+def _why_not(
+    association: Association, peer: Destination, context: RequestorContext | None
+) -> PeerUnavailable | PeerRefused:
+    if context is not None and context.failure is not None:
+        return NoTls(f"{peer}: no TLS: {tls.words(context.failure)}")
     if not association.is_rejected:
         if association.acceptor.primitive is not None and not association.accepted_contexts:
             return KindRefused(f"{peer} takes none of the objects offered")

@@ -9,130 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import selectors
 import socket
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from socketserver import BaseServer
 from typing import Any, Final
 
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.association import Association
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from service.wire.antechamber import Antechamber
+from service.wire.tls import AcceptorContext
+from service.wire.transport import Limits, Transport
 
 log = logging.getLogger(__name__)
-
-MOST_SILENT: Final = 256
-"""Connections that have said nothing yet; where more come, the one that is silent for longest goes."""
 
 LOCAL_LIMIT_EXCEEDED: Final = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))
 """An A-ASSOCIATE-RJ PDU: transient, by the provider's presentation, local limit exceeded (PS3.8 9.3.4)."""
 
-_WAKE: Final = b"!"
 _LINGER_SECONDS: Final = 1.0
-_TELL_EVERY_SECONDS: Final = 60.0
 _READ_BYTES: Final = 1 << 16
-
-Connection = tuple[socket.socket, Any]
-"""A socket and the peer's address as ``accept`` gives it."""
-
-
-class Antechamber:
-    """Connections that have said nothing yet, looked after by one thread."""
-
-    def __init__(self, say: Callable[[socket.socket, Any], None], silent_seconds: float) -> None:
-        """Begins to look after them.
-
-        Args:
-            say: Takes a connection on whose peer has said something.
-            silent_seconds: How long a peer may say nothing.
-        """
-        self._say = say
-        self._silent_seconds = silent_seconds
-        self._arrived: deque[Connection] = deque()
-        self._waiting: dict[socket.socket, tuple[Any, float]] = {}
-        self._sent_away, self._told_at = 0, -_TELL_EVERY_SECONDS
-        self._selector = selectors.DefaultSelector()
-        self._bell, self._door = socket.socketpair()
-        self._selector.register(self._door, selectors.EVENT_READ)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="antechamber", daemon=True)
-        self._thread.start()
-
-    def admit(self, connection: socket.socket, address: Any) -> None:
-        """Lets a connection wait."""
-        self._arrived.append((connection, address))
-        self._bell.send(_WAKE)
-
-    def close(self) -> None:
-        """Closes what still waits."""
-        self._closed.set()
-        self._bell.send(_WAKE)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            for key, _ in self._selector.select(self._until_next()):
-                if key.fileobj is self._door:
-                    self._door.recv(_READ_BYTES)
-                    self._take_in()
-                else:
-                    self._hear(key.fileobj)
-            self._send_away(time.monotonic() - self._silent_seconds)
-        self._take_in()
-        self._send_away(time.monotonic())
-        self._selector.close()
-        for end in (self._bell, self._door):
-            end.close()
-
-    def _hear(self, connection: Any) -> None:
-        """Lets a peer in that has said something, and forgets one that has left."""
-        if connection not in self._waiting:
-            return  # sent away while the others were looked at
-        address = self._forget(connection)
-        if _has_left(connection):
-            connection.close()
-        else:
-            self._say(connection, address)
-
-    def _take_in(self) -> None:
-        while self._arrived:
-            connection, address = self._arrived.popleft()
-            if len(self._waiting) >= MOST_SILENT:
-                self._close(next(iter(self._waiting)))
-            self._waiting[connection] = address, time.monotonic()
-            self._selector.register(connection, selectors.EVENT_READ)
-
-    def _forget(self, connection: socket.socket) -> Any:
-        """Its address."""
-        self._selector.unregister(connection)
-        return self._waiting.pop(connection)[0]
-
-    def _until_next(self) -> float | None:
-        since = next((since for _, since in self._waiting.values()), None)
-        return None if since is None else max(0.0, since + self._silent_seconds - time.monotonic())
-
-    def _send_away(self, arrived_before: float) -> None:
-        """Closes those that came before a moment; they are in the order in which they came."""
-        while self._waiting:
-            connection, (_, since) = next(iter(self._waiting.items()))
-            if since > arrived_before:
-                return
-            self._close(connection)
-
-    def _close(self, connection: socket.socket) -> None:
-        """Sends a peer away that says nothing. Of many one is named: they must not fill the log."""
-        address = self._forget(connection)
-        connection.close()
-        self._sent_away += 1
-        now = time.monotonic()
-        if now >= self._told_at + _TELL_EVERY_SECONDS:
-            log.warning("sent away because they said nothing: %d, of late %s", self._sent_away, address[0])
-            self._told_at, self._sent_away = now, 0
 
 
 class Door(ThreadedAssociationServer):
-    """pynetdicom's server behind an antechamber, with a limit for each address."""
+    """pynetdicom's server behind an antechamber, with limits for each address and each association."""
 
     request_queue_size = 128
     """Connections that the kernel holds until they are accepted. Of more than pynetdicom's 5 at once, every
@@ -143,7 +43,10 @@ class Door(ThreadedAssociationServer):
         *arguments: Any,
         silent_seconds: float,
         associations_per_address: int,
+        limits: Limits,
         on_too_many: Callable[[], None],
+        on_no_tls: Callable[[], None],
+        tls: AcceptorContext | None = None,
         **options: Any,
     ) -> None:
         """Binds the port.
@@ -151,14 +54,18 @@ class Door(ThreadedAssociationServer):
         Args:
             *arguments: As pynetdicom passes them.
             silent_seconds: How long a peer may say nothing.
-            associations_per_address: How many one address may have at once.
+            associations_per_address: How many one address may have at once, by this door and any other.
+            limits: What one association may take.
             on_too_many: Told when one more is rejected.
+            on_no_tls: Told when TLS with a peer has failed.
+            tls: Where this is given, peers must speak TLS.
             **options: As pynetdicom passes them.
         """
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{**options, "request_handler": _Handler})
+        self.limits = limits
         self._per_address = associations_per_address
         self._on_too_many = on_too_many
-        self._antechamber = Antechamber(self._come_in, silent_seconds)
+        self._antechamber = Antechamber(self._come_in, silent_seconds, tls, on_no_tls)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Takes a connection that was just accepted; called where the next ones wait."""
@@ -173,7 +80,8 @@ class Door(ThreadedAssociationServer):
 
     def _come_in(self, connection: socket.socket, address: Any) -> None:
         peer = address[0]
-        requestors = [association.requestor.address_info for association in self.active_associations]
+        accepted = [one for one in self.ae.active_associations if one.is_acceptor]
+        requestors = [association.requestor.address_info for association in accepted]
         of_peer = sum(requestor is not None and requestor.address == peer for requestor in requestors)
         if of_peer < self._per_address:
             super().process_request(connection, address)
@@ -183,11 +91,17 @@ class Door(ThreadedAssociationServer):
         threading.Thread(target=_reject, args=(connection,), name="rejection", daemon=True).start()
 
 
-def _has_left(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_PEEK) == b""
-    except OSError:
-        return True
+class _Handler(RequestHandler):
+    """Gives the association a socket that keeps to the limits."""
+
+    server: Door
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        # Both sockets say that the connection is there, and the association is to hear it once.
+        association.dul.event_queue.get_nowait()
+        association.dul.socket = Transport(association, self.request, self.server.limits)
+        return association
 
 
 def _reject(connection: socket.socket) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydicom.uid import (
     JPEG2000,
@@ -38,7 +38,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import SettingsError
-from service.metrics.processes import LOW_DISK, OTHER, REJECTIONS, ListenerMetrics
+from service.metrics.processes import LOW_DISK, NO_TLS, OTHER, REJECTIONS, ListenerMetrics
+from service.peers import Destination
 from service.records.database import Records
 from service.records.forwarding import Forwarding
 from service.records.intake import Receiver
@@ -46,6 +47,9 @@ from service.settings import Settings
 from service.wire.association import send_at_once
 from service.wire.door import Door
 from service.wire.storage import Storage
+from service.wire.tls import AcceptorContext, Identity
+from service.wire.transport import Limits, measure
+from service.wire.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +85,10 @@ _GRACE_SECONDS: Final = 2.0
 
 _CALLING_UNKNOWN: Final = (1, 1, 3)
 _CALLED_UNKNOWN: Final = (1, 1, 7)
+_USER_UNKNOWN: Final = (1, 2, 1)
 _LOCAL_LIMIT: Final = (2, 3, 2)
 """Result, source and diagnostic of an A-ASSOCIATE-RJ (PS3.8 9.3.4): an unknown caller, an unknown name of
-ours, and a limit of ours, for now."""
+ours, an unknown user (PS3.7 D.3.3.7), and a limit of ours, for now."""
 
 
 class Listener:
@@ -95,70 +100,115 @@ class Listener:
         self._records = Records.open(settings)
         self._metrics = ListenerMetrics()
         eligibility, forwarding = Eligibility.of(settings), Forwarding.of(settings)
-        receiver = Receiver(self._records, self._archive, eligibility, forwarding)
-        self._storage = Storage(receiver, settings.ae_title, self._metrics.storage)
-        self._server: Door | None = None
+        receiver = Receiver(
+            self._records,
+            self._archive,
+            eligibility,
+            forwarding,
+            maximum_instances=settings.maximum_instances_per_study,
+        )
+        self._storage = Storage(
+            receiver, settings.ae_title, self._metrics.storage, settings.maximum_dataset_bytes
+        )
+        self._users = Users(settings.dicom_users_file) if settings.dicom_users_file else None
+        self._plain: Door | None = None
+        self._tls: Door | None = None
 
     def start(self) -> None:
-        """Binds the port and begins to answer, in threads of its own.
+        """Binds the ports and begins to answer, in threads of its own.
 
         Raises:
-            SettingsError: If the port cannot be bound.
+            SettingsError: If a port cannot be bound, or a file of TLS or of users is not what it should be.
             OutOfResources: If the archive cannot be written.
         """
         self._archive.prepare()
-        address = (self._settings.dicom_host, self._settings.dicom_port)
+        if self._users is not None:
+            self._users.read()
+        settings = self._settings
+        # One entity: its limit of associations counts those of both doors.
+        entity = _application_entity(settings)
         try:
-            self._server = self._open_door(address)
-        except OSError as error:
-            raise SettingsError(f"port {address[1]} on {address[0]}: {error.strerror}") from None
-        threading.Thread(target=self._server.serve_forever, name="door", daemon=True).start()
-        log.info("listening as %s on port %d", self._settings.ae_title, self.port)
+            if settings.dicom_tls_port is not None and (identity := Identity.of(settings)):
+                self._tls = self._open_door(entity, settings.dicom_tls_port, AcceptorContext(identity))
+            if settings.dicom_port is not None:
+                self._plain = self._open_door(entity, settings.dicom_port)
+        except SettingsError:
+            self.stop()
+            raise
 
-    def _open_door(self, address: tuple[str, int]) -> Door:
-        server: Any = _application_entity(self._settings).make_server(
-            address,
-            evt_handlers=[
-                (evt.EVT_CONN_OPEN, send_at_once),
-                (evt.EVT_REQUESTED, self._on_requested),
-                (evt.EVT_ACCEPTED, self._on_accepted),
-                (evt.EVT_REJECTED, self._on_rejected),
-                (evt.EVT_C_STORE, self._storage.on_store),
-            ],
-            server_class=Door,
-            silent_seconds=self._settings.acse_timeout_seconds,
-            associations_per_address=self._settings.maximum_associations_per_address,
-            on_too_many=partial(self._metrics.rejected, REJECTIONS[_LOCAL_LIMIT]),
-        )
-        return cast("Door", server)
+    def _open_door(self, entity: AE, port: int, tls: AcceptorContext | None = None) -> Door:
+        host = self._settings.dicom_host
+        try:
+            door: Any = entity.make_server(
+                (host, port),
+                evt_handlers=self._handlers(),
+                server_class=Door,
+                silent_seconds=self._settings.acse_timeout_seconds,
+                associations_per_address=self._settings.maximum_associations_per_address,
+                limits=Limits.of(self._settings),
+                on_too_many=partial(self._metrics.rejected, REJECTIONS[_LOCAL_LIMIT]),
+                on_no_tls=partial(self._metrics.rejected, NO_TLS),
+                tls=tls,
+            )
+        except OSError as error:
+            raise SettingsError(f"port {port} on {host}: {error.strerror}") from None
+        threading.Thread(target=door.serve_forever, name="door", daemon=True).start()
+        with_tls = ", by TLS" if tls else ""
+        log.info("listening as %s on port %d%s", self._settings.ae_title, door.server_address[1], with_tls)
+        opened: Door = door
+        return opened
+
+    def _handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_CONN_OPEN, send_at_once),
+            (evt.EVT_PDU_RECV, measure),
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_ACCEPTED, self._on_accepted),
+            (evt.EVT_REJECTED, self._on_rejected),
+            (evt.EVT_C_STORE, self._storage.on_store),
+        ]
 
     @property
     def port(self) -> int:
-        """The port that is bound, also where the settings said 0."""
-        if self._server is None:
-            raise RuntimeError("the listener has not been started")
-        return int(self._server.server_address[1])
+        """The port of plain DICOM that is bound, also where the settings said 0.
+
+        Raises:
+            RuntimeError: If there is none.
+        """
+        return _port_of(self._plain)
+
+    @property
+    def tls_port(self) -> int:
+        """That of TLS, likewise."""
+        return _port_of(self._tls)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Those that are bound, by the names of their settings."""
+        doors = {"dicom_port": self._plain, "dicom_tls_port": self._tls}
+        return {name: _port_of(door) for name, door in doors.items() if door is not None}
 
     def stop(self) -> None:
-        """Closes the port, gives associations a moment to end by themselves, then ends them.
+        """Closes the ports, gives associations a moment to end by themselves, then ends them.
 
         A sender whose association is aborted has no answer to its last object, and sends it again.
         """
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            deadline = time.monotonic() + _GRACE_SECONDS
-            while server.active_associations and time.monotonic() < deadline:
-                time.sleep(0.05)
-            for association in server.active_associations:
-                association.abort()
+        doors = [door for door in (self._plain, self._tls) if door is not None]
+        self._plain = self._tls = None
+        for door in doors:
+            door.shutdown()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while any(door.active_associations for door in doors) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for association in (one for door in doors for one in door.active_associations):
+            association.abort()
         self._records.close()
 
     def _on_requested(self, event: Event) -> None:
         """Refuses who may not call; and images while the disk is nearly full: so a modality keeps them."""
         requestor: Any = event.assoc.requestor
         request, address = requestor.primitive, requestor.address_info.address
-        if unknown := self._why_unknown(request, address):
+        if unknown := self._why_unknown(event, request, address):
             log.warning("association from %s rejected: %s", address, REJECTIONS[unknown])
             self._reject(event, unknown, REJECTIONS[unknown])
             return
@@ -171,7 +221,7 @@ class Listener:
         log.error("association refused: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
         self._reject(event, _LOCAL_LIMIT, LOW_DISK)
 
-    def _why_unknown(self, request: Any, address: str) -> tuple[int, int, int] | None:
+    def _why_unknown(self, event: Event, request: Any, address: str) -> tuple[int, int, int] | None:
         """Why whoever calls us so from there may not: the three codes of an A-ASSOCIATE-RJ."""
         callers, called = self._settings.calling_ae_titles, self._settings.called_ae_titles
         calling = str(request.calling_ae_title).strip()
@@ -179,6 +229,8 @@ class Listener:
             return _CALLING_UNKNOWN
         if called and str(request.called_ae_title).strip() not in called:
             return _CALLED_UNKNOWN
+        if self._users is not None and not self._users.admit(event.assoc):
+            return _USER_UNKNOWN
         return None
 
     def _reject(self, event: Event, codes: tuple[int, int, int], reason: str) -> None:
@@ -193,6 +245,20 @@ class Listener:
         answer: Any = event.assoc.acceptor.primitive
         reason = (answer.result, answer.result_source, answer.diagnostic)
         self._metrics.rejected(REJECTIONS.get(reason, OTHER))
+
+
+def ourselves(settings: Settings, port: int, *, tls: bool = False) -> Destination:
+    """The listener as a peer, as seen from this machine; a ``Sender`` calls it ``to_ourselves``."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
+        settings.dicom_host, settings.dicom_host
+    )
+    return Destination(ae_title=settings.ae_title, host=host, port=port, tls=tls)
+
+
+def _port_of(door: Door | None) -> int:
+    if door is None:
+        raise RuntimeError("the listener has not been started there")
+    return int(door.server_address[1])
 
 
 def configure_process(settings: Settings) -> None:

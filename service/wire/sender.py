@@ -28,8 +28,13 @@ _config.STORE_SEND_CHUNKED_DATASET = True
 class Sender:
     """Opens associations as our application entity."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, to_ourselves: bool = False) -> None:
+        """Args:
+        settings: Our AE title, time-outs and TLS.
+        to_ourselves: Whether it calls our own listener alone: by TLS, the peer's certificate is ours.
+        """
         self._settings = settings
+        self._to_ourselves = to_ourselves
 
     @contextmanager
     def associate(self, destination: Destination, contexts: Contexts) -> Iterator[Connection]:
@@ -40,7 +45,9 @@ class Sender:
             KindRefused: If it takes none of these SOP classes.
             PeerRefused: If it rejects us for good (A-ASSOCIATE-RJ, rejected-permanent).
         """
-        with associated(self._settings, destination, contexts) as association:
+        with associated(
+            self._settings, destination, contexts, to_ourselves=self._to_ourselves
+        ) as association:
             yield Connection(association, destination)
 
     def echo(self, destination: Destination) -> None:

@@ -17,6 +17,7 @@ from service.errors import (
     OutOfResources,
     PeerFailed,
     PeerRefused,
+    TooLarge,
     TooManyMatches,
 )
 
@@ -29,6 +30,7 @@ UNEXPECTED: Final = 0xA701
 
 _STATUSES: Final[tuple[tuple[type[NodeError], int], ...]] = (
     (OutOfResources, OUT_OF_RESOURCES),
+    (TooLarge, OUT_OF_RESOURCES),
     (DatasetMismatch, DATASET_MISMATCH),
     (CannotUnderstand, CANNOT_UNDERSTAND),
 )

@@ -14,7 +14,7 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from service.errors import CannotUnderstand, NodeError
+from service.errors import CannotUnderstand, NodeError, TooLarge
 from service.metrics.processes import StorageMetrics
 from service.records.intake import Receiver
 from service.records.states import Priority
@@ -31,20 +31,22 @@ class Storage:
         receiver: Where to.
         ae_title: Ours, by which what we have moved to us is known.
         metrics: Where it is counted.
+        maximum_bytes: The largest file that is taken.
     """
 
     receiver: Receiver
     ae_title: str
     metrics: StorageMetrics
+    maximum_bytes: int
 
     def on_store(self, event: Event) -> int:
         """Answers a C-STORE with its status; the process must have been set up by ``configure_process``."""
         size_bytes = _size_of(event.dataset_path)
-        status = self._take(event)
+        status = self._take(event, size_bytes)
         self.metrics.answered(status, size_bytes)
         return status
 
-    def _take(self, event: Event) -> int:
+    def _take(self, event: Event, size_bytes: int) -> int:
         request: Any = event.request
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
         path: Path | None = event.dataset_path
@@ -53,6 +55,8 @@ class Storage:
         try:
             if path is None:
                 raise CannotUnderstand("the command came without a dataset")
+            if size_bytes > self.maximum_bytes:
+                raise TooLarge(f"it has more than the {self.maximum_bytes} bytes of maximum_dataset_bytes")
             self.receiver.take(
                 path,
                 sop_class_uid=str(request.AffectedSOPClassUID),

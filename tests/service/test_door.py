@@ -15,7 +15,8 @@ from pynetdicom.association import Association
 
 from service.peers import Caller
 from service.settings import load_settings
-from service.wire.door import LOCAL_LIMIT_EXCEEDED, MOST_SILENT
+from service.wire.antechamber import MOST_SILENT
+from service.wire.door import LOCAL_LIMIT_EXCEEDED
 from service.wire.listener import Listener
 from tests.images import DX, make_radiograph
 from tests.service.conftest import listening_node

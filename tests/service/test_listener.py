@@ -266,7 +266,7 @@ def test_an_association_that_breaks_off_leaves_no_trace(
 def test_small_replies_are_sent_at_once(listening: tuple[Listener, Records]) -> None:
     listener, _ = listening
     with _associated(listener):
-        (association,) = listener._server.active_associations
+        (association,) = listener._plain.active_associations
         connection = association.dul.socket.socket
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 

@@ -1,0 +1,182 @@
+"""The socket of an association that a peer has opened: what the peer may take of our time and our memory.
+
+pynetdicom waits for the rest of a PDU as long as it takes, and keeps all of it. So a peer that goes on by a
+byte now and then would hold an association for good, and one that announces 4 GB would fill the memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.transport import AssociationSocket
+
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SLOWEST_BYTES_PER_SECOND: Final = 1000
+"""What a peer must send for the rest of a PDU to be waited for."""
+
+_LARGEST_COMMAND_BYTES: Final = 1 << 20
+"""Of anything but a dataset: an A-ASSOCIATE-RQ of 128 contexts has some 50 kB, a command less than one."""
+
+_LARGEST_PDU_BYTES: Final = 16 << 20
+"""Taken also where we announce less: some peers do not look."""
+
+_HEADER_BYTES: Final = 6
+_P_DATA: Final = 4
+_IS_COMMAND, _IS_LAST = 1, 2
+"""Bits of the message control header (PS3.8 E.2)."""
+
+_READ_BYTES: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one association may take.
+
+    Attributes:
+        pdu_seconds: From a PDU's first byte to its last, and longer only as its bytes come at a pace.
+        silent_seconds: How long it may not take what we send.
+        association_seconds: How long it may last; 0 is for good. A message that has begun may end.
+        dataset_bytes: The largest dataset.
+        pdu_bytes: The longest PDU that we announce; 0 is any.
+    """
+
+    pdu_seconds: float
+    silent_seconds: float
+    association_seconds: float
+    dataset_bytes: int
+    pdu_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of the settings."""
+        return cls(
+            settings.pdu_timeout_seconds,
+            settings.network_timeout_seconds,
+            settings.maximum_association_seconds,
+            settings.maximum_dataset_bytes,
+            settings.maximum_pdu_bytes,
+        )
+
+    def longest(self, pdu_type: int) -> int:
+        """How long a PDU may be that is taken."""
+        if pdu_type != _P_DATA:
+            return _LARGEST_COMMAND_BYTES
+        most = self.pdu_bytes or self.dataset_bytes + _LARGEST_COMMAND_BYTES
+        return max(most, _LARGEST_PDU_BYTES)
+
+
+class Transport(AssociationSocket):
+    """pynetdicom's socket, within limits. What goes beyond them finds its connection ended."""
+
+    def __init__(self, association: Association, connection: socket.socket, limits: Limits) -> None:
+        super().__init__(association, client_socket=connection)
+        self._limits = limits
+        self._began = time.monotonic()
+        self._pdu_began = 0.0
+        self._within_pdu = False
+        self._of_command = self._of_dataset = 0
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Reads the next part of a PDU: its header, then its rest (as ``DULServiceProvider`` asks for them).
+
+        Returns:
+            Fewer bytes where the peer has left, or is not waited for any more.
+        """
+        if self._within_pdu:
+            self._within_pdu = False
+            return self._read(nr_bytes)
+        self._pdu_began = time.monotonic()
+        if self._has_lasted_too_long():
+            return self._end(f"it has lasted {self._limits.association_seconds:g} s")
+        header = self._read(nr_bytes)
+        if len(header) == _HEADER_BYTES:
+            length = int.from_bytes(header[2:], "big")
+            if length > self._limits.longest(header[0]):
+                return self._end(f"a PDU of {length} bytes was announced")
+            self._within_pdu = 1 <= header[0] <= 7
+        return header
+
+    def send(self, bytestream: bytes) -> None:
+        """Sends a PDU, to a peer that takes it."""
+        if self.socket is not None:
+            self.socket.settimeout(self._limits.silent_seconds)
+        super().send(bytestream)
+
+    def measure(self, pdu: Any) -> None:
+        """Takes note of a PDU before it is worked with: nothing is kept of a dataset beyond its limit.
+
+        The part with which the limit is passed is kept, so that whoever takes the dataset sees that it is.
+        """
+        if not isinstance(pdu, P_DATA_TF):
+            return
+        for item in pdu.presentation_data_value_items:
+            value = item.presentation_data_value
+            if not value:
+                continue
+            control, size = value[0], len(value) - 1
+            if control & _IS_COMMAND:
+                self._of_command += size
+            elif self._of_dataset > self._limits.dataset_bytes:
+                item.presentation_data_value = value[:1]
+            else:
+                self._of_dataset += size
+            if control & _IS_LAST:
+                # A command says whether a dataset follows; where it does not, the next is a command, too.
+                self._of_command = self._of_dataset = 0
+        if self._of_command > _LARGEST_COMMAND_BYTES:
+            self._end("its command does not end")
+
+    def _read(self, nr_bytes: int) -> bytearray:
+        connection: Any = self.socket
+        data = bytearray(nr_bytes)
+        view, got = memoryview(data), 0
+        try:
+            while got < nr_bytes:
+                deadline = self._pdu_began + self._limits.pdu_seconds + got / SLOWEST_BYTES_PER_SECOND
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                count = connection.recv_into(view[got : got + _READ_BYTES])
+                got += count
+                if count == 0:
+                    break
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        except TimeoutError:
+            return self._end(f"a PDU was not complete after {self._limits.pdu_seconds:g} s")
+        except OSError:
+            return bytearray()
+        finally:
+            view.release()
+        del data[got:]
+        return data
+
+    def _has_lasted_too_long(self) -> bool:
+        """Also where it began to send what does not end."""
+        most = self._limits.association_seconds
+        lasted = time.monotonic() - self._began
+        return 0 < most < (lasted if not self._of_command + self._of_dataset else lasted / 2)
+
+    def _end(self, why: str) -> bytearray:
+        """Ends the connection; pynetdicom takes nothing for a peer that has left."""
+        peer = self.assoc.requestor.address_info
+        log.warning("association of %s ended: %s", peer.address if peer else "somebody", why)
+        with suppress(OSError, AttributeError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        return bytearray()
+
+
+def measure(event: Event) -> None:
+    """Has an association's socket take note of a PDU; for ``EVT_PDU_RECV``."""
+    transport = event.assoc.dul.socket
+    if isinstance(transport, Transport):
+        transport.measure(event.pdu)
