@@ -131,10 +131,9 @@ class Antechamber:
             self._forget(connection)
             connection.close()
         except OSError as error:
-            address = self._forget(connection)
-            connection.close()
-            self._refused.tell(address, words(error))
+            self._refused.tell(self._forget(connection), words(error))
             self._on_no_tls()
+            connection.close()
         else:
             self._shaking_hands.discard(connection)
             self._selector.modify(connection, selectors.EVENT_READ)
@@ -161,9 +160,8 @@ class Antechamber:
 
     def _close(self, connection: socket.socket) -> None:
         """Sends a peer away that says nothing."""
-        address = self._forget(connection)
+        self._silent.tell(self._forget(connection))
         connection.close()
-        self._silent.tell(address)
 
 
 class _Seldom:

@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.wire import tls
 from service.wire.checkpoint import Checkpoint
 from service.wire.tls import Identity, RequestorContext
+from service.wire.transport import drop_what_is_not_whole
 
 Contexts = Sequence[tuple[str, Sequence[str]]]
 """SOP classes with transfer syntaxes, a presentation context each."""
@@ -70,7 +71,7 @@ def associated(
     context = _context(settings, peer, to_ourselves)
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
     if on_store is not None:
-        handlers.append((evt.EVT_C_STORE, on_store))
+        handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_what_is_not_whole)]
     try:
         association = entity.associate(
             peer.host,

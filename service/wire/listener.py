@@ -48,7 +48,7 @@ from service.wire.association import send_at_once
 from service.wire.door import Door
 from service.wire.storage import Storage
 from service.wire.tls import AcceptorContext, Identity
-from service.wire.transport import Limits, measure
+from service.wire.transport import Limits, drop_what_is_not_whole, measure
 from service.wire.users import Users
 
 log = logging.getLogger(__name__)
@@ -161,6 +161,7 @@ class Listener:
     def _handlers(self) -> list[Any]:
         return [
             (evt.EVT_CONN_OPEN, send_at_once),
+            (evt.EVT_CONN_CLOSE, drop_what_is_not_whole),
             (evt.EVT_PDU_RECV, measure),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ACCEPTED, self._on_accepted),

@@ -146,7 +146,7 @@ class RequestorContext(ssl.SSLContext):
 
 
 class _Telling(ssl.SSLSocket):
-    """Tells its context of failures; of TLS 1.3 a refused certificate of ours shows with the first read."""
+    """Tells its context of failures. In TLS 1.3 a certificate of ours that is refused shows when we read."""
 
     context: RequestorContext
 
@@ -156,14 +156,18 @@ class _Telling(ssl.SSLSocket):
         except OSError as error:
             self.context.failure = error
             self.close()  # pynetdicom leaves that to the garbage collector
-            raise
+            # Of this one pynetdicom writes no traceback into the log.
+            raise ConnectionAbortedError(words(error)) from None
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
         try:
             return super().read(len, buffer)
-        except OSError as error:
-            self.context.failure = error
+        except ssl.SSLWantReadError:
             raise
+        except ssl.SSLError as error:
+            self.context.failure = error
+            self.close()
+            return b"" if buffer is None else 0  # as if the peer had left, which it has
 
 
 def requestor_context(settings: Settings) -> RequestorContext:

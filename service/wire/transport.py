@@ -11,6 +11,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 from pynetdicom.association import Association
@@ -113,6 +114,13 @@ class Transport(AssociationSocket):
             self.socket.settimeout(self._limits.silent_seconds)
         super().send(bytestream)
 
+    def close(self) -> None:
+        """Ends the connection; pynetdicom leaves it open where the peer has ended it before."""
+        connection = self.socket
+        super().close()
+        if connection is not None:
+            connection.close()
+
     def measure(self, pdu: Any) -> None:
         """Takes note of a PDU before it is worked with: nothing is kept of a dataset beyond its limit.
 
@@ -173,6 +181,16 @@ class Transport(AssociationSocket):
         with suppress(OSError, AttributeError):
             self.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         return bytearray()
+
+
+def drop_what_is_not_whole(event: Event) -> None:
+    """Removes what was written of a dataset that will not come to its end; for ``EVT_CONN_CLOSE``."""
+    message: Any = event.assoc.dimse.message
+    file = None if message is None else message._data_set_file
+    if file is not None:
+        message._data_set_file = None
+        file.close()
+        Path(file.name).unlink(missing_ok=True)
 
 
 def measure(event: Event) -> None:
