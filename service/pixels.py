@@ -16,7 +16,10 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from litegpt.attributes import MALFORMED
+from litegpt.attributes import MALFORMED, integer
+from litegpt.codestream import check_codestream
+from litegpt.errors import RadiographError
+from litegpt.radiograph import MAXIMUM_PIXELS
 
 _SHAPE: Final = (
     "Rows",
@@ -35,7 +38,8 @@ _UNSAFE_PLUGIN: Final = "gdcm"
 def same_pixels(first: Path, second: Path) -> bool:
     """Whether two whole DICOM files have the same stored pixel values.
 
-    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at.
+    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at: also
+    what would have more than ``MAXIMUM_PIXELS``, or another size than its dataset says, however few its bytes.
     """
     try:
         one, other = dcmread(first), dcmread(second)
@@ -58,9 +62,19 @@ def _encoding(dataset: Dataset) -> str:
 def _decoded(dataset: Dataset) -> np.ndarray[Any, Any] | None:
     syntax: UID = dataset.file_meta.TransferSyntaxUID
     try:
+        rows, columns, frames = (integer(dataset, keyword) or 0 for keyword in _SHAPE[:3])
+        if rows * columns * max(1, frames) > MAXIMUM_PIXELS:
+            return None
         if not syntax.is_encapsulated:
             return pixel_array(dataset, raw=True)
+        if frames > 1:  # of which only the first could be looked at before
+            return None
+        check_codestream(dataset.PixelData, syntax, rows, columns)
         plugins = [name for name in get_decoder(syntax).available_plugins if name != _UNSAFE_PLUGIN]
         return pixel_array(dataset, raw=True, decoding_plugin=plugins[0]) if plugins else None
-    except (*MALFORMED, RuntimeError):  # the latter is what decoders raise
+    except (*MALFORMED, RadiographError, MemoryError, RuntimeError):  # the last is what decoders raise
         return None
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of the RLE decoder, which is written in Rust
+            return None
+        raise

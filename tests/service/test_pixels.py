@@ -66,6 +66,33 @@ def test_what_cannot_be_decoded_is_another_image(tmp_path: Path) -> None:
     assert not same_pixels(before, _file(tmp_path, "after", broken))
 
 
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+def test_a_small_file_that_would_make_a_large_image_is_not_decoded(
+    tmp_path: Path, syntax: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoders allocate what the codestream asks for, and a listener has no memory for that."""
+    monkeypatch.setattr("service.pixels.get_decoder", lambda _: pytest.fail("it is decoded"))
+    before = _file(tmp_path, "before", make_radiograph())
+    large = make_radiograph(transfer_syntax=syntax)
+    content, rows = bytearray(large.PixelData), (64).to_bytes(2, "big")
+    at = content.index(b"\xff\x51") + 10 if syntax == JPEG2000Lossless else content.index(b"\xff\xf7") + 5
+    assert content[at : at + 2] == rows or content[at : at + 4] == b"\0\0" + rows
+    content[at : at + 2] = b"\xff\xff"
+    large.PixelData = bytes(content)
+    assert not same_pixels(before, _file(tmp_path, "after", large))
+
+
+def test_more_pixels_than_a_radiograph_has_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [make_radiograph(transfer_syntax=syntax) for syntax in (RLELossless, JPEGLSLossless)]
+    files = [_file(tmp_path, str(number), image) for number, image in enumerate(images)]
+    monkeypatch.setattr("service.pixels.MAXIMUM_PIXELS", 64 * 48)
+    assert same_pixels(*files)
+    monkeypatch.setattr("service.pixels.MAXIMUM_PIXELS", 64 * 48 - 1)
+    assert not same_pixels(*files)
+
+
 def test_a_random_image_is_not_another_one(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 4096, (64, 48)).astype(np.uint16)
     assert not same_pixels(
