@@ -38,8 +38,8 @@ _UNSAFE_PLUGIN: Final = "gdcm"
 def same_pixels(first: Path, second: Path) -> bool:
     """Whether two whole DICOM files have the same stored pixel values.
 
-    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at: also
-    what would have more than ``MAXIMUM_PIXELS``, or another size than its dataset says, however few its bytes.
+    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at. So
+    does what would have more than ``MAXIMUM_PIXELS``, or another size than its dataset says.
     """
     try:
         one, other = dcmread(first), dcmread(second)

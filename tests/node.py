@@ -106,4 +106,4 @@ def node_up(folder: Path, *, ready_seconds: float = 60, **settings: str) -> Iter
 
 
 def _port_of(data_dir: Path) -> Callable[[], int | None]:
-    return lambda: running_port(data_dir)
+    return lambda: running_port(data_dir) or running_port(data_dir, "dicom_tls_port")

@@ -88,6 +88,9 @@ def test_associations_are_rejected_as_stated(tmp_path: Path) -> None:
         rejected.append(_rejection(port, "EVIL"))
     with _accepting(tmp_path, called_ae_titles=["OTHER"]) as port:
         rejected.append(_rejection(port, "GOOD"))
+    (tmp_path / "users").touch()
+    with _accepting(tmp_path, dicom_users_file=tmp_path / "users") as port:
+        rejected.append(_rejection(port, "GOOD"))
     rows = [tuple(int(cell.split()[0]) for cell in row[:3]) for row in table("Associations that we reject")]
     assert rows == [(2, 3, 2), *rejected]
 
@@ -126,7 +129,8 @@ def _associate(port: int, calling: str) -> Association:
 
 
 def test_the_statuses_answered_are_those_of_the_code() -> None:
-    documented = [int(row[0].strip("`"), 16) for row in table("Statuses we answer")]
+    rows = dict.fromkeys(row[0].strip("`") for row in table("Statuses we answer"))
+    documented = [int(status, 16) for status in rows]
     assert documented == [
         statuses.SUCCESS,
         statuses.OUT_OF_RESOURCES,
@@ -199,7 +203,7 @@ def test_the_classes_and_keys_of_query_and_retrieve_are_those_of_the_code() -> N
 def test_settings_and_their_defaults_are_those_of_the_node() -> None:
     for name, default, _ in table("Settings and their defaults"):
         value = Settings.model_fields[name.strip("`")].default
-        assert default == ("none" if value == () else f"`{_as_written(value)}`"), name
+        assert default == ("none" if value in ((), None) else f"`{_as_written(value)}`"), name
 
 
 def _as_written(value: object) -> str:
