@@ -168,6 +168,7 @@ class Rig:
         root = Path(__file__).resolve().parents[2]
         return {
             **{PREFIX + name.upper(): value for name, value in settings.items()},
+            "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])),
         }
 
