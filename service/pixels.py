@@ -7,16 +7,20 @@ datasets.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from litegpt.attributes import MALFORMED
+from litegpt.isolation import Broken, Isolation
+from litegpt.radiograph import plugin_for
+
+log = logging.getLogger(__name__)
 
 _SHAPE: Final = (
     "Rows",
@@ -28,14 +32,15 @@ _SHAPE: Final = (
     "PixelRepresentation",
 )
 
-_UNSAFE_PLUGIN: Final = "gdcm"
-"""It ends the whole process on some damaged images; a listener must not."""
 
-
-def same_pixels(first: Path, second: Path) -> bool:
+def same_pixels(first: Path, second: Path, isolation: Isolation) -> bool:
     """Whether two whole DICOM files have the same stored pixel values.
 
-    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at.
+    What cannot be decoded counts as different, and so becomes a conflict that a person looks at.
+
+    Args:
+        first, second: The files.
+        isolation: Where they are decoded, if they must be: some damage ends a decoder's process.
     """
     try:
         one, other = dcmread(first), dcmread(second)
@@ -45,8 +50,11 @@ def same_pixels(first: Path, second: Path) -> bool:
             return True
     except MALFORMED:
         return False
-    pixels, others = _decoded(one), _decoded(other)
-    return pixels is not None and others is not None and bool(np.array_equal(pixels, others))
+    try:
+        return isolation.call(_same_decoded, first, second)
+    except Broken as error:
+        log.warning("%s and %s cannot be compared: a decoder %s", first.name, second.name, error)
+        return False
 
 
 def _encoding(dataset: Dataset) -> str:
@@ -55,12 +63,13 @@ def _encoding(dataset: Dataset) -> str:
     return "native" if not syntax.is_encapsulated and syntax != ExplicitVRBigEndian else str(syntax)
 
 
-def _decoded(dataset: Dataset) -> np.ndarray[Any, Any] | None:
-    syntax: UID = dataset.file_meta.TransferSyntaxUID
+def _same_decoded(first: Path, second: Path) -> bool:
     try:
-        if not syntax.is_encapsulated:
-            return pixel_array(dataset, raw=True)
-        plugins = [name for name in get_decoder(syntax).available_plugins if name != _UNSAFE_PLUGIN]
-        return pixel_array(dataset, raw=True, decoding_plugin=plugins[0]) if plugins else None
+        return bool(np.array_equal(_decoded(dcmread(first)), _decoded(dcmread(second))))
     except (*MALFORMED, RuntimeError):  # the latter is what decoders raise
-        return None
+        return False
+
+
+def _decoded(dataset: Dataset) -> np.ndarray[Any, Any]:
+    syntax: UID = dataset.file_meta.TransferSyntaxUID
+    return pixel_array(dataset, raw=True, decoding_plugin=plugin_for(syntax))

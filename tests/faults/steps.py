@@ -64,7 +64,7 @@ STEPS: Final = (
     Step("completed, not rung for", SWEEPER, BEFORE, "service.queue:Bell.ring"),
     Step("rung for", SWEEPER, AFTER, "service.queue:Bell.ring"),
     Step("claimed, not read", ANALYSIS, BEFORE, "worker.analysis:Analyst._read"),
-    Step("in mid-analysis", ANALYSIS, BEFORE, "worker.analysis:read_radiograph"),
+    Step("in mid-analysis", ANALYSIS, BEFORE, "worker.analysis:decoded"),
     Step("read, no results made", ANALYSIS, BEFORE, "worker.analysis:make_results"),
     Step("result written, not renamed", ANALYSIS, BEFORE, "service.archive:_make_folder"),
     Step("result renamed, not recorded", ANALYSIS, BEFORE, "service.records.analyses:finish"),
