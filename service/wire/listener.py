@@ -45,6 +45,7 @@ from service.records.intake import Receiver
 from service.settings import Settings
 from service.wire.association import send_at_once
 from service.wire.door import Door
+from service.wire.state_machine import end_whatever_happens
 from service.wire.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Listener:
             address,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, send_at_once),
+                (evt.EVT_CONN_OPEN, end_whatever_happens),
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_ACCEPTED, self._on_accepted),
                 (evt.EVT_REJECTED, self._on_rejected),
