@@ -16,15 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import atheris
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-)
 
 with atheris.instrument_imports(include=["pydicom", "service.received", "service.rules", "litegpt"]):
+    from pydicom.uid import (
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        JPEG2000Lossless,
+        JPEGLSLossless,
+        RLELossless,
+    )
+
     from litegpt.errors import RadiographError
     from litegpt.radiograph import read_radiograph
     from service.errors import NodeError
