@@ -16,14 +16,16 @@ FROM base AS service-dependencies
 WORKDIR /source
 RUN python -m venv /opt/litegpt && touch README.md LICENSE
 COPY pyproject.toml .
-RUN --mount=type=cache,target=/root/.cache/pip pip install .
+# The versions that the tests ran with (`make pins`).
+COPY deploy/pins pins
+RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint pins/service.txt .
 
 FROM service-dependencies AS worker-dependencies
 # The address of another index for PyTorch, such as that of its CPU build; empty: PyTorch with CUDA.
 ARG TORCH_INDEX=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" torch torchvision; fi \
-    && pip install '.[worker]'
+    if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" --constraint pins/worker.txt torch torchvision; fi \
+    && pip install --constraint pins/worker.txt '.[worker]'
 
 FROM service-dependencies AS service-build
 COPY . .

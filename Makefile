@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := .venv-tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pip's progress bars are for a person; a log can do without.
 QUIET := $(if $(CI),--quiet)
@@ -23,7 +24,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint viewers lowest phantom-model clean
+.PHONY: help setup demo up test lint viewers lowest pins sbom audit phantom-model clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -48,10 +49,26 @@ lint: $(READY) ## ruff, mypy and import-linter
 viewers: $(READY) ## the tests that look at OHIF's screen, with each version that is supported
 	@OHIF="3.11.1 3.12.10 3.13.2" $(BIN)/python -m pytest tests/viewer
 
-lowest: ## all tests again with the oldest versions that pyproject.toml allows, in .venv-lowest
-	@test -x .venv-lowest/bin/uv || { "$(PYTHON)" -m venv .venv-lowest && .venv-lowest/bin/pip install $(QUIET) uv; }
-	@.venv-lowest/bin/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct -e '.[training,dev]'
+lowest: $(TOOLS)/.ready ## all tests again with the oldest versions that pyproject.toml allows, in .venv-lowest
+	@test -x .venv-lowest/bin/python || "$(PYTHON)" -m venv .venv-lowest
+	@$(TOOLS)/bin/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct -e '.[training,dev]'
 	@.venv-lowest/bin/python -m pytest
+
+pins: $(READY) $(TOOLS)/.ready ## write deploy/pins: the versions that the tests ran with, for the images
+	@mkdir -p build
+	@$(PIP) freeze --exclude-editable > build/tested.txt
+	@for role in service worker; do \
+		$(TOOLS)/bin/uv pip compile --quiet pyproject.toml $$(test $$role = worker && echo --extra worker) \
+			--constraint build/tested.txt --python-version 3.12 --no-annotate \
+			--custom-compile-command "make pins" --output-file deploy/pins/$$role.txt || exit 1; done
+
+sbom: $(READY) ## write build/sbom-service.json and -worker.json: what the images hold, as CycloneDX
+	@mkdir -p build
+	@for role in service worker; do $(BIN)/python -W ignore -m cyclonedx_py requirements deploy/pins/$$role.txt \
+		--pyproject pyproject.toml --output-reproducible --output-file build/sbom-$$role.json || exit 1; done
+
+audit: $(TOOLS)/.ready ## ask PyPI for known vulnerabilities of what the images hold
+	@$(TOOLS)/bin/pip-audit --no-deps --disable-pip --requirement deploy/pins/worker.txt
 
 MODEL := build/phantom-model
 phantom-model: $(READY) ## train the phantom model anew, from nothing; goes on where it was stopped
@@ -63,7 +80,7 @@ phantom-model: $(READY) ## train the phantom model anew, from nothing; goes on w
 	@echo "The model is $(MODEL)/model; what it can do on phantoms is in $(MODEL)/report.html."
 
 clean: ## remove .venv and the caches (never any data of a node)
-	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(TOOLS) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 # Written only when all of it worked, so that an interrupted set-up goes on where it stopped.
 $(READY): pyproject.toml
@@ -73,3 +90,8 @@ $(READY): pyproject.toml
 	@$(PIP) install $(QUIET) -e '.[worker,training,dev]'
 	@touch $@
 	@echo "$(VENV) is ready."
+
+$(TOOLS)/.ready:
+	@"$(PYTHON)" -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install $(QUIET) uv pip-audit
+	@touch $@

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
@@ -192,8 +192,8 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
     # with the unused bits: pydicom's correction would shift stored bits out where High Bit is unusual.
     options = as_pixel_options(dataset, number_of_frames=1, correct_unused_bits=False)
     try:
-        decoder = get_decoder(layout.transfer_syntax)
-        pixels, _ = decoder.as_array(dataset, index=0, decoding_plugin=_plugin(decoder), **options)
+        decoder, plugin = get_decoder(layout.transfer_syntax), plugin_for(layout.transfer_syntax)
+        pixels, _ = decoder.as_array(dataset, index=0, decoding_plugin=plugin, **options)
     except BaseException as error:
         # Some damage makes the RLE decoder, written in Rust, panic: a class outside Exception, named nowhere
         if not isinstance(error, (*_UNREADABLE, OSError)) and type(error).__name__ != "PanicException":
@@ -207,9 +207,12 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
     return pixels
 
 
-def _plugin(decoder: Decoder) -> str:
-    """The plugin to decode with; "" lets pydicom try one after the other."""
-    return next((name for name in _PLUGINS if name in decoder.available_plugins), "")
+def plugin_for(transfer_syntax: UID) -> str:
+    """pydicom's plugin to decode with; "" lets pydicom try one after the other, or needs none."""
+    if not transfer_syntax.is_encapsulated:
+        return ""
+    available = get_decoder(transfer_syntax).available_plugins
+    return next((name for name in _PLUGINS if name in available), "")
 
 
 def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> NDArray[np.uint8]:

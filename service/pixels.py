@@ -7,19 +7,22 @@ datasets.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from litegpt.attributes import MALFORMED, integer
 from litegpt.codestream import check_codestream
 from litegpt.errors import RadiographError
-from litegpt.radiograph import MAXIMUM_PIXELS
+from litegpt.isolation import Broken, Isolation
+from litegpt.radiograph import MAXIMUM_PIXELS, plugin_for
+
+log = logging.getLogger(__name__)
 
 _SHAPE: Final = (
     "Rows",
@@ -31,15 +34,16 @@ _SHAPE: Final = (
     "PixelRepresentation",
 )
 
-_UNSAFE_PLUGIN: Final = "gdcm"
-"""It ends the whole process on some damaged images; a listener must not."""
 
-
-def same_pixels(first: Path, second: Path) -> bool:
+def same_pixels(first: Path, second: Path, isolation: Isolation) -> bool:
     """Whether two whole DICOM files have the same stored pixel values.
 
-    What cannot be decoded safely counts as different, and so becomes a conflict that a person looks at. So
-    does what would have more than ``MAXIMUM_PIXELS``, or another size than its dataset says.
+    What cannot be decoded counts as different, and so becomes a conflict that a person looks at. So does what
+    would have more than ``MAXIMUM_PIXELS``, or another size than its dataset says.
+
+    Args:
+        first, second: The files.
+        isolation: Where they are decoded, if they must be: some damage ends a decoder's process.
     """
     try:
         one, other = dcmread(first), dcmread(second)
@@ -49,8 +53,11 @@ def same_pixels(first: Path, second: Path) -> bool:
             return True
     except MALFORMED:
         return False
-    pixels, others = _decoded(one), _decoded(other)
-    return pixels is not None and others is not None and bool(np.array_equal(pixels, others))
+    try:
+        return isolation.call(_same_decoded, first, second)
+    except Broken as error:
+        log.warning("%s and %s cannot be compared: a decoder %s", first.name, second.name, error)
+        return False
 
 
 def _encoding(dataset: Dataset) -> str:
@@ -59,22 +66,20 @@ def _encoding(dataset: Dataset) -> str:
     return "native" if not syntax.is_encapsulated and syntax != ExplicitVRBigEndian else str(syntax)
 
 
-def _decoded(dataset: Dataset) -> np.ndarray[Any, Any] | None:
-    syntax: UID = dataset.file_meta.TransferSyntaxUID
+def _same_decoded(first: Path, second: Path) -> bool:
     try:
-        rows, columns, frames = (integer(dataset, keyword) or 0 for keyword in _SHAPE[:3])
-        if rows * columns * max(1, frames) > MAXIMUM_PIXELS:
-            return None
-        if not syntax.is_encapsulated:
-            return pixel_array(dataset, raw=True)
-        if frames > 1:  # of which only the first could be looked at before
-            return None
-        check_codestream(dataset.PixelData, syntax, rows, columns)
-        plugins = [name for name in get_decoder(syntax).available_plugins if name != _UNSAFE_PLUGIN]
-        return pixel_array(dataset, raw=True, decoding_plugin=plugins[0]) if plugins else None
+        return bool(np.array_equal(_decoded(dcmread(first)), _decoded(dcmread(second))))
     except (*MALFORMED, RadiographError, MemoryError, RuntimeError):  # the last is what decoders raise
-        return None
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":  # of the RLE decoder, which is written in Rust
-            return None
-        raise
+        return False
+
+
+def _decoded(dataset: Dataset) -> np.ndarray[Any, Any]:
+    syntax: UID = dataset.file_meta.TransferSyntaxUID
+    rows, columns, frames = (integer(dataset, keyword) or 0 for keyword in _SHAPE[:3])
+    if rows * columns * max(1, frames) > MAXIMUM_PIXELS:
+        raise RadiographError("there are too many pixels")
+    if syntax.is_encapsulated:
+        if frames > 1:
+            raise RadiographError("there are several frames, and only the first was looked at")
+        check_codestream(dataset.PixelData, syntax, rows, columns)
+    return pixel_array(dataset, raw=True, decoding_plugin=plugin_for(syntax))

@@ -166,6 +166,13 @@ class Settings(BaseSettings):
 
     minimum_age_years: float = Field(18, ge=0, description="Younger patients are not analysed; 0: everyone")
     maximum_pixels: int = Field(100_000_000, gt=0, description="Larger images are not analysed")
+    decoding_processes: int = Field(
+        2, ge=0, description="Processes of a worker that decode images; 0: it decodes them itself"
+    )
+    decoding_timeout_seconds: float = Field(60, gt=0, description="An image that takes longer is not read")
+    decoding_memory_bytes: int = Field(
+        4 << 30, ge=1 << 28, description="Memory that decoding one image may take; more, and it is not read"
+    )
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
     backlog_every: int = Field(
         10, ge=2, description="Every how many-th batch is of the backlog while newer studies wait"

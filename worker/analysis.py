@@ -15,7 +15,7 @@ from math import inf
 from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
 from litegpt.memory import used_bytes
-from litegpt.radiograph import Radiograph, read_radiograph
+from litegpt.radiograph import Radiograph
 from service import queue
 from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain
@@ -31,6 +31,7 @@ from service.records.states import Purpose
 from service.rules.rule import ResultRule
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
+from worker.decoding import decoded, decoding
 from worker.engines import Engines
 from worker.errors import CannotReport, ModelAway
 from worker.results.making import make_results
@@ -67,6 +68,7 @@ class Analyst:
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
         self._metrics = AnalysisMetrics()
         self._turns = Turns(settings.backlog_every)
+        self._isolation = decoding(settings)
         self.engines = Engines(settings.models_loaded)
 
     def drain(self, seconds: float = inf) -> bool:
@@ -167,7 +169,7 @@ class Analyst:
     def _load(self, image: ClaimedImage) -> Radiograph:
         path = self._archive.absolute(image.path)
         with self._metrics.phase(AnalysisMetrics.LOAD):
-            return read_radiograph(path, maximum_pixels=self._settings.maximum_pixels)
+            return decoded(self._isolation, path, self._settings.maximum_pixels)
 
     def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome], reader: Reader) -> None:
         """Makes an analysis's results and writes everything down."""

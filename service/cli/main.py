@@ -6,8 +6,8 @@ Exit codes: 0 done; 1 the thing asked about is not in order; 2 a setting or an a
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
-from typing import Final
+from importlib.metadata import entry_points, version
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -46,12 +46,12 @@ def application() -> typer.Typer:
     """All commands."""
     app = typer.Typer(
         name="litegpt-node",
-        help="A DICOM node that reads chest radiographs and returns reports. Not a medical device.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
+    app.callback()(_whole)
     rooms = (
         processes,
         importing,
@@ -79,6 +79,21 @@ def application() -> typer.Typer:
     for entry_point in entry_points(group=COMMANDS_GROUP):
         app.command(entry_point.name)(entry_point.load())
     return app
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"litegpt-node {version('litegpt-node')}")
+        raise typer.Exit
+
+
+def _whole(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Says which version this is."),
+    ] = False,
+) -> None:
+    """A DICOM node that reads chest radiographs and returns reports. Not a medical device."""
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from litegpt.isolation import Isolation
 from service.archive import Archive
 from service.eligibility import Eligibility
 from service.errors import OutOfResources, TooLarge
@@ -77,6 +78,7 @@ class Receiver:
     Attributes:
         forwarding: Where what a peer sends of its own accord is passed on to.
         maximum_instances: Of one study, whatever became of them; 0: any number.
+        isolation: Where images that came twice are decoded, to be compared.
     """
 
     records: Records
@@ -84,6 +86,7 @@ class Receiver:
     eligibility: Eligibility
     forwarding: Forwarding = field(default=Forwarding())
     maximum_instances: int = 0
+    isolation: Isolation = field(default_factory=Isolation)
 
     def take(
         self,
@@ -260,7 +263,9 @@ class Receiver:
         present = next(there, None)
         intake = Intake.STORED
         if present is not None:
-            intake = Intake.CORRECTED_HEADER if same_pixels(present, file) else Intake.CONFLICT
+            intake = (
+                Intake.CORRECTED_HEADER if same_pixels(present, file, self.isolation) else Intake.CONFLICT
+            )
         if intake is Intake.CONFLICT:
             return Kept(intake, CONFLICTING)
         # What is purged has no pixels to compare with: the new ones are to be read in its place.

@@ -46,6 +46,7 @@ from service.records.intake import Receiver
 from service.settings import Settings
 from service.wire.association import send_at_once
 from service.wire.door import Door
+from service.wire.state_machine import end_whatever_happens
 from service.wire.storage import Storage
 from service.wire.tls import AcceptorContext, Identity
 from service.wire.transport import Limits, drop_what_is_not_whole, measure
@@ -161,6 +162,7 @@ class Listener:
     def _handlers(self) -> list[Any]:
         return [
             (evt.EVT_CONN_OPEN, send_at_once),
+            (evt.EVT_CONN_OPEN, end_whatever_happens),
             (evt.EVT_CONN_CLOSE, drop_what_is_not_whole),
             (evt.EVT_PDU_RECV, measure),
             (evt.EVT_REQUESTED, self._on_requested),

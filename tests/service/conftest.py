@@ -11,6 +11,7 @@ from pydicom import Dataset
 from sqlalchemy import text
 
 from litegpt.identity import ModelIdentity
+from litegpt.isolation import Isolation
 from service.archive import Archive
 from service.completion import Completion
 from service.eligibility import Eligibility
@@ -65,7 +66,7 @@ def archive(settings: Settings) -> Archive:
 @pytest.fixture
 def receiver(settings: Settings, records: Records, archive: Archive) -> Receiver:
     """Takes files as the listener does, without the wire."""
-    return Receiver(records, archive, Eligibility.of(settings))
+    return Receiver(records, archive, Eligibility.of(settings), isolation=Isolation(0))
 
 
 @pytest.fixture

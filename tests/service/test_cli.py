@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
@@ -62,6 +63,12 @@ def node(tmp_path: Path) -> SmallNode:
     small.records.close()
     small.bell.close()
     return small
+
+
+def test_the_version_is_the_one_of_the_project(tmp_path: Path) -> None:
+    said = _node("--version", folder=tmp_path)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert (said.stdout, said.returncode) == (f"litegpt-node {project['version']}\n", 0)
 
 
 def test_studies_are_listed_with_where_they_stand(node: SmallNode, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -33,7 +34,7 @@ def postgres_server() -> Iterator[URL]:
     elif _answers(make_url(DEFAULT)):
         yield make_url(DEFAULT)
     else:
-        with _private_server() as url:
+        with _started_server() as url:
             yield url
 
 
@@ -77,8 +78,30 @@ def _libpq(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateServer:
+    """A PostgreSQL of the caller's own, not running yet: it may be started, killed and started again.
+
+    Attributes:
+        url: Where it will answer.
+        command: What starts it.
+        folder: Its working directory.
+        user: Whom to run it as; ``None`` is ourselves.
+    """
+
+    url: URL
+    command: Sequence[str | Path]
+    folder: Path
+    user: int | None
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        return _answers(self.url)
+
+
 @contextmanager
-def _private_server() -> Iterator[URL]:
+def private_server() -> Iterator[PrivateServer]:
+    """A new server in a folder of its own, which is removed afterwards."""
     initdb, postgres = find_program("initdb"), find_program("postgres")
     if not initdb or not postgres:
         absent(
@@ -101,15 +124,22 @@ def _private_server() -> Iterator[URL]:
         )
         port = free_port()
         command = [postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
-        url = make_url(DEFAULT).set(port=port)
-        log = folder.with_suffix(".log")
-        # SIGINT is PostgreSQL's "fast shutdown": it does not wait for clients to leave.
-        with running(command, log=log, folder=folder, user=user, stop_signal=signal.SIGINT) as server:
-            server.wait_until(lambda: _answers(url), 30, "PostgreSQL server")
-            yield url
-        log.unlink()
+        yield PrivateServer(make_url(DEFAULT).set(port=port), command, folder, user)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _started_server() -> Iterator[URL]:
+    with private_server() as own:
+        log = own.folder.with_suffix(".log")
+        # SIGINT is PostgreSQL's "fast shutdown": it does not wait for clients to leave.
+        with running(
+            own.command, log=log, folder=own.folder, user=own.user, stop_signal=signal.SIGINT
+        ) as server:
+            server.wait_until(own.answers, 30, "PostgreSQL server")
+            yield own.url
+        log.unlink()
 
 
 def _unprivileged_user() -> int | None:
