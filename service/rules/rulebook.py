@@ -73,6 +73,12 @@ class Rules:
             for to, wanted in kinds.values()
         )
 
+    def destination_called(self, address: str) -> Destination | None:
+        """What the node delivers to at ``AET@HOST:PORT``; one that gets images alone gets no results."""
+        named = next((to for to in self.destinations if to.address == address), None)
+        forwards = (to for to in self.forward_images_to if to.address == address)
+        return named or next((to.model_copy(update={"results": ()}) for to in forwards), None)
+
     @property
     def addresses(self) -> tuple[str, ...]:
         """Whatever the node delivers to, results or images, each once."""

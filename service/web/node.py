@@ -10,7 +10,10 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
+from litegpt.errors import ModelError
+from service.errors import SettingsError
 from service.models.figures import FiguresByModel
+from service.models.roster import Roster, roster_of
 from service.records.database import Records, utc_now
 from service.records.job_progress import Progress, progress_of
 from service.records.silence import Silence, silences
@@ -91,6 +94,19 @@ def _silences(settings: Settings, records: Records) -> Kept[tuple[Silence, ...]]
     return Kept(
         "look for silent modalities", ask, _SILENCE_SECONDS, most_of_time=_MOST_OF_TIME, survives_errors=True
     )
+
+
+def roster_of_node(node: Node) -> Roster:
+    """The models as the records have them now.
+
+    Raises:
+        SettingsError: If there is only the settings' one, and it cannot be read.
+    """
+    with node.records.reading() as session:
+        try:
+            return roster_of(session, node.settings)
+        except ModelError as error:
+            raise SettingsError(f"The model of the settings cannot be read: {error}") from error
 
 
 def _node_of(request: Request) -> Node:

@@ -20,6 +20,7 @@ from sqlalchemy import select
 from starlette.routing import Mount
 
 from litegpt.radiograph import read_radiograph
+from service.models.changes import Admin
 from service.records import tokens
 from service.records.database import utc_now
 from service.records.states import AnalysisState, Role
@@ -29,6 +30,7 @@ from service.web.app import create_app, create_metrics_app
 from service.web.attempts import PER_ADDRESS
 from service.web.problems import API
 from tests.images import make_radiograph
+from tests.models import model_copy
 from tests.service.web.api_site import BOX, NAME, PATIENT_ID, ApiSite, api_site, told
 from tests.service.web.site import DESTINATION, Client, site
 from tests.waiting import wait_until
@@ -327,6 +329,31 @@ def test_an_action_on_what_a_filter_means_and_on_all(api: ApiSite) -> None:
     assert sent["outcome"] == {"due again": 1}
     with api.site.records.reading() as session:
         assert "due" in session.scalars(select(Delivery.state)).all()
+
+
+def test_another_model_reads_where_it_is_named(tmp_path: Path) -> None:
+    with api_site(tmp_path / "api") as api:
+        with api.site.records.writing() as session:
+            admin = Admin(session, api.site.settings, "a test")
+            for version in ("2", "3", "4"):
+                admin.add(str(model_copy(tmp_path / version, version)))
+            admin.shadow("3", None)
+            admin.retire("4")
+        for model, priority in (("2", "stat"), ("litegpt-phantom 3", "backlog")):
+            done = told(api.do("/actions/rerun", studies=[api.read], model=model, priority=priority))
+            assert done["outcome"] == {"queued": 1}
+        assert told(api.do("/actions/rerun", studies=[api.read], model=None))["outcome"] != {"queued": 1}
+        with api.site.records.reading() as session:
+            rows = select(Analysis).where(Analysis.purpose != "regular").order_by(Analysis.id)
+            read_by = [(row.model_version, row.purpose, row.priority) for row in session.scalars(rows)]
+        assert read_by == [("2", "named", 0), ("3", "shadow", 2)]
+        asked = told(api.ask("/audit", Role.ADMIN))["events"][1]["asked"]
+        assert (asked["model"], asked["shadow"]) == ("litegpt-phantom 3", True)
+        retired = told(api.do("/actions/rerun", studies=[api.read], model="4"), 409)
+        assert retired["detail"] == "litegpt-phantom 4 is retired: it reads nothing any more"
+        unknown = told(api.do("/actions/rerun", studies=[api.read], model="5"), 404)
+        assert unknown["detail"].startswith("no model is called '5'; there are: litegpt-phantom ")
+        told(api.do("/actions/rerun", studies=[api.read], model=""), 422)
 
 
 @pytest.mark.parametrize(

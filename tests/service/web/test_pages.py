@@ -488,6 +488,51 @@ def test_the_models_with_what_each_has_read(pages: Site, read_study: str, tmp_pa
     assert f"asked for, {name} 2 as a shadow" in study_page
 
 
+def test_another_model_than_the_active_one_is_asked_by_name(tmp_path: Path) -> None:
+    with site(tmp_path / "site", roles=(Role.OPERATOR,)) as pages:
+        client, uid = pages.client("operator"), pages.take(make_radiograph())
+        pages.read(uid)
+        assert 'name="by"' not in client.get(f"/actions/rerun?study={uid}").text
+        with pages.records.writing() as session:
+            admin = Admin(session, pages.settings, "a test")
+            for version in ("2", "3", "4"):
+                admin.add(str(model_copy(tmp_path / version, version)))
+            admin.shadow("3", None)
+            admin.retire("4")
+        active, asked = str(read_identity("phantom").version), client.get(f"/actions/rerun?study={uid}").text
+        offered = re.findall(r'<option value="([^"]*)">([^<]+)', asked)
+        assert offered == [
+            ("", f"litegpt-phantom {active}, the active model"),
+            ("litegpt-phantom 3", "litegpt-phantom 3, the shadow: for comparison alone"),
+            ("litegpt-phantom 2", "litegpt-phantom 2"),
+        ]
+        said = _act(client, "rerun", "look", study=uid, by="litegpt-phantom 2")
+        assert "Read by litegpt-phantom 2 What would come of it 1 queued" in said
+        assert f"Read by litegpt-phantom {active} " in _act(client, "rerun", "look", study=uid)
+        _act(client, "rerun", "do", study=uid, by="2", priority="stat")
+        _act(client, "rerun", "do", study=uid, by="litegpt-phantom 3")
+        for wrong, words in (("4", "litegpt-phantom 4 is retired"), ("5", "no model is called '5'")):
+            answer = client.post("/actions/rerun", {"csrf": client.csrf(), "study": uid, "by": wrong})
+            assert (answer.status, words in text_of(answer)) == (422, True)
+        with pages.records.reading() as session:
+            rows = session.scalars(select(Analysis).order_by(Analysis.id))
+            read_by = [(row.model_version, row.purpose, row.priority) for row in rows]
+        assert read_by == [(active, "regular", 1), ("2", "named", 0), ("3", "shadow", 2)]
+
+
+def test_images_and_results_are_sent_again_to_a_destination_of_theirs(tmp_path: Path) -> None:
+    with site(tmp_path, roles=(Role.OPERATOR,), forward_images_to="VNA@vna.example:104") as pages:
+        client, uid = pages.client("operator"), pages.take(make_radiograph())
+        pages.read(uid)
+        page = client.get(f"/actions/resend?study={uid}").text
+        assert "<option>VNA@vna.example:104" in page and "<option selected>routine" in page
+        # Where only images go, no results go.
+        assert "Nothing that fits" in _act(client, "resend", "look", study=uid, to="VNA@vna.example:104")
+        assert "Done 1 due again" in _act(client, "resend", "do", study=uid, to=DESTINATION, priority="stat")
+        with pages.records.reading() as session:
+            assert session.scalars(select(Delivery.priority)).one() == 0
+
+
 def test_an_address_brings_the_same_filters_back() -> None:
     filters = Filters(study="A&B=1", state="failed", label="Nodule/Mass", destination=DESTINATION)
     assert Filters.read(dict(parse_qsl(filters.query()[1:]))) == filters

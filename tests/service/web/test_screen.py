@@ -16,9 +16,11 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
 from litegpt.phantoms import phantom_files
+from service.models.changes import Admin
 from service.records.states import AnalysisState
 from service.records.tables import Analysis, Study
 from tests.images import make_radiograph
+from tests.models import model_copy
 from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.service.web.site import PASSWORD, Site, finding
 from tests.service.web.test_jobs import fill_job, make_job
@@ -156,6 +158,29 @@ def test_an_operator_retries_what_failed(browser: Browser, pages: Site, failed: 
     with pages.records.reading() as session:
         row = session.scalars(select(Analysis).join(Study).where(Study.study_instance_uid == failed)).one()
     assert row.state == AnalysisState.QUEUED
+
+
+def test_an_operator_has_another_model_read(browser: Browser, pages: Site, tmp_path: Path) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="SECOND"))
+    with pages.records.writing() as session:
+        admin = Admin(session, pages.settings, "a test")
+        admin.add(str(model_copy(tmp_path / "second", "second")))
+    with _browsing(browser, pages, "operator") as page:
+        _open(page, "SECOND")
+        page.get_by_role("link", name="Re-run…").click()
+        page.get_by_label("Read by").select_option("litegpt-phantom second")
+        _picture(page, "rerun")
+        page.get_by_label("Priority").select_option("stat")
+        page.get_by_role("button", name="Count first").click()
+        expect(page.get_by_role("definition").filter(has_text="phantom second")).to_be_visible()
+        page.get_by_role("button", name="Re-run: 1 study").click()
+        expect(page.get_by_role("heading", name="Done")).to_be_visible()
+        page.get_by_role("link", name="Back").click()
+        expect(page.get_by_role("row", name="litegpt-phantom second")).to_contain_text("queued")
+    with pages.records.reading() as session:
+        rows = select(Analysis).join(Study).where(Study.study_instance_uid == uid).order_by(Analysis.id)
+        read_by = [(row.model_version, row.priority) for row in session.scalars(rows)]
+    assert read_by[-1] == ("second", 0)
 
 
 def test_an_operator_orders_a_job_and_steers_it_with_the_keyboard(browser: Browser, pages: Site) -> None:
