@@ -120,7 +120,9 @@ def _of_results(rules: Rules, analysis: Analysis) -> tuple[Asked, ...]:
 def _ask(rules: Iterable[SomeRule], why_not: Callable[[SomeRule], str]) -> Iterator[Asked]:
     for rule in rules:
         reason = why_not(rule)
-        yield Asked(rule.name, rule.decision, reason)
+        # Where images go is asked of each by itself.
+        decision = rule.reading if isinstance(rule, StudyRule) else rule.decision
+        yield Asked(rule.name, decision, reason)
         if not reason:
             return
 

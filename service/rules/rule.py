@@ -160,14 +160,19 @@ class StudyRule(Rule):
     ] = None
 
     @property
-    def decision(self) -> str:
-        """What it does, in words."""
+    def reading(self) -> str:
+        """What it does with a study, in words."""
+        if not self.analyse:
+            return "not analysed"
         by = f" by {self.model}" if self.model else ""
-        soon = "" if self.priority is None else f", {self.priority}"
-        said = f"analysed{by}{soon}" if self.analyse else "not analysed"
+        return f"analysed{by}" if self.priority is None else f"analysed{by}, {self.priority}"
+
+    @property
+    def decision(self) -> str:
+        """What it does with a study, and with each image of which it holds, in words."""
         if self.forward_images_to is None:
-            return said
-        return f"{said}; images to {', '.join(map(str, self.forward_images_to)) or 'nobody'}"
+            return self.reading
+        return f"{self.reading}; images to {', '.join(map(str, self.forward_images_to)) or 'nobody'}"
 
     def priority_of(self, came: int) -> int:
         """The priority of a study that came with one: a backlog stays behind today's patients."""

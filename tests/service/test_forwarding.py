@@ -136,6 +136,7 @@ def test_rules_say_of_each_image_where_it_goes_and_new_ones_hold_at_the_next(
         ("portable", ()),
         ("default", (PACS.address,)),
     ]
+    assert [(one.rule, one.decision) for one in told.study_rules][-1] == ("portable", "analysed")
     file.write_text(RULES.replace("MOBILE", "W3"))
     _take(by_rules, make_radiograph(StationName="W3"))
     _take(by_rules, again := make_radiograph(StationName="MOBILE"))
