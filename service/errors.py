@@ -2,6 +2,7 @@
 
 NodeError
 ├── SettingsError            the admin must change a setting; the process exits with code 2
+│   └── NameTaken            what is to be named so is there already
 ├── TryAgain                 the same call may succeed later
 │   ├── OutOfResources       disk or database would not take it just now
 │   ├── StillInWork          a study cannot be removed before what is under way has ended
@@ -28,6 +29,10 @@ class NodeError(Exception):
 
 class SettingsError(NodeError):
     """A setting, or what it points to, is wrong; the message is one line for the admin."""
+
+
+class NameTaken(SettingsError):
+    """Another user, client or model has that name."""
 
 
 class TryAgain(NodeError):

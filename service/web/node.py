@@ -109,9 +109,10 @@ def roster_of_node(node: Node) -> Roster:
             raise SettingsError(f"The model of the settings cannot be read: {error}") from error
 
 
-def _node_of(request: Request) -> Node:
+def node_of(request: Request) -> Node:
+    """The node whose application a request came to."""
     return cast("Node", request.app.state.node)
 
 
-OfNode = Annotated[Node, Depends(_node_of)]
+OfNode = Annotated[Node, Depends(node_of)]
 """A route's parameter ``node: OfNode``."""

@@ -15,7 +15,7 @@ from service.errors import NotThere, SettingsError, TryAgain, WrongState
 from service.models.roster import KnownModel, roster_of
 from service.peers import Destination
 from service.records.states import ModelState, Priority
-from service.web.api.callers import AnOperator, Caller
+from service.web.api.callers import AdmittingRoute, AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
 from service.web.api.footing import Footing, OfAPI
 from service.web.api.problems import responses
@@ -105,8 +105,10 @@ _POLLED: Final[dict[int | str, dict[str, Any]]] = {
     }
 }
 
-router = APIRouter(tags=["actions"], responses=responses(404))
-_actions = APIRouter(prefix="/actions", responses={**_POLLED, **responses(400, 404, 409, 413)})
+router = APIRouter(route_class=AdmittingRoute, tags=["actions"], responses=responses(404))
+_actions = APIRouter(
+    route_class=AdmittingRoute, prefix="/actions", responses={**_POLLED, **responses(400, 404, 409, 413)}
+)
 
 
 @_actions.post("/rerun")
