@@ -39,7 +39,7 @@ from service.web.works import Works
 from tests.images import make_radiograph
 from tests.models import model_copy
 from tests.service.study_rows import ago
-from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
+from tests.service.web.site import DESTINATION, Client, Site, finding, read_by_shadow, site, text_of
 from tests.waiting import wait_until
 
 NAME = "Verysecret^Patient"
@@ -486,6 +486,34 @@ def test_the_models_with_what_each_has_read(pages: Site, read_study: str, tmp_pa
     study_page = text_of(client.get(f"/studies/{read_study}"))
     assert f"{name} 2, demonstration, shadow done" in study_page
     assert f"asked for, {name} 2 as a shadow" in study_page
+
+
+def test_what_a_shadow_found_stands_apart_and_decides_nothing(pages: Site) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="COMPARED"))
+    pages.read(uid, finding("Cardiomegaly", BOX))
+    client = pages.client("viewer")
+    version = re.search(r'data-version="([^"]*)"', client.get(f"/studies/{uid}/now").text)
+    alone = client.get(f"/studies/{uid}").text
+    assert "Read by a shadow" not in alone
+    for number, label in (("9", "Edema"), ("9", "Atelectasis"), ("10", "COPD")):
+        below = finding("Pneumonia", None, reported=False, score=0.125, position=1)
+        last = read_by_shadow(pages, uid, number, finding(label, (1, 2, 30, 40)), below)
+    answer = client.get(f"/studies/{uid}")
+    said = text_of(answer)
+    # The newest of each, with what it would report; and apart from what counts.
+    headings = re.findall(r"Read by a shadow, litegpt-phantom (\d+), demonstration: (\w+)", said)
+    assert headings == [("10", "COPD"), ("9", "Atelectasis")]
+    assert "For comparison alone: the study is not judged by what a shadow finds" in said
+    assert f"Analysis {last}, ended" in said and "Edema" not in said
+    assert "Pneumonia below its threshold 0.12" in said
+    of_images, _, of_shadows = answer.text.partition('<details class="panel shadow">')
+    assert re.findall(r"<rect class=.box.*?<title>(\w+)", of_images) == ["Cardiomegaly"]
+    assert re.findall(r"<rect class=.box.*?<title>(\w+)", of_shadows) == ["COPD", "Atelectasis"]
+    row = text_of(client.get("/studies?study=COMPARED")).partition("COMPARED")[2]
+    assert "Cardiomegaly" in row and "Atelectasis" not in row.partition("Not a medical")[0]
+    # A page that is open is told to load anew.
+    newer = re.search(r'data-version="([^"]*)"', client.get(f"/studies/{uid}/now").text)
+    assert version and newer and version[1] != newer[1]
 
 
 def test_another_model_than_the_active_one_is_asked_by_name(tmp_path: Path) -> None:
