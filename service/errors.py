@@ -18,6 +18,7 @@ NodeError
     ├── PeerRefused          a remote node refused for good
     │   ├── KindRefused      it takes no objects of this SOP class
     │   ├── NotSetUp         it is not set up for us, whatever we ask
+    │   │   └── NotOffered   it answers no questions of ours
     │   └── TooManyMatches   it does not answer a question as wide as this one
     └── LeaseLost            another worker holds this piece of work now
 """
@@ -93,6 +94,10 @@ class KindRefused(PeerRefused):
 
 class NotSetUp(PeerRefused):
     """A remote node is not set up for us: nothing will go until an admin has changed that."""
+
+
+class NotOffered(NotSetUp):
+    """A remote node takes no presentation context for questions from us."""
 
 
 class TooManyMatches(PeerRefused):
