@@ -76,7 +76,7 @@ def examine(settings: Settings) -> Iterator[Line]:
     yield line("rules", lambda: rules(settings))
     for to in _destinations(settings):
         yield line(str(to), partial(echo, settings, to))
-    for to in settings.forward_images_to:
+    for to in _image_destinations(settings):
         yield line(f"images to {to}", partial(echo, settings, to))
     for webhook in settings.webhooks:
         yield Line(f"webhook {webhook.name}", f"{webhook.origin}; `webhook-test {webhook.name}` tries it")
@@ -176,6 +176,13 @@ def _destinations(settings: Settings) -> tuple[Destination, ...]:
         return Rules.read(settings).destinations
     except SettingsError:
         return settings.destinations
+
+
+def _image_destinations(settings: Settings) -> tuple[Destination, ...]:
+    try:
+        return Rules.read(settings).image_destinations
+    except SettingsError:
+        return settings.forward_images_to
 
 
 def model(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 NodeError
 ├── SettingsError            the admin must change a setting; the process exits with code 2
+│   └── NameTaken            what is to be named so is there already
 ├── TryAgain                 the same call may succeed later
 │   ├── OutOfResources       disk or database would not take it just now
 │   ├── StillInWork          a study cannot be removed before what is under way has ended
@@ -19,6 +20,7 @@ NodeError
     ├── PeerRefused          a remote node refused for good
     │   ├── KindRefused      it takes no objects of this SOP class
     │   ├── NotSetUp         it is not set up for us, whatever we ask
+    │   │   └── NotOffered   it answers no questions of ours
     │   └── TooManyMatches   it does not answer a question as wide as this one
     └── LeaseLost            another worker holds this piece of work now
 """
@@ -30,6 +32,10 @@ class NodeError(Exception):
 
 class SettingsError(NodeError):
     """A setting, or what it points to, is wrong; the message is one line for the admin."""
+
+
+class NameTaken(SettingsError):
+    """Another user, client or model has that name."""
 
 
 class TryAgain(NodeError):
@@ -98,6 +104,10 @@ class KindRefused(PeerRefused):
 
 class NotSetUp(PeerRefused):
     """A remote node is not set up for us: nothing will go until an admin has changed that."""
+
+
+class NotOffered(NotSetUp):
+    """A remote node takes no presentation context for questions from us."""
 
 
 class TooManyMatches(PeerRefused):

@@ -30,7 +30,7 @@ from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.wire.association import Contexts
 from service.wire.sender import Connection, Sender, image_contexts, result_contexts
-from worker import arrival
+from worker.arrival import Arrivals, deadline_of
 from worker.errors import CannotReport
 from worker.substitution import replace
 
@@ -40,13 +40,16 @@ log = logging.getLogger(__name__)
 class Courier:
     """Sends what is due, and writes down what each destination answered."""
 
-    def __init__(self, settings: Settings, records: Records, archive: Archive) -> None:
+    def __init__(
+        self, settings: Settings, records: Records, archive: Archive, arrivals: Arrivals | None = None
+    ) -> None:
         self._settings = settings
         self._records = records
         self._archive = archive
         self._sender = Sender(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.delivery_lease_seconds)
+        self._arrivals = arrivals or Arrivals(settings)
         self._rulebook = Rulebook(settings)
         self._metrics = DeliveryMetrics(self._configured())
 
@@ -89,9 +92,9 @@ class Courier:
         """Puts back the results whose study the destination does not show yet; returns the other claims."""
         if not self._settings.wait_for_study_seconds:
             return claims
-        waiting = arrival.still_missing(self._settings, destination, claims)
+        waiting = self._arrivals.still_missing(destination, claims)
         for claim in waiting.claims:
-            at = waiting.look_at(claim, arrival.deadline_of(claim, self._settings))
+            at = waiting.look_at(claim, deadline_of(claim, self._settings))
             self._write(claim, partial(deliveries.look_again, why=waiting.why, at=at), Outcome.WAITING)
         return [claim for claim in claims if claim not in waiting.claims]
 

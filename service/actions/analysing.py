@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from litegpt.identity import ModelIdentity
 from service.actions.action import Tally
 from service.completion import Completion, input_digest, kept, to_be_read
+from service.models.roster import KnownModel
 from service.records import webhook_calls
 from service.records.database import utc_now
 from service.records.forwarding import withdraw_forwards
@@ -46,6 +47,11 @@ class Rerun:
     priority: Priority = Priority.BACKLOG
     model: ModelIdentity | None = None
     purpose: Purpose = Purpose.REGULAR
+
+    @classmethod
+    def by(cls, model: KnownModel, completion: Completion, priority: Priority) -> Self:
+        """By a model that somebody has named; for nobody, where it is the shadow."""
+        return cls(completion, priority, model.identity, model.purpose)
 
     @property
     def reader(self) -> ModelIdentity:

@@ -22,7 +22,7 @@ from service.errors import SettingsError
 from service.models.roster import roster_of
 from service.peers import Destination
 from service.records.database import Records
-from service.records.states import ModelState, Priority
+from service.records.states import Priority
 from service.rules.rulebook import Rules
 from service.settings import Settings
 
@@ -175,10 +175,8 @@ def _rerun(settings: Settings, records: Records, name: str, priority: Priority) 
     if not name:
         return Rerun(completion, priority)
     with records.reading() as session:
-        model = roster_of(session, settings).called(name)
-    if model.state is ModelState.RETIRED:
-        raise SettingsError(f"{model} is retired: it reads nothing any more")
-    return Rerun(completion, priority, model.identity, model.purpose)
+        model = roster_of(session, settings).reader_called(name)
+    return Rerun.by(model, completion, priority)
 
 
 def _priority(name: str) -> Priority:
@@ -193,5 +191,4 @@ def _destination(text: str, settings: Settings) -> Destination | None:
     if not text:
         return None
     given = destination_of(text)
-    configured = {destination.address: destination for destination in Rules.read(settings).destinations}
-    return configured.get(text.strip(), given)
+    return Rules.read(settings).destination_called(text.strip()) or given

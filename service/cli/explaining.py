@@ -51,7 +51,7 @@ def explain_study(
     if as_json:
         typer.echo(json.dumps(explanation.as_json(), indent=2))
         return
-    for line in _lines(explanation):
+    for line in _lines(explanation, passed_on=bool(rules.image_destinations)):
         console.print(line)
 
 
@@ -73,10 +73,13 @@ def _rule(rule: StudyRule | ResultRule) -> str:
     return f"  {rule.name:<{_NAME_WIDTH}} {rule.decision}, if {rule.conditions or 'nothing before it holds'}"
 
 
-def _lines(explanation: Explanation) -> Iterator[Text]:
+def _lines(explanation: Explanation, passed_on: bool) -> Iterator[Text]:
     yield Text(f"study  {explanation.study_instance_uid}")
     for image in explanation.images:
         yield Text(f"image  {image.sop_instance_uid}  {_seen(image)}")
+        if passed_on:
+            to = ", ".join(image.forward_images_to) or "nobody"
+            yield Text(f"       passed on to {to}, by {image.forward_rule}")
     yield from _asked("rules for studies, now", explanation.study_rules, "no image of it is to be read")
     yield from _asked("rules for results, now", explanation.result_rules, "nothing has been read yet")
     if explanation.analysis_id is None:

@@ -220,14 +220,15 @@ def _named(destinations: Iterable[Destination]) -> str:
 
 
 def _say_what_runs(settings: Settings) -> None:
-    destinations = Rules.read(settings).destinations
+    rules = Rules.read(settings)
+    destinations, of_images = rules.destinations, rules.image_destinations
     runs = Text.assemble(
         "LiteGPT node ",
         (settings.ae_title, "bold"),
         f" on {settings.dicom_ports}, data in {settings.data_dir}, ",
         f"pages at {pages}, " if (pages := _pages(settings)) else "",
         f"results to {_named(destinations) or 'nobody (set --destination)'}",
-        f", images to {_named(settings.forward_images_to)}" if settings.forward_images_to else "",
+        f", images to {_named(of_images)}" if of_images else "",
         "; Ctrl-C stops it, a second one at once.",
     )
     warning = Text(

@@ -26,12 +26,13 @@ from service.retrieval.accessions import read_accession_numbers
 from service.retrieval.filters import Filters
 from service.retrieval.finding import find as find_studies
 from service.retrieval.foresight import Foreseen, foresee
-from service.retrieval.order import Order, read_filters, read_source, read_window
+from service.retrieval.order import Order, read_filters, read_rate, read_source, read_window
 from service.retrieval.retriever import PART
 from service.settings import Settings
 from service.wire.query import FoundStudy, querying
 from service.wire.retrieval import Method
 
+Given = TypeVar("Given")
 Read = TypeVar("Read")
 
 Source = Annotated[str, typer.Option("--from", metavar="AET@HOST:PORT", help="The PACS.")]
@@ -138,7 +139,7 @@ def retrieve(
         filters=filters,
         method=Method.GET if get else Method.MOVE,
         again=again,
-        rate_per_hour=rate,
+        rate_per_hour=_read("--rate", read_rate, rate),
         daily_window=_read("--window", read_window, window),
     )
     records = open_records(settings)
@@ -159,9 +160,9 @@ def retrieve(
     raise typer.Exit(code)
 
 
-def _read(hint: str, read: Callable[[str], Read], text: str) -> Read:
+def _read(hint: str, read: Callable[[Given], Read], given: Given) -> Read:
     try:
-        return read(text)
+        return read(given)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=hint) from None
 

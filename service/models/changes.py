@@ -16,11 +16,12 @@ from sqlalchemy.orm import Session
 
 from litegpt.identity import PHANTOM, ModelIdentity
 from litegpt.inspection import Inspected, inspect
-from service.errors import SettingsError
+from service.errors import NameTaken, SettingsError
 from service.models.roster import KnownModel, Roster, known_model
 from service.peers import Destination
 from service.records.database import utc_now
 from service.records.journal import write_down
+from service.records.naming import new_name
 from service.records.states import WAITING, AnalysisState, DeliveryState, ModelState, Purpose
 from service.records.tables import Activation, Analysis, Delivery, Model, Result
 from service.settings import Settings
@@ -54,9 +55,13 @@ class Admin:
 
         Raises:
             ModelError: If the folder is not a whole model's.
-            SettingsError: If another content has its name already.
+            NameTaken: If another content has its name, or somebody else has just added it.
         """
         given = inspect(folder)
+        with new_name(self.session, "somebody else has just added a model: `models list` tells which"):
+            return self._add(given, folder)
+
+    def _add(self, given: Inspected, folder: str) -> Change:
         rows = self._rows()
         if not rows:
             rows = [self._keep_the_settings_model()]
@@ -172,7 +177,7 @@ class Admin:
 
     def _added_before(self, row: Model, given: Inspected, folder: str) -> Change:
         if row.digest != given.digest:
-            raise SettingsError(
+            raise NameTaken(
                 f"{_name(row)} is there already with another content, in {row.folder}: "
                 "other weights need another version"
             )

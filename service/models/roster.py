@@ -112,6 +112,17 @@ class Roster:
             f"{'more than one' if meant else 'no'} model is called {name!r}; there are: {there}"
         )
 
+    def reader_called(self, name: str) -> KnownModel:
+        """The same, of those that may read.
+
+        Raises:
+            SettingsError: If there is none, more than one, or it is retired.
+        """
+        model = self.called(name)
+        if model.state is ModelState.RETIRED:
+            raise SettingsError(f"{model} is retired: it reads nothing any more")
+        return model
+
 
 def roster_of(session: Session, settings: Settings) -> Roster:
     """The models in the records, or the settings' one where there are none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from service.errors import NotThere
 from service.records.journal import Event, events_of_study
-from service.records.overview import ImageView, StudyView, view_of, with_everything
+from service.records.overview import ImageView, StudyView, images_of, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
-from service.records.states import Priority, Purpose
+from service.records.states import AnalysisState, Priority, Purpose
 from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 
 
@@ -88,6 +89,27 @@ class AnalysisHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowReading:
+    """What a shadow found, for comparison alone: the study is not judged by it.
+
+    Attributes:
+        images: Those that it was given, with what it says of them.
+    """
+
+    analysis_id: int
+    model: str
+    demonstration: bool
+    finished_at: datetime | None
+    images: tuple[StoredImage, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it would report, each once."""
+        found = (one for image in self.images for one in image.view.findings if one.reported)
+        return tuple(dict.fromkeys(one.label for one in found))
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """Something that happened."""
 
@@ -101,6 +123,7 @@ class Dossier:
 
     Attributes:
         study: Where it stands, by its newest analysis.
+        shadows: What shadows have found, the newest of each.
         reasons: Why it is not settled.
         events: What people did with it, newest first.
     """
@@ -110,6 +133,7 @@ class Dossier:
     completed_at: datetime | None
     images: tuple[StoredImage, ...]
     analyses: tuple[AnalysisHistory, ...]
+    shadows: tuple[ShadowReading, ...]
     reasons: tuple[Reason, ...]
     events: tuple[Event, ...]
 
@@ -138,8 +162,9 @@ def dossier_of(session: Session, uid: str) -> Dossier:
         raise NotThere("There is no such study.")
     view = view_of(study)
     # reasons_of empties the session, so it comes last.
-    images = _images(study, view)
+    images = _images(study, view.images)
     analyses = tuple(_analysis(analysis) for analysis in reversed(study.analyses))
+    shadows = _shadows(study)
     events = tuple(events_of_study(session, uid))
     return Dossier(
         study=view,
@@ -147,6 +172,7 @@ def dossier_of(session: Session, uid: str) -> Dossier:
         completed_at=study.completed_at,
         images=images,
         analyses=analyses,
+        shadows=shadows,
         events=events,
         reasons=tuple(reasons_of(session, [study.id])[study.id]),
     )
@@ -183,7 +209,19 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
     return result
 
 
-def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
+def _shadows(study: Study) -> tuple[ShadowReading, ...]:
+    newest: dict[str, ShadowReading] = {}
+    for row in reversed(study.analyses):
+        model = f"{row.model_id} {row.model_version}"
+        if row.purpose != Purpose.SHADOW or row.state != AnalysisState.DONE or model in newest:
+            continue
+        given = {image.instance_id for image in row.images}
+        images = tuple(one for one in _images(study, images_of(study, row)) if one.id in given)
+        newest[model] = ShadowReading(row.id, model, row.demonstration, row.finished_at, images)
+    return tuple(newest.values())
+
+
+def _images(study: Study, views: Sequence[ImageView]) -> tuple[StoredImage, ...]:
     return tuple(
         StoredImage(
             row.id,
@@ -193,7 +231,7 @@ def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
             image,
             tuple(map(_delivery, row.deliveries)),
         )
-        for row, image in zip(study.instances, view.images, strict=True)
+        for row, image in zip(study.instances, views, strict=True)
     )
 
 

@@ -8,7 +8,7 @@ others hold that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
@@ -20,8 +20,9 @@ from service.peers import Destination
 from service.records.database import utc_now
 from service.records.states import DeliveryState, InstanceState
 from service.records.tables import Delivery, Instance, Result, Study
+from service.rules.facts import Facts
+from service.rules.rulebook import Rulebook
 from service.selftest.marks import is_selftest
-from service.settings import Settings
 
 UNFORWARDED: Final = (DeliveryState.DUE, DeliveryState.REFUSED)
 """While an image's delivery is in one of these, the node may be the only one that holds the image."""
@@ -29,21 +30,29 @@ UNFORWARDED: Final = (DeliveryState.DUE, DeliveryState.REFUSED)
 CORRECTED_SINCE: Final = "its corrected header goes instead"
 
 
+def _nowhere(_: Facts) -> tuple[Destination, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """Where whatever is sent to the node is passed on to."""
+    """Where what is sent to the node is passed on to.
 
-    destinations: tuple[Destination, ...] = ()
+    Attributes:
+        destinations_of: Where an image is passed on to of which rules see this.
+    """
+
+    destinations_of: Callable[[Facts], Sequence[Destination]] = _nowhere
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """As the settings ask for."""
-        return cls(settings.forward_images_to)
+    def of(cls, rulebook: Rulebook) -> Self:
+        """As the settings and the rules that are in force ask for."""
+        return cls(lambda image: rulebook.rules().for_image(image)[1])
 
-    def apply(self, session: Session, study: Study, instance: Instance) -> None:
+    def apply(self, session: Session, study: Study, instance: Instance, image: Facts) -> None:
         """Passes on an object that a peer has just sent."""
-        if self.destinations:
-            forward(session, study, instance, self.destinations)
+        if destinations := self.destinations_of(image):
+            forward(session, study, instance, destinations)
 
 
 def forward(session: Session, study: Study, instance: Instance, to: Iterable[Destination]) -> int:
@@ -60,13 +69,18 @@ def forward(session: Session, study: Study, instance: Instance, to: Iterable[Des
     new = {
         destination.address
         for destination in to
-        if destination.ae_title != instance.calling_ae_title and destination.address not in there
+        if not came_from(destination, instance.calling_ae_title) and destination.address not in there
     }
     instance.deliveries += [
         Delivery(destination=address, priority=study.priority, not_before=utc_now())
         for address in sorted(new)
     ]
     return len(new)
+
+
+def came_from(destination: Destination, calling_ae_title: str) -> bool:
+    """Whether an image came from there: it is never passed back, nor to who moves it without saying so."""
+    return destination.ae_title == calling_ae_title
 
 
 def _may_go(session: Session, study: Study, instance: Instance) -> bool:
@@ -97,7 +111,7 @@ def withdraw_earlier(session: Session, study: Study, instance: Instance) -> None
     )
     for delivery in earlier:
         to = Destination.parse(delivery.destination)
-        if to.address in goes_to or to.ae_title == instance.calling_ae_title:
+        if to.address in goes_to or came_from(to, instance.calling_ae_title):
             delivery.state, delivery.error = DeliveryState.WITHDRAWN, CORRECTED_SINCE
 
 

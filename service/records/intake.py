@@ -203,7 +203,7 @@ class Receiver:
             elif is_new or not any(instance.eligible for instance in study.instances):
                 study.last_eligible_at = now
             if not fetched:
-                self.forwarding.apply(session, study, instance)
+                self.forwarding.apply(session, study, instance, facts)
             if kept.intake is Intake.CORRECTED_HEADER:
                 withdraw_earlier(session, study, instance)
         log.info(

@@ -233,7 +233,7 @@ def view_of(study: Study) -> StudyView:
         error=analysis.error if analysis else "",
         model=f"{analysis.model_id} {analysis.model_version}" if analysis else "",
         demonstration=analysis.demonstration if analysis else False,
-        images=_images(study, analysis),
+        images=images_of(study, analysis),
         deliveries=deliveries,
         calls=calls,
     )
@@ -260,7 +260,8 @@ def _outcome(
     return Outcome.DELIVERED if analysis.state == AnalysisState.DONE and has_results else analysis.state
 
 
-def _images(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
+def images_of(study: Study, analysis: Analysis | None) -> tuple[ImageView, ...]:
+    """A study's objects, with what one of its analyses says of each; it was read ``with_everything``."""
     read = {image.instance_id: image for image in analysis.images} if analysis else {}
     return tuple(
         ImageView(

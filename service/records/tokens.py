@@ -13,8 +13,9 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.errors import NotThere, SettingsError
+from service.errors import NameTaken, NotThere, SettingsError
 from service.records.database import utc_now
+from service.records.naming import new_name
 from service.records.states import Role
 from service.records.tables import ApiToken
 
@@ -57,8 +58,8 @@ def add_token(session: Session, name: str, role: Role, days: int) -> str:
     """A new token, for a new client or one whose last token is over; it is told here and never again.
 
     Raises:
-        SettingsError: If the name is none that a client can have, its token still holds, or it would hold for
-            too long.
+        NameTaken: If the client's token still holds.
+        SettingsError: If the name is none that a client can have, or the token would hold for too long.
     """
     name = name.strip().lower()
     if not _NAME.fullmatch(name):
@@ -66,15 +67,16 @@ def add_token(session: Session, name: str, role: Role, days: int) -> str:
     if not 1 <= days <= LONGEST_DAYS:
         raise SettingsError(f"a token holds for 1 to {LONGEST_DAYS} days, not {days}")
     row = session.scalars(select(ApiToken).where(ApiToken.name == name).with_for_update()).one_or_none()
-    if row is None:
-        row = ApiToken(name=name)
-        session.add(row)
-    elif _view(row).state is TokenState.VALID:
-        raise SettingsError(f"{name} has a token already: revoke it first, or take another name")
+    taken = f"{name} has a token already: revoke it first, or take another name"
+    if row is not None and _view(row).state is TokenState.VALID:
+        raise NameTaken(taken)
     now, token = utc_now(), _PREFIX + secrets.token_urlsafe(32)
+    row = row or ApiToken(name=name)
     row.role, row.token_hash = role, _hash(token)
     row.created_at, row.expires_at = now, now + timedelta(days=days)
     row.last_used_at = row.revoked_at = None
+    with new_name(session, taken):
+        session.add(row)
     return token
 
 

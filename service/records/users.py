@@ -12,8 +12,9 @@ from typing import Final
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from service.errors import NotThere, SettingsError
+from service.errors import NameTaken, NotThere, SettingsError
 from service.records.database import utc_now
+from service.records.naming import new_name
 from service.records.states import Role
 from service.records.tables import User, WebSession
 
@@ -54,12 +55,17 @@ def add_user(session: Session, name: str, password_hash: str, role: Role) -> Non
     """Adds one.
 
     Raises:
-        SettingsError: If the name is taken, or none that a user can have.
+        NameTaken: If there is such a user.
+        SettingsError: If the name is none that a user can have.
     """
     name = _normal(name)
+    taken = f"there is a user {name} already"
     if find_user(session, name):
-        raise SettingsError(f"there is a user {name} already")
-    session.add(User(name=name, password_hash=password_hash, role=role, active=True, created_at=utc_now()))
+        raise NameTaken(taken)
+    with new_name(session, taken):
+        session.add(
+            User(name=name, password_hash=password_hash, role=role, active=True, created_at=utc_now())
+        )
 
 
 def find_user(session: Session, name: str) -> User | None:

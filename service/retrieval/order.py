@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -15,6 +16,9 @@ from service.records.journal import write_down
 from service.retrieval.filters import Filters
 from service.retrieval.window import Window
 from service.wire.retrieval import Method
+
+LEAST_RATE: Final = 0.01
+"""Studies an hour."""
 
 _LISTED: Final = 100
 """As many accession numbers are named in the audit; of more, how many there are."""
@@ -82,6 +86,17 @@ def read_source(text: str) -> Destination:
         return Destination.parse(text)
     except ValueError as error:
         raise ValueError(str(error).replace("a destination", "a PACS")) from None
+
+
+def read_rate(rate: float) -> float:
+    """Looks at a number of studies an hour.
+
+    Raises:
+        ValueError: If it is none; beside 0, so few would be a matter of weeks for each.
+    """
+    if not (rate == 0 or LEAST_RATE <= rate < math.inf):
+        raise ValueError(f"A rate is a number of studies an hour, {LEAST_RATE:g} or more; 0 is no limit.")
+    return rate
 
 
 def read_window(text: str) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.completion import to_be_read
 from service.records.analyses import image_outcome
+from service.records.forwarding import came_from
 from service.records.overview import study_called
 from service.records.states import AnalysisState
 from service.records.tables import Analysis, Instance, Study
@@ -34,11 +35,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedImage:
-    """An image, what rules see of it, and why it is not read, where it is not."""
+    """An image, what rules see of it, and why it is not read, where it is not.
+
+    Attributes:
+        forward_rule: The study rule that holds of this image alone.
+        forward_images_to: Where it would be passed on to, were it sent to the node now.
+    """
 
     sop_instance_uid: str
     facts: Facts
     reason: str
+    forward_rule: str
+    forward_images_to: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +95,20 @@ def explain(session: Session, rules: Rules, name: str) -> Explanation:
     ).first()
     return Explanation(
         study_instance_uid=study.study_instance_uid,
-        images=tuple(ExplainedImage(one.sop_instance_uid, _facts(one), one.reason) for one in images),
+        images=tuple(_image(rules, one) for one in images),
         study_rules=tuple(_ask(rules.study, lambda rule: rule.why_not(to_read))) if to_read else (),
         result_rules=_of_results(rules, analysis) if analysis and analysis.state in _READ else (),
         analysis_id=analysis.id if analysis else None,
         analysis_state=analysis.state if analysis else "",
         went_by=(analysis.rule, analysis.result_rule) if analysis else ("", ""),
     )
+
+
+def _image(rules: Rules, image: Instance) -> ExplainedImage:
+    facts = _facts(image)
+    rule, destinations = rules.for_image(facts)
+    to = tuple(one.address for one in destinations if not came_from(one, facts.calling_ae_title))
+    return ExplainedImage(image.sop_instance_uid, facts, image.reason, rule.name, to)
 
 
 def _of_results(rules: Rules, analysis: Analysis) -> tuple[Asked, ...]:
@@ -105,7 +120,9 @@ def _of_results(rules: Rules, analysis: Analysis) -> tuple[Asked, ...]:
 def _ask(rules: Iterable[SomeRule], why_not: Callable[[SomeRule], str]) -> Iterator[Asked]:
     for rule in rules:
         reason = why_not(rule)
-        yield Asked(rule.name, rule.decision, reason)
+        # Where images go is asked of each by itself.
+        decision = rule.reading if isinstance(rule, StudyRule) else rule.decision
+        yield Asked(rule.name, decision, reason)
         if not reason:
             return
 

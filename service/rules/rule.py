@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from litegpt.findings import Finding
 from litegpt.vocabulary import LABELS
-from service.peers import Destination
+from service.peers import DEFAULT_RESULTS, Destination
 from service.records.states import Priority
 from service.rules.facts import Facts
 
@@ -19,7 +19,9 @@ DEFAULT: Final = "default"
 """The name of the rule that stands last and always holds."""
 
 
-_DECISIONS: Final = frozenset({"name", "analyse", "priority", "model", "destinations", "webhooks"})
+_DECISIONS: Final = frozenset(
+    {"name", "analyse", "priority", "model", "destinations", "webhooks", "forward_images_to"}
+)
 """What a rule's keys say of what is done, not of what must hold."""
 
 
@@ -58,6 +60,16 @@ def _label(value: object, known: dict[str, str]) -> object:
     near = difflib.get_close_matches(value.casefold(), known, 1)
     hint = f"; did you mean {known[near[0]]!r}?" if near else f": the labels are {', '.join(LABELS)}"
     raise ValueError(f"{value!r} is no finding{hint}")
+
+
+def _of_images(value: tuple[Destination, ...] | None) -> tuple[Destination, ...] | None:
+    addresses = [to.address for to in value or ()]
+    if len(set(addresses)) < len(addresses):
+        raise ValueError("a destination is there twice")
+    for to in value or ():
+        if to.results != DEFAULT_RESULTS:
+            raise ValueError(f"{to}: images alone are passed on, so no kinds of results are said")
+    return value
 
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_texts)]
@@ -136,19 +148,31 @@ class StudyRule(Rule):
         analyse: Whether it is analysed at all.
         priority: How soon, where it did not come as a backlog.
         model: By which model that the node knows, if not by the active one: id and version, or version.
+        forward_images_to: Where an image is passed on to of which the rule holds, in the place of the
+            settings' list, and nowhere if it is empty; asked of each image when it comes.
     """
 
     analyse: bool = True
     priority: Annotated[Priority | None, BeforeValidator(_priority)] = None
     model: str = ""
+    forward_images_to: Annotated[
+        tuple[Destination, ...] | None, BeforeValidator(_destinations), AfterValidator(_of_images)
+    ] = None
 
     @property
-    def decision(self) -> str:
-        """What it does, in words."""
+    def reading(self) -> str:
+        """What it does with a study, in words."""
         if not self.analyse:
             return "not analysed"
         by = f" by {self.model}" if self.model else ""
         return f"analysed{by}" if self.priority is None else f"analysed{by}, {self.priority}"
+
+    @property
+    def decision(self) -> str:
+        """What it does with a study, and with each image of which it holds, in words."""
+        if self.forward_images_to is None:
+            return self.reading
+        return f"{self.reading}; images to {', '.join(map(str, self.forward_images_to)) or 'nobody'}"
 
     def priority_of(self, came: int) -> int:
         """The priority of a study that came with one: a backlog stays behind today's patients."""

@@ -33,7 +33,12 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Both lists in their order, each with its default at the end."""
+    """Both lists in their order, each with its default at the end.
+
+    Attributes:
+        study, result: The lists.
+        forward_images_to: Where images are passed on to of which no rule says otherwise.
+    """
 
     study: tuple[StudyRule, ...]
     result: tuple[ResultRule, ...]
@@ -48,8 +53,9 @@ class Rules:
         """
         webhooks = [webhook.name for webhook in settings.webhooks]
         file = _File() if settings.rules_file is None else _read(settings.rules_file, webhooks)
+        default = StudyRule(name=DEFAULT, forward_images_to=settings.forward_images_to or None)
         return cls(
-            study=(*file.study_rules, StudyRule(name=DEFAULT)),
+            study=(*file.study_rules, default),
             result=(*file.result_rules, ResultRule(name=DEFAULT, destinations=settings.destinations)),
             forward_images_to=settings.forward_images_to,
         )
@@ -57,6 +63,12 @@ class Rules:
     def for_study(self, images: Sequence[Facts]) -> StudyRule:
         """The rule for a study that has these images to be read."""
         return next(rule for rule in self.study if not rule.why_not(images))
+
+    def for_image(self, image: Facts) -> tuple[StudyRule, tuple[Destination, ...]]:
+        """The study rule for one image that has come, and where it is passed on to."""
+        rule = self.for_study([image])
+        said = rule.forward_images_to
+        return rule, self.forward_images_to if said is None else said
 
     def for_result(self, images: Sequence[Facts], findings: Sequence[Finding]) -> ResultRule:
         """The rule for the results of an analysis of these images."""
@@ -73,10 +85,22 @@ class Rules:
             for to, wanted in kinds.values()
         )
 
+    def destination_called(self, address: str) -> Destination | None:
+        """What the node delivers to at ``AET@HOST:PORT``; one that gets images alone gets no results."""
+        named = next((to for to in self.destinations if to.address == address), None)
+        forwards = (to for to in self.image_destinations if to.address == address)
+        return named or next((to.model_copy(update={"results": ()}) for to in forwards), None)
+
+    @property
+    def image_destinations(self) -> tuple[Destination, ...]:
+        """Whatever images are passed on to, by the settings or by some rule, each once."""
+        by_rules = (to for rule in self.study for to in rule.forward_images_to or ())
+        return tuple(dict.fromkeys((*self.forward_images_to, *by_rules)))
+
     @property
     def addresses(self) -> tuple[str, ...]:
         """Whatever the node delivers to, results or images, each once."""
-        return tuple(dict.fromkeys(to.address for to in (*self.destinations, *self.forward_images_to)))
+        return tuple(dict.fromkeys(to.address for to in (*self.destinations, *self.image_destinations)))
 
 
 class Rulebook:

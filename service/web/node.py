@@ -10,7 +10,10 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
+from litegpt.errors import ModelError
+from service.errors import SettingsError
 from service.models.figures import FiguresByModel
+from service.models.roster import Roster, roster_of
 from service.records.database import Records, utc_now
 from service.records.job_progress import Progress, progress_of
 from service.records.silence import Silence, silences
@@ -93,9 +96,23 @@ def _silences(settings: Settings, records: Records) -> Kept[tuple[Silence, ...]]
     )
 
 
-def _node_of(request: Request) -> Node:
+def roster_of_node(node: Node) -> Roster:
+    """The models as the records have them now.
+
+    Raises:
+        SettingsError: If there is only the settings' one, and it cannot be read.
+    """
+    with node.records.reading() as session:
+        try:
+            return roster_of(session, node.settings)
+        except ModelError as error:
+            raise SettingsError(f"The model of the settings cannot be read: {error}") from error
+
+
+def node_of(request: Request) -> Node:
+    """The node whose application a request came to."""
     return cast("Node", request.app.state.node)
 
 
-OfNode = Annotated[Node, Depends(_node_of)]
+OfNode = Annotated[Node, Depends(node_of)]
 """A route's parameter ``node: OfNode``."""

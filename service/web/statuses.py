@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from litegpt.errors import ModelError
-from service.errors import Busy, NeverAgain, NodeError, SettingsError, TryAgain, WrongState
+from service.errors import Busy, NameTaken, NeverAgain, NodeError, SettingsError, TryAgain, WrongState
 from service.web.visitors import Forbidden
 
 STATUSES: Final[dict[type[Exception], int]] = {
@@ -13,6 +13,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     NeverAgain: 404,
     Busy: 409,
     WrongState: 409,
+    NameTaken: 409,
     SettingsError: 422,
     NodeError: 500,
     # The model is a setting, but not one that whoever asks has given.

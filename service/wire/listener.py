@@ -43,6 +43,7 @@ from service.peers import Destination
 from service.records.database import Records
 from service.records.forwarding import Forwarding
 from service.records.intake import Receiver
+from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.wire.association import send_at_once
 from service.wire.door import Door
@@ -96,11 +97,17 @@ class Listener:
     """A bound, running SCP."""
 
     def __init__(self, settings: Settings) -> None:
+        """Opens what it writes into.
+
+        Raises:
+            SettingsError: If the hospital's own rules cannot be read.
+        """
+        forwarding = Forwarding.of(Rulebook(settings))
         self._settings = settings
         self._archive = Archive(settings.data_dir)
         self._records = Records.open(settings)
         self._metrics = ListenerMetrics()
-        eligibility, forwarding = Eligibility.of(settings), Forwarding.of(settings)
+        eligibility = Eligibility.of(settings)
         receiver = Receiver(
             self._records,
             self._archive,

@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 
 from litegpt.attributes import MALFORMED, integer, text
-from service.errors import NotSetUp, PeerFailed
+from service.errors import KindRefused, NotOffered, NotSetUp, PeerFailed, PeerRefused
 from service.peers import Destination
 from service.settings import Settings
 from service.wire import statuses
@@ -133,9 +133,12 @@ class Query:
         self.association = self._open()
 
     def _open(self) -> Association:
-        return self._opened.enter_context(
-            associated(self._settings, self._peer, [(FIND, ENCODINGS)], refused=NotSetUp)
-        )
+        try:
+            return self._opened.enter_context(associated(self._settings, self._peer, [(FIND, ENCODINGS)]))
+        except KindRefused as error:
+            raise NotOffered(str(error)) from None
+        except PeerRefused as error:
+            raise NotSetUp(str(error)) from None
 
     def check(self) -> None:
         """Asks for what does not exist: whether the peer answers us at all. Raises as ``studies`` does."""
@@ -227,7 +230,8 @@ def querying(settings: Settings, peer: Destination) -> Iterator[Query]:
 
     Raises:
         PeerUnavailable: If the peer does not answer, or rejects for now.
-        NotSetUp: If it rejects us for good, or answers no such questions.
+        NotSetUp: If it rejects us for good.
+        NotOffered: If it answers no such questions.
     """
     with ExitStack() as opened:
         yield Query(settings, peer, opened)

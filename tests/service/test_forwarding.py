@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydicom import Dataset
@@ -27,7 +28,8 @@ from service.records.removal import remove_study
 from service.records.selection import Selection
 from service.records.states import Priority
 from service.records.tables import Analysis, Delivery, Instance, Result, Study
-from service.rules.rulebook import Rules
+from service.rules.explaining import explain
+from service.rules.rulebook import Rulebook, Rules
 from service.selftest.marks import new_study_uid
 from service.settings import load_settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
@@ -41,7 +43,9 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def passing_on(receiver: Receiver) -> Receiver:
     """A receiver that passes images on to two destinations."""
-    return Receiver(receiver.records, receiver.archive, receiver.eligibility, Forwarding((PACS, ARCHIVE)))
+    return Receiver(
+        receiver.records, receiver.archive, receiver.eligibility, Forwarding(lambda _: (PACS, ARCHIVE))
+    )
 
 
 def _take(receiver: Receiver, image: Dataset, calling: str = "CR1", **values: bool) -> Intake:
@@ -86,6 +90,57 @@ def test_every_object_goes_to_each_destination_whether_it_is_read_or_not(
 def test_whoever_sent_it_does_not_get_it_back(passing_on: Receiver, records: Records) -> None:
     _take(passing_on, make_radiograph(), calling="PACS")
     assert [to for _, to, _ in _rows(records)] == [ARCHIVE.address]
+
+
+RULES = """
+forward_images_to = ["PACS@host:104"]
+
+[[study_rules]]
+name = "emergency"
+calling_ae_title = "ER*"
+modality = "DX"
+forward_images_to = ["PACS@host:104", "ARCHIVE@host:105"]
+
+[[study_rules]]
+name = "portable"
+station_name = "MOBILE"
+forward_images_to = []
+"""
+
+
+def test_rules_say_of_each_image_where_it_goes_and_new_ones_hold_at_the_next(
+    receiver: Receiver, records: Records, tmp_path: Path
+) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(RULES)
+    book = Rulebook(load_settings(file, data_dir=tmp_path / "node"))
+    by_rules = Receiver(receiver.records, receiver.archive, receiver.eligibility, Forwarding.of(book))
+    emergency, portable, ward = (make_radiograph(StationName=name) for name in ("", "MOBILE", "W3"))
+    # A lateral of the same study, which is not read: each image goes by what it is itself.
+    lateral = make_radiograph(study_uid=str(portable.StudyInstanceUID), ViewPosition="LL")
+    for image, calling in ((emergency, "ER1"), (portable, "CR1"), (lateral, "CR1"), (ward, "CR1")):
+        _take(by_rules, image, calling)
+    # By C-MOVE that names no originator, say.
+    _take(by_rules, make_radiograph(), "PACS")
+    uids = [str(image.SOPInstanceUID) for image in (emergency, lateral, ward)]
+    assert _rows(records) == [
+        (uids[0], ARCHIVE.address, "due"),
+        (uids[0], PACS.address, "due"),
+        (uids[1], PACS.address, "due"),
+        (uids[2], PACS.address, "due"),
+    ]
+    study = str(portable.StudyInstanceUID)
+    with records.reading() as session:
+        told = explain(session, book.rules(), study)
+    assert [(one.forward_rule, one.forward_images_to) for one in told.images] == [
+        ("portable", ()),
+        ("default", (PACS.address,)),
+    ]
+    assert [(one.rule, one.decision) for one in told.study_rules][-1] == ("portable", "analysed")
+    file.write_text(RULES.replace("MOBILE", "W3"))
+    _take(by_rules, make_radiograph(StationName="W3"))
+    _take(by_rules, again := make_radiograph(StationName="MOBILE"))
+    assert _rows(records)[4:] == [(str(again.SOPInstanceUID), PACS.address, "due")]
 
 
 def test_what_the_node_fetched_or_made_or_tries_itself_with_is_not_passed_on(

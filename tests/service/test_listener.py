@@ -344,24 +344,32 @@ def test_no_log_line_names_the_patient(
 def test_what_a_peer_sends_is_passed_on_and_what_we_had_moved_to_us_is_not(
     tmp_path: Path, process_settings: None
 ) -> None:
+    """To where a rule says of its sender; what the destination itself sends is not passed back to it."""
+    (tmp_path / "node.toml").write_text(
+        '[[study_rules]]\nname = "ward"\ncalling_ae_title = "WARD"\nforward_images_to = "VNA@host:1"\n'
+    )
     settings = load_settings(
+        tmp_path / "node.toml",
         data_dir=tmp_path / "node",
         dicom_host="127.0.0.1",
         dicom_port=0,
         minimum_free_bytes=0,
         forward_images_to="PACS@host:104",
     )
-    sent, moved, moved_for_another = (make_radiograph() for _ in range(3))
+    sent, moved, moved_for_another, of_ward, of_pacs = (make_radiograph() for _ in range(5))
     with listening_node(settings) as (listener, records):
         with _associated(listener) as association:
             for image, originator in ((sent, None), (moved, "LITEGPT"), (moved_for_another, "SOMEBODY")):
                 number = None if originator is None else 1
                 association.send_c_store(image, originator_aet=originator, originator_id=number)
+        for image, calling in ((of_ward, "WARD"), (of_pacs, "PACS")):
+            with _associated(listener, calling=calling) as association:
+                association.send_c_store(image)
         with records.reading() as session:
             rows = session.execute(
                 select(Instance.sop_instance_uid, Delivery.destination)
                 .join(Delivery, Delivery.instance_id == Instance.id)
                 .order_by(Delivery.id)
             ).all()
-    uids = [str(image.SOPInstanceUID) for image in (sent, moved_for_another)]
-    assert rows == [(uid, "PACS@host:104") for uid in uids]
+    passed_on = ((sent, "PACS@host:104"), (moved_for_another, "PACS@host:104"), (of_ward, "VNA@host:1"))
+    assert rows == [(str(image.SOPInstanceUID), to) for image, to in passed_on]

@@ -26,6 +26,8 @@ from tests.peers.dcmtk import storescp
 from tests.peers.orthanc import Orthanc, orthanc
 from tests.worker.conftest import SmallNode, small_node
 from tests.worker.test_delivery import SR, _analyse, _courier
+from worker.arrival import Arrivals
+from worker.delivery import Courier
 
 Answers = Callable[[Event], Iterator[tuple[int, Dataset | None]]]
 
@@ -94,8 +96,13 @@ def test_storescp_answers_no_questions_and_gets_the_report_at_once(tmp_path: Pat
 
 
 @contextmanager
-def _asked(answers: Answers, *, takes_questions: bool = True) -> Iterator[tuple[str, list[str], list[int]]]:
-    """A peer that answers C-FIND so: its address, the studies it was asked for, and the associations."""
+def _asked(
+    answers: Answers, *, takes_questions: bool = True, called: list[str] | None = None
+) -> Iterator[tuple[str, list[str], list[int]]]:
+    """A peer that answers C-FIND so: its address, the studies it was asked for, and the associations.
+
+    ``called`` gets the class of reports for each association that proposes it, and nothing for others.
+    """
     questions: list[str] = []
     associations: list[int] = []
 
@@ -108,7 +115,17 @@ def _asked(answers: Answers, *, takes_questions: bool = True) -> Iterator[tuple[
     entity.add_supported_context(SR)
     if takes_questions:
         entity.add_supported_context(FIND)
-    handlers = [(evt.EVT_C_FIND, on_find), (evt.EVT_C_STORE, lambda _: 0)]
+
+    def on_requested(event: Event) -> None:
+        proposed = event.assoc.requestor.primitive.presentation_context_definition_list
+        if called is not None:
+            called.append(SR if SR in {str(one.abstract_syntax) for one in proposed} else "")
+
+    handlers = [
+        (evt.EVT_C_FIND, on_find),
+        (evt.EVT_C_STORE, lambda _: 0),
+        (evt.EVT_REQUESTED, on_requested),
+    ]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
     assert server is not None
     try:
@@ -174,6 +191,26 @@ def test_who_cannot_be_asked_is_sent_to_at_once(takes_questions: bool, tmp_path:
         node = _node(tmp_path / "node", address, image)
         assert _courier(node).drain()
     assert _states(node, image) == [("sent", "")]
+    node.records.close()
+
+
+def test_who_offers_no_questions_is_asked_again_after_some_minutes(tmp_path: Path) -> None:
+    images, minutes = [make_radiograph() for _ in range(3)], [0.0]
+    called: list[str] = []
+    with _asked(_nothing, takes_questions=False, called=called) as (address, *_):
+        node = _node(tmp_path / "node", address, *images, delivery_batch_size=1)
+        arrivals = Arrivals(node.settings, clock=lambda: 60 * minutes[0])
+        courier = Courier(node.settings, node.records, node.archive, arrivals)
+        assert courier.drain()
+        # In vain once, then one for each result.
+        assert called == ["", SR, SR, SR]
+        for later, more in ((4.9, [SR]), (5.1, ["", SR])):
+            minutes[0], before = later, len(called)
+            with node.records.writing() as session:
+                row = session.scalars(select(Delivery).limit(1)).one()
+                row.state, row.not_before = "due", utc_now()
+            assert courier.drain()
+            assert called[before:] == more
     node.records.close()
 
 

@@ -30,6 +30,7 @@ from service.received import dataset_offset
 from service.records.forwarding import Forwarding
 from service.records.intake import Receiver
 from service.records.overview import DeliveryView
+from service.rules.rulebook import Rulebook
 from tests.images import DX, DX_FOR_PROCESSING, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
@@ -64,7 +65,7 @@ def _as_bytes(image: Dataset) -> bytes:
 
 
 def _take_files(node: SmallNode, *contents: bytes) -> None:
-    forwarding = Forwarding.of(node.settings)
+    forwarding = Forwarding.of(Rulebook(node.settings))
     receiver = Receiver(node.records, node.archive, Eligibility.of(node.settings), forwarding)
     for number, content in enumerate(contents):
         path = node.archive.incoming / f"{number}.part"

@@ -11,10 +11,11 @@ from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
 from service.actions.resending import Resend
 from service.completion import Completion
-from service.errors import NotThere, SettingsError, TryAgain
+from service.errors import NotThere, SettingsError, TryAgain, WrongState
+from service.models.roster import KnownModel, roster_of
 from service.peers import Destination
-from service.records.states import Priority
-from service.web.api.callers import AnOperator, Caller
+from service.records.states import ModelState, Priority
+from service.web.api.callers import AdmittingRoute, AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
 from service.web.api.footing import Footing, OfAPI
 from service.web.api.problems import responses
@@ -74,6 +75,11 @@ class Asked(BaseModel):
 class AskedRerun(Asked):
     """How to re-run."""
 
+    model: Words | None = Field(
+        None,
+        description="By which model of the node, its id and version, or a version that no other has; null: "
+        "the active one. What a shadow reads is compared, and goes to nobody.",
+    )
     priority: PriorityChoice = Field("backlog", description="How soon; today's patients are `routine`.")
 
 
@@ -99,14 +105,18 @@ _POLLED: Final[dict[int | str, dict[str, Any]]] = {
     }
 }
 
-router = APIRouter(tags=["actions"], responses=responses(404))
-_actions = APIRouter(prefix="/actions", responses={**_POLLED, **responses(400, 404, 409, 413)})
+router = APIRouter(route_class=AdmittingRoute, tags=["actions"], responses=responses(404))
+_actions = APIRouter(
+    route_class=AdmittingRoute, prefix="/actions", responses={**_POLLED, **responses(400, 404, 409, 413)}
+)
 
 
 @_actions.post("/rerun")
 def rerun(asked: AskedRerun, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
-    """Have the present model read studies again; what it has read as they are now stays."""
-    action = Rerun(_completion(node), Priority[asked.priority.upper()])
+    """Have the active model, or another, read studies again; what it has read as they are now stays."""
+    model = _model(asked.model, node) if asked.model else None
+    completion, priority = _completion(node), Priority[asked.priority.upper()]
+    action = Rerun.by(model, completion, priority) if model else Rerun(completion, priority)
     return _begin(action, asked, response, node, api, caller)
 
 
@@ -176,8 +186,20 @@ def _completion(node: Node) -> Completion:
         raise TryAgain(str(error)) from None
 
 
+def _model(name: str, node: Node) -> KnownModel:
+    with node.records.reading() as session:
+        roster = roster_of(session, node.settings)
+    try:
+        model = roster.called(name)
+    except SettingsError as error:
+        raise NotThere(str(error)) from None
+    if model.state is ModelState.RETIRED:
+        raise WrongState(f"{model} is retired: it reads nothing any more")
+    return model
+
+
 def _destination(address: str, node: Node) -> Destination:
-    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
+    found = node.rulebook.rules().destination_called(address)
     if found is None:
         raise NotThere("That is no destination of this node.")
     return found

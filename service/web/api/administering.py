@@ -8,14 +8,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from service.records import journal
-from service.web.api.callers import AnAdmin
+from service.web.api.callers import AdmittingRoute, AnAdmin
 from service.web.api.paging import Before
 from service.web.api.problems import responses
 from service.web.api.shapes import AuditEvent, Shape
 from service.web.node import OfNode
 from service.web.pages.configuration import lines_of
 
-router = APIRouter(tags=["administration"], responses=responses())
+router = APIRouter(route_class=AdmittingRoute, tags=["administration"], responses=responses())
 
 _ROWS: Final = 100
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, cast
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request, Response, Security
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from service.errors import OutOfResources
 from service.records import tokens
 from service.records.states import Role
 from service.records.tokens import TokenState, TokenView
-from service.web.api.footing import Footing, OfAPI
+from service.web.api.footing import Footing, footing_of
 from service.web.attempts import WINDOW_SECONDS
-from service.web.node import Node, OfNode
+from service.web.node import Node, node_of
 from service.web.visitors import address_of, require_role
 
 log = logging.getLogger(__name__)
@@ -54,14 +56,26 @@ class Caller:
         return f"token {self.name}"
 
 
-def _caller(
-    request: Request,
-    node: OfNode,
-    api: OfAPI,
-    given: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-) -> Caller:
+class AdmittingRoute(APIRoute):
+    """Looks who calls before it reads what they say: of a stranger's body nothing is told, not even that it
+    is none."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's, behind that look."""
+        answer = super().get_route_handler()
+
+        async def admitted(request: Request) -> Response:
+            given = await _BEARER(request)
+            request.state.caller = await run_in_threadpool(_admit, request, given)
+            return await answer(request)
+
+        return admitted
+
+
+def _admit(request: Request, given: HTTPAuthorizationCredentials | None) -> Caller:
     if given is None:
         raise NoToken("Send a token: Authorization: Bearer ….")
+    node, api = node_of(request), footing_of(request)
     found = _find(node, api, given.credentials, address_of(request, node.settings))
     if found.state is not TokenState.VALID:
         raise NoToken(f"The token is {found.state}.")
@@ -85,6 +99,10 @@ def _find(node: Node, api: Footing, token: str, address: str) -> TokenView:
         log.warning("an unknown token came from %s", address)
         raise NoToken("No client has this token.")
     return found
+
+
+def _caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> Caller:
+    return cast("Caller", request.state.caller)
 
 
 def _with(role: Role) -> Callable[[Caller], Caller]:

@@ -42,7 +42,7 @@ def _left_out(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-def _may(description: str, **limits: Any) -> Any:
+def maybe(description: str, **limits: Any) -> Any:
     """A field that may be left out."""
     return Field(None, description=description, json_schema_extra=_left_out, **limits)
 
@@ -67,15 +67,15 @@ class StudyFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    state: State = _may("Where they stand.")
-    since: Day = _may("Received on this day or later, by the hospital's clock.")
-    until: Day = _may("Received on this day or earlier.")
-    study_since: Day = _may("Study Date on this day or later.")
-    study_until: Day = _may("Study Date on this day or earlier.")
-    label: Label = _may("A finding that results tell.")
-    score: float = _may("Least score of that finding; only beside `label`.", ge=0, le=1, allow_inf_nan=False)
-    model: Words = _may("Version of the model that read them last, or its id and version.")
-    destination: Words = _may("Their results go there: `AET@HOST:PORT`.")
+    state: State = maybe("Where they stand.")
+    since: Day = maybe("Received on this day or later, by the hospital's clock.")
+    until: Day = maybe("Received on this day or earlier.")
+    study_since: Day = maybe("Study Date on this day or later.")
+    study_until: Day = maybe("Study Date on this day or earlier.")
+    label: Label = maybe("A finding that results tell.")
+    score: float = maybe("Least score of that finding; only beside `label`.", ge=0, le=1, allow_inf_nan=False)
+    model: Words = maybe("Version of the model that read them last, or its id and version.")
+    destination: Words = maybe("Their results go there: `AET@HOST:PORT`.")
 
     @model_validator(mode="after")
     def _score_of_something(self) -> Self:
@@ -92,8 +92,8 @@ class StudyFilter(BaseModel):
 class StudyQuery(StudyFilter):
     """The same for the list of studies, and which page of it."""
 
-    study: Words = _may("Study Instance UID or its beginning, or accession number.")
-    after: str = _may(
+    study: Words = maybe("Study Instance UID or its beginning, or accession number.")
+    after: str = maybe(
         "Where the page begins: `next` of the page before.",
         max_length=40,
         pattern=r"^[0-9]{8}T[0-9]{6}\.[0-9]{6}-[0-9]{1,10}$",

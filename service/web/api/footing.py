@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.web.attempts import Attempts
+from service.web.counts import Count
 from service.web.deeds import Deed
 from service.web.rendering import Rendering
 from service.web.works import Works
@@ -18,18 +19,20 @@ class Footing:
     """From the application's start to its end.
 
     Attributes:
-        rendering, deeds: The pages': what is under way is so for both.
+        rendering, deeds, counts: The pages': what is under way is so for both.
         attempts: With unknown tokens; a program that has a wrong one keeps no person from signing in.
     """
 
     rendering: Rendering
     deeds: Works[Deed]
+    counts: Works[Count]
     attempts: Attempts
 
 
-def _footing(request: Request) -> Footing:
+def footing_of(request: Request) -> Footing:
+    """What the API leans on that a request came to."""
     return cast("Footing", request.app.state.api)
 
 
-OfAPI = Annotated[Footing, Depends(_footing)]
+OfAPI = Annotated[Footing, Depends(footing_of)]
 """A route's parameter ``api: OfAPI``."""

@@ -14,14 +14,16 @@ from service.records.database import utc_now
 from service.records.retrieval_jobs import JobView
 from service.retrieval.filters import Filters
 from service.retrieval.steering import Step, steer
-from service.web.api.callers import AnOperator, AViewer, Caller
+from service.web.api.callers import AdmittingRoute, AnOperator, AViewer, Caller
 from service.web.api.paging import After, Before
 from service.web.api.problems import responses
 from service.web.api.shapes import Shape
 from service.web.node import Node, OfNode
 
-router = APIRouter(prefix="/jobs", tags=["retrieval jobs"], responses=responses(404))
-_steering = APIRouter(prefix="/{job_id}", responses=responses(404, 409))
+router = APIRouter(
+    route_class=AdmittingRoute, prefix="/jobs", tags=["retrieval jobs"], responses=responses(404)
+)
+_steering = APIRouter(route_class=AdmittingRoute, prefix="/{job_id}", responses=responses(404, 409))
 
 _ROWS = 50
 _FAILURES = 100

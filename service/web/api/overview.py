@@ -11,7 +11,7 @@ from pydantic import Field
 from service.records import figures
 from service.records.reconciliation import UnsettledStudy
 from service.records.states import WAITING, AnalysisState
-from service.web.api.callers import AViewer
+from service.web.api.callers import AdmittingRoute, AViewer
 from service.web.api.problems import responses
 from service.web.api.shapes import PriorityName, Reason, Shape
 from service.web.node import OfNode
@@ -19,7 +19,7 @@ from service.web.pages.footing import AT_ONCE_SECONDS
 from service.web.present import health, midnight
 from service.web.reckoning import Reckoned
 
-router = APIRouter(tags=["overview"], responses=responses())
+router = APIRouter(route_class=AdmittingRoute, tags=["overview"], responses=responses())
 
 
 class QueueLine(Shape):

@@ -145,6 +145,7 @@ class Analysis(Shape):
     id: int = Field(description="Its number.")
     model: str = Field(description="The model's id and version.")
     demonstration: bool = Field(description="Whether the model means nothing about patients.")
+    shadow: bool = Field(description="Whether a shadow made it, for comparison: no study is judged by it.")
     state: str = Field(
         description="`queued`, `running`, `done`, `not-applicable`, `failed`, `superseded` or `cancelled`."
     )

@@ -17,7 +17,7 @@ from service.records.dossier import Dossier
 from service.records.journal import write_down
 from service.records.states import Role
 from service.records.worklist import Key, page_of
-from service.web.api.callers import AViewer, Caller
+from service.web.api.callers import AdmittingRoute, AnOperator, AViewer, Caller
 from service.web.api.choosing import StudyQuery, StudyUID
 from service.web.api.problems import responses
 from service.web.api.shapes import StudyDetail, StudyLine, StudyPage
@@ -26,7 +26,7 @@ from service.web.node import Node, OfNode
 from service.web.pictures import draw
 from service.web.visitors import Forbidden, require_role
 
-router = APIRouter(prefix="/studies", tags=["studies"], responses=responses(404))
+router = APIRouter(route_class=AdmittingRoute, prefix="/studies", tags=["studies"], responses=responses(404))
 
 UID = Annotated[StudyUID, Path(description="Study Instance UID.")]
 RowID = Annotated[int, Path(ge=1, lt=2**31)]
@@ -95,6 +95,30 @@ def picture(uid: UID, image_id: RowID, node: OfNode, caller: AViewer) -> Respons
 
 
 @router.get(
+    "/{uid}/images/{image_id}/file",
+    response_class=Response,
+    responses={
+        200: {"description": "The DICOM file.", "content": {"application/dicom": _BINARY}},
+        **responses(404),
+    },
+)
+def file(uid: UID, image_id: RowID, node: OfNode, caller: AnOperator) -> FileResponse:
+    """An object that was received, its DICOM file as the archive has it.
+
+    It names the patient: only where `show_patients` is on, and the audit has who took it.
+    """
+    _require_patients_shown(node)
+    with node.records.reading() as session:
+        image = dossier.image_of(session, uid, image_id)
+    path = Archive(node.settings.data_dir).absolute(image.path)
+    if image.purged_at is not None or not path.is_file():
+        raise NotThere("The file is not there.")
+    with node.records.writing() as session:
+        write_down(session, caller.who, "fetch image", studies={"studies": [uid]}, image=image_id)
+    return FileResponse(path, media_type="application/dicom", filename=f"{image.sop_instance_uid}.dcm")
+
+
+@router.get(
     "/{uid}/results/{result_id}",
     response_class=Response,
     responses={
@@ -122,10 +146,14 @@ def _key(after: str | None) -> Key | None:
         raise NotThere(str(error)) from None
 
 
-def _patients(whole: Dossier, node: Node, caller: Caller) -> tuple[Patient, ...]:
-    require_role(caller.role, Role.OPERATOR)
+def _require_patients_shown(node: Node) -> None:
     if not node.settings.show_patients:
         raise Forbidden("This node does not show names of patients: show_patients is off.")
+
+
+def _patients(whole: Dossier, node: Node, caller: Caller) -> tuple[Patient, ...]:
+    require_role(caller.role, Role.OPERATOR)
+    _require_patients_shown(node)
     with node.records.writing() as session:
         uid = whole.study.study_instance_uid
         write_down(session, caller.who, "show patient", studies={"studies": [uid]})

@@ -18,7 +18,7 @@ from service.peers import Destination
 from service.records.states import Priority
 from service.web.deeds import Deed
 from service.web.filters import Filters
-from service.web.node import Node, OfNode
+from service.web.node import Node, OfNode, roster_of_node
 from service.web.pages.footing import OfPages
 from service.web.visitors import AForm, AnOperator
 
@@ -27,7 +27,8 @@ router = APIRouter()
 _AT_ONCE_SECONDS: Final = 1.0
 """What is done so soon needs no page that says it goes on."""
 
-_OPTIONS: Final = ("priority", "to", "again")
+_OPTIONS: Final = ("priority", "by", "to", "again")
+"""``by`` is a model that is to read; ``model`` is the one of the filters, that has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,15 @@ class Offer:
 
 
 ACTIONS: Final = (
-    Offer("rerun", "Re-run", "The active model reads them again.", ("priority",), "backlog"),
+    Offer("rerun", "Re-run", "The active model reads them again, or another.", ("priority", "by"), "backlog"),
     Offer("retry", "Retry", "Takes them out of quarantine.", ("priority",), ""),
-    Offer("resend", "Resend", "Results that were refused are sent again.", ("to", "again"), "routine"),
+    Offer(
+        "resend",
+        "Resend",
+        "Results that were refused are sent again.",
+        ("priority", "to", "again"),
+        "routine",
+    ),
     Offer("force", "Complete now", "Without waiting for the quiet period."),
     Offer("cancel", "Cancel", "Ends what waits or runs, and what is due."),
 )
@@ -62,7 +69,8 @@ def choose(request: Request, name: str, node: OfNode, pages: OfPages, visitor: A
         offer=_offer(name),
         filters=filters,
         priorities=[str(priority) for priority in Priority],
-        destinations=[to.address for to in node.rulebook.rules().destinations],
+        destinations=node.rulebook.rules().addresses,
+        models=roster_of_node(node).readers if name == "rerun" else (),
     )
 
 
@@ -127,30 +135,32 @@ def _offer(name: str) -> Offer:
 
 def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
     if offer.name == "retry":
-        return Retry(_priority(form, offer.priority))
+        return Retry(_priority(form) if form.get("priority") else None)
     if offer.name == "cancel":
         return Cancel(who)
     if offer.name == "resend":
-        priority = _priority(form, offer.priority) or Priority.ROUTINE
-        return Resend(_destination(form, node), bool(form.get("again")), priority)
+        return Resend(_destination(form, node), bool(form.get("again")), _priority(form, offer.priority))
     completion = Completion.at_present(node.settings, node.records)
     if offer.name == "force":
         return Force(completion)
-    return Rerun(completion, _priority(form, offer.priority) or Priority.BACKLOG)
+    priority, by = _priority(form, offer.priority), str(form.get("by") or "")
+    if not by:
+        return Rerun(completion, priority)
+    return Rerun.by(roster_of_node(node).reader_called(by), completion, priority)
 
 
-def _priority(form: FormData, default: str) -> Priority | None:
+def _priority(form: FormData, default: str = "") -> Priority:
     name = str(form.get("priority") or default)
-    if name and name.upper() not in Priority.__members__:
+    if name.upper() not in Priority.__members__:
         raise SettingsError(f"There is no priority {name}.")
-    return Priority[name.upper()] if name else None
+    return Priority[name.upper()]
 
 
 def _destination(form: FormData, node: Node) -> Destination | None:
     address = str(form.get("to") or "")
     if not address:
         return None
-    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
+    found = node.rulebook.rules().destination_called(address)
     if found is None:
         raise SettingsError("That is no destination of this node.")
     return found

@@ -8,10 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from litegpt.errors import ModelError
-from service.errors import SettingsError
-from service.models.roster import Roster, roster_of
-from service.web.node import Node, OfNode
+from service.web.node import OfNode, roster_of_node
 from service.web.pages.footing import OfPages
 from service.web.visitors import AViewer
 
@@ -24,15 +21,7 @@ _AT_ONCE_SECONDS: Final = 0.3
 @router.get("/models")
 def models(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Response:
     """The page."""
-    roster = _roster(node)
+    roster = roster_of_node(node)
     node.by_model.begin()
     node.by_model.is_answered_by(time.monotonic() + _AT_ONCE_SECONDS)
     return pages.rendering.page(request, "models.html", visitor, roster=roster, figures=node.by_model.last)
-
-
-def _roster(node: Node) -> Roster:
-    with node.records.reading() as session:
-        try:
-            return roster_of(session, node.settings)
-        except ModelError as error:
-            raise SettingsError(f"The model of the settings cannot be read: {error}") from error

@@ -15,7 +15,7 @@ from service.eligibility import MODALITIES
 from service.errors import NeverAgain
 from service.records import retrieval_jobs
 from service.records.database import utc_now
-from service.retrieval.order import Order, read_filters, read_source, read_window
+from service.retrieval.order import Order, read_filters, read_rate, read_source, read_window
 from service.settings import Settings
 from service.web.counts import Count
 from service.web.node import Node, OfNode
@@ -163,7 +163,5 @@ def _rate(text: str) -> float:
     try:
         rate = float(text or 0)
     except ValueError:
-        rate = -1.0
-    if not math.isfinite(rate) or rate < 0:
-        raise ValueError("A rate is a number of studies an hour; 0 is no limit.")
-    return rate
+        rate = math.nan
+    return read_rate(rate)

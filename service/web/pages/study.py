@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from litegpt.errors import RadiographError
 from service.archive import Archive
 from service.patient import Patient, read_patient
 from service.records import dossier
-from service.records.dossier import Dossier, StoredImage
+from service.records.dossier import Dossier, ShadowReading, StoredImage
 from service.records.journal import write_down
 from service.records.overview import FindingView
 from service.records.states import Role
@@ -46,6 +47,14 @@ class Shown:
         """Findings with a box, the large ones first so that small ones lie above them."""
         boxed = [finding for finding in self.image.view.findings if finding.box]
         return sorted(boxed, key=_area, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownShadow:
+    """What a shadow found as the page shows it: apart, each image by the number that it has above."""
+
+    reading: ShadowReading
+    shown: list[tuple[int, Shown]]
 
 
 @router.get("")
@@ -131,6 +140,7 @@ def _page(
     shown.sort(key=lambda one: bool(one.image.view.reason))
     values = {
         "shown": shown,
+        "shadows": [_shadow(reading, shown) for reading in whole.shadows],
         "others": others,
         "patients": patients,
         "may_ask_for_patient": node.settings.show_patients and visitor.may(Role.OPERATOR),
@@ -144,9 +154,22 @@ def _now(whole: Dossier, visitor: Visitor) -> dict[str, Any]:
         "whole": whole,
         "study": whole.study,
         # Images and findings stand outside of what is refreshed: with another of these the page loads anew.
-        "version": f"{len(whole.images)}-{whole.study.analysis_id}-{whole.study.analysis_state}",
+        "version": "-".join(map(str, _version(whole))),
         "actions": ACTIONS if visitor.may(Role.OPERATOR) else (),
     }
+
+
+def _version(whole: Dossier) -> Iterator[object]:
+    yield from (len(whole.images), whole.study.analysis_id, whole.study.analysis_state)
+    yield from (shadow.analysis_id for shadow in whole.shadows)
+
+
+def _shadow(reading: ShadowReading, shown: Sequence[Shown]) -> ShownShadow:
+    images = {image.id: image for image in reading.images}
+    numbered = [(number, one) for number, one in enumerate(shown, 1) if one.image.id in images]
+    return ShownShadow(
+        reading, [(number, Shown(images[one.image.id], one.header)) for number, one in numbered]
+    )
 
 
 def _area(finding: FindingView) -> float:

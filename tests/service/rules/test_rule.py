@@ -134,9 +134,69 @@ def test_the_first_that_holds_wins_and_a_default_stands_last(tmp_path: Path) -> 
     assert {str(to) for to in rules.destinations} == {"PACS@pacs:104", "ER@er:104=sr+sc"}
 
 
+FORWARDS = """
+forward_images_to = ["PACS@pacs:104", "ARCHIVE@archive:104"]
+
+[[study_rules]]
+name = "from the PACS"
+calling_ae_title = "PACS_MOVE"
+forward_images_to = []
+
+[[study_rules]]
+name = "research"
+station_name = "LAB*"
+forward_images_to = "RESEARCH@research:104"
+analyse = false
+
+[[study_rules]]
+name = "emergency"
+calling_ae_title = "ER*"
+priority = "stat"
+"""
+
+
+def test_a_rule_s_list_of_where_images_go_stands_in_the_place_of_the_node_s(tmp_path: Path) -> None:
+    rules = _rules(tmp_path, FORWARDS)
+    forwards = {
+        facts: (rule.name, [to.address for to in destinations])
+        for facts in (Facts("PACS_MOVE"), Facts("ER1", station_name="lab 2"), EMERGENCY, WARD)
+        for rule, destinations in [rules.for_image(facts)]
+    }
+    everywhere = ["PACS@pacs:104", "ARCHIVE@archive:104"]
+    assert forwards == {
+        Facts("PACS_MOVE"): ("from the PACS", []),
+        Facts("ER1", station_name="lab 2"): ("research", ["RESEARCH@research:104"]),
+        EMERGENCY: ("emergency", everywhere),
+        WARD: ("default", everywhere),
+    }
+    assert rules.addresses == ("PACS@pacs:104", "ARCHIVE@archive:104", "RESEARCH@research:104")
+    assert [rule.decision for rule in rules.study] == [
+        "analysed; images to nobody",
+        "not analysed; images to RESEARCH@research:104",
+        "analysed, stat",
+        "analysed; images to PACS@pacs:104, ARCHIVE@archive:104",
+    ]
+    assert "forward_images_to" not in rules.study[1].conditions
+    only_images = rules.destination_called("RESEARCH@research:104")
+    assert only_images is not None and only_images.results == ()
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        (
+            "[[study_rules]]\nname='a'\nforward_images_to = ['A@a:1=sc']\n",
+            "line 3, column 1: forward_images_to: A@a:1=sc: images alone are passed on, so no kinds of "
+            "results are said",
+        ),
+        (
+            "[[study_rules]]\nname='a'\nforward_images_to = ['A@a:1', 'A@a:1']\n",
+            "line 3, column 1: forward_images_to: a destination is there twice",
+        ),
+        (
+            "[[result_rules]]\nname='a'\ndestinations = []\nforward_images_to = []\n",
+            "line 4, column 1: unknown key 'forward_images_to'",
+        ),
         ("[[study_rules]]\nname = 'a'\nanalyze = false\n", "line 3, column 1: unknown key 'analyze'"),
         ("[[study_rules]]\n\n# no name\nmodality = 'DX'\n", "line 1, column 1: name is missing"),
         (
@@ -242,7 +302,7 @@ def test_the_example_of_the_docs_is_in_order(tmp_path: Path) -> None:
         '[webhooks.pager]\nurl = "https://pager.example/ai"\nsecret = "0123456789abcdef0123456789abcdef"\n'
     )
     rules = _rules(tmp_path, example + webhook)
-    assert [rule.name for rule in rules.study] == ["children", "emergency", "default"]
+    assert [rule.name for rule in rules.study] == ["children", "emergency", "moved by the PACS", "default"]
     assert [rule.name for rule in rules.result] == ["pneumothorax", "default"]
     keys = {*StudyRule.model_fields, *ResultRule.model_fields} - {"name"}
     assert {key for key in keys if f"`{key}`" not in page} == set()

@@ -27,8 +27,8 @@ from service.records import users
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.migrate import migrate
-from service.records.states import AnalysisState, DeliveryState, Role
-from service.records.tables import Analysis, Delivery, Finding, Result, Study
+from service.records.states import AnalysisState, DeliveryState, Purpose, Role
+from service.records.tables import Analysis, AnalysisImage, Delivery, Finding, Result, Study
 from service.settings import PREFIX, Settings, load_settings
 from service.web.ports import PAGES, running_ports
 from tests.processes import Process, running
@@ -168,6 +168,30 @@ class Site:
                     deliveries=[delivery],
                 )
             )
+
+
+def read_by_shadow(pages: Site, uid: str, version: str, *findings: Finding) -> int:
+    """A shadow's analysis of a study's first image, done, with these findings and a result; its id."""
+    with pages.records.writing() as session:
+        study = session.scalars(select(Study).where(Study.study_instance_uid == uid)).one()
+        former, now = study.analyses[-1], utc_now()
+        times = {"created_at": now, "not_before": now, "started_at": now, "finished_at": now}
+        row = Analysis(
+            model_id=former.model_id,
+            model_version=version,
+            purpose=Purpose.SHADOW,
+            counts=False,
+            input_digest=str(len(study.analyses)),
+            settings_digest="",
+            demonstration=True,
+            state=AnalysisState.DONE,
+            **times,
+        )
+        row.images = [AnalysisImage(instance_id=former.images[0].instance_id, position=0)]
+        row.images[0].findings = list(findings)
+        study.analyses.append(row)
+        session.flush()
+        return row.id
 
 
 def finding(label: str, box: tuple[float, float, float, float] | None, **more: object) -> Finding:

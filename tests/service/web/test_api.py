@@ -20,6 +20,7 @@ from sqlalchemy import select
 from starlette.routing import Mount
 
 from litegpt.radiograph import read_radiograph
+from service.models.changes import Admin
 from service.records import tokens
 from service.records.database import utc_now
 from service.records.states import AnalysisState, Role
@@ -29,6 +30,8 @@ from service.web.app import create_app, create_metrics_app
 from service.web.attempts import PER_ADDRESS
 from service.web.problems import API
 from tests.images import make_radiograph
+from tests.models import model_copy
+from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.service.web.api_site import BOX, NAME, PATIENT_ID, ApiSite, api_site, told
 from tests.service.web.site import DESTINATION, Client, site
 from tests.waiting import wait_until
@@ -329,6 +332,31 @@ def test_an_action_on_what_a_filter_means_and_on_all(api: ApiSite) -> None:
         assert "due" in session.scalars(select(Delivery.state)).all()
 
 
+def test_another_model_reads_where_it_is_named(tmp_path: Path) -> None:
+    with api_site(tmp_path / "api") as api:
+        with api.site.records.writing() as session:
+            admin = Admin(session, api.site.settings, "a test")
+            for version in ("2", "3", "4"):
+                admin.add(str(model_copy(tmp_path / version, version)))
+            admin.shadow("3", None)
+            admin.retire("4")
+        for model, priority in (("2", "stat"), ("litegpt-phantom 3", "backlog")):
+            done = told(api.do("/actions/rerun", studies=[api.read], model=model, priority=priority))
+            assert done["outcome"] == {"queued": 1}
+        assert told(api.do("/actions/rerun", studies=[api.read], model=None))["outcome"] != {"queued": 1}
+        with api.site.records.reading() as session:
+            rows = select(Analysis).where(Analysis.purpose != "regular").order_by(Analysis.id)
+            read_by = [(row.model_version, row.purpose, row.priority) for row in session.scalars(rows)]
+        assert read_by == [("2", "named", 0), ("3", "shadow", 2)]
+        asked = told(api.ask("/audit", Role.ADMIN))["events"][1]["asked"]
+        assert (asked["model"], asked["shadow"]) == ("litegpt-phantom 3", True)
+        retired = told(api.do("/actions/rerun", studies=[api.read], model="4"), 409)
+        assert retired["detail"] == "litegpt-phantom 4 is retired: it reads nothing any more"
+        unknown = told(api.do("/actions/rerun", studies=[api.read], model="5"), 404)
+        assert unknown["detail"].startswith("no model is called '5'; there are: litegpt-phantom ")
+        told(api.do("/actions/rerun", studies=[api.read], model=""), 422)
+
+
 @pytest.mark.parametrize(
     "studies",
     [
@@ -406,6 +434,133 @@ def test_a_job_is_steered(api: ApiSite) -> None:
     assert [event["action"] for event in events[:4]] == ["job cancel", "job retry", "job resume", "job pause"]
 
 
+@pytest.fixture(scope="module")
+def pacs() -> Iterator[ScriptedArchive]:
+    """Three studies of 2 January 2025."""
+    images = [make_radiograph(StudyDate="20250102", AccessionNumber=f"OLD{number}") for number in range(3)]
+    with scripted_archive(ScriptedArchive(images)) as archive:
+        yield archive
+
+
+JANUARY = {"since": "2025-01-01", "until": "2025-01-03"}
+
+
+def test_a_job_is_counted_and_then_made_once(api: ApiSite, pacs: ScriptedArchive) -> None:
+    def jobs() -> int:
+        return len(told(api.ask("/jobs"))["jobs"])
+
+    before = jobs()
+    begun = api.do("/jobs/counts", source=pacs.destination, patient_id="", **JANUARY)
+    assert told(begun, 422)["errors"][0]["where"] == "body.patient_id"
+    begun = told(api.do("/jobs/counts", source=pacs.destination, **JANUARY), 200)
+
+    def counted() -> Any:
+        now = told(api.ask(f"/jobs/counts/{begun['id']}", Role.OPERATOR))
+        return now if now["state"] != "running" else None
+
+    count = wait_until(counted, 30, "the count")
+    assert {name: count[name] for name in ("state", "questions", "asked", "studies", "here", "job")} == {
+        "state": "done",
+        "questions": 3,
+        "asked": 3,
+        "studies": 3,
+        "here": 0,
+        "job": None,
+    }
+    assert jobs() == before
+    # Whoever has not asked does not see it.
+    told(api.ask(f"/jobs/counts/{begun['id']}", Role.ADMIN), 404)
+    made = [api.do(f"/jobs/counts/{begun['id']}") for _ in range(2)]
+    first, second = (told(one, 201) for one in made)
+    assert first["id"] == second["id"] and jobs() == before + 1
+    assert made[0].headers["location"] == f"{API}/jobs/{first['id']}"
+    assert (first["source"], first["state"], first["asks_for"]["since"]) == (
+        pacs.destination,
+        "finding",
+        "2025-01-01",
+    )
+    event = told(api.ask("/audit", Role.ADMIN))["events"][0]
+    assert (event["who"], event["action"]) == ("token client-operator", "retrieve")
+
+
+def test_a_job_is_made_at_once(api: ApiSite) -> None:
+    how = {"method": "get", "again": True, "rate_per_hour": 0.5, "daily_window": "20:00-06:00"}
+    asked = {"source": "PACS@127.0.0.1:1", "patient_id": PATIENT_ID, "accession_numbers": ["A1", "A1", "A2"]}
+    made = told(api.do("/jobs", **asked, **how), 201)
+    assert {name: made[name] for name in how} == how
+    assert made["asks_for"]["accession_numbers"] == 2 and made["asks_for"]["of_one_patient"]
+    assert PATIENT_ID not in api.ask("/audit", Role.ADMIN).text
+    told(api.do(f"/jobs/{made['id']}/cancel"))
+    # The first day is in the time to come, and the last one is left out.
+    told(api.do("/jobs", source="PACS@127.0.0.1:1", since="2999-01-01"), 201)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"until": "2025-01-31"},
+        {"since": "2025-02-01", "until": "2025-01-01"},
+        {"since": "2025-01-01", "source": "PACS"},
+        {"since": "2025-01-01", "source": "PACS@127.0.0.1:104=sc"},
+        {"since": "2025-01-01", "source": "PACS@127.0.0.1:70000"},
+        {"since": "2025-01-01", "rate_per_hour": 1e-9},
+        {"since": "2025-01-01", "rate_per_hour": -1},
+        {"since": "2025-01-01", "daily_window": "06:00-06:00"},
+        {"since": "2025-01-01", "modalities": []},
+        {"accession_numbers": ["A*"]},
+        {"accession_numbers": []},
+        {"patient_id": " "},
+        {"since": "2025-01-01", "patient": "X"},
+    ],
+)
+def test_a_wrong_order_makes_no_job(api: ApiSite, asked: dict[str, Any]) -> None:
+    before = told(api.ask("/jobs"))["jobs"][0]["id"]
+    for path in ("/jobs", "/jobs/counts"):
+        told(api.do(path, **{"source": "PACS@127.0.0.1:1", **asked}), 422)
+    assert told(api.ask("/jobs"))["jobs"][0]["id"] == before
+
+
+def test_a_pacs_that_does_not_answer_is_told_and_no_job_made_of_it(api: ApiSite) -> None:
+    asked = {"source": "PACS@127.0.0.1:1", **JANUARY}
+    told(api.do("/jobs/counts", Role.VIEWER, **asked), 403)
+    told(api.do("/jobs", Role.VIEWER, **asked), 403)
+    count = told(api.do("/jobs/counts", **asked))
+    assert count["state"] == "failed" and "does not answer" in count["error"]
+    assert "does not answer" in told(api.do(f"/jobs/counts/{count['id']}"), 409)["detail"]
+
+
+def test_an_image_s_file_is_given_where_patients_are_shown(api: ApiSite, tmp_path: Path) -> None:
+    image = told(api.ask(f"/studies/{api.read}"))["images"][0]["id"]
+    refused = told(api.ask(f"/studies/{api.read}/images/{image}/file", Role.ADMIN), 403)
+    assert "show_patients is off" in refused["detail"]
+    with api_site(tmp_path, show_patients="true") as shown:
+        image = told(shown.ask(f"/studies/{shown.read}"))["images"][0]["id"]
+        path = f"/studies/{shown.read}/images/{image}/file"
+        told(shown.ask(path, Role.VIEWER), 403)
+        sent = shown.ask(path, Role.OPERATOR)
+        with shown.site.records.reading() as session:
+            row = session.get_one(Instance, image)
+        kept = shown.site.archive.absolute(row.path)
+        assert (sent.status, sent.headers["content-type"]) == (200, "application/dicom")
+        assert sent.body == kept.read_bytes()
+        assert f"{row.sop_instance_uid}.dcm" in sent.headers["content-disposition"]
+        told(shown.ask(f"/studies/{shown.failed}/images/{image}/file", Role.OPERATOR), 404)
+        (event,) = told(shown.ask("/audit", Role.ADMIN))["events"]
+        assert (event["who"], event["action"]) == ("token client-operator", "fetch image")
+        assert event["asked"] == {"studies": {"studies": [shown.read]}, "image": image}
+        kept.unlink()
+        told(shown.ask(path, Role.OPERATOR), 404)
+
+
+@pytest.mark.parametrize("body", ["{", "[" * 100_000, "\xff", '{"studies": 1}'])
+def test_a_stranger_s_body_is_not_even_looked_at(api: ApiSite, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    for given in ({}, {"Authorization": "Bearer litegpt_x"}):
+        answer = Client(api.site.port)._ask("POST", f"{API}/actions/cancel", body, headers | given)
+        assert told(answer, 401)["status"] == 401
+
+
 def test_the_node_as_a_whole(api: ApiSite) -> None:
     overview = told(api.ask("/overview"))
     assert overview["today"]["received"] >= 3
@@ -425,6 +580,15 @@ def test_what_is_not_there_is_a_problem_too(api: ApiSite, path: str) -> None:
     assert answer.status in {404, 405, 422}
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(answer.text)["status"] == answer.status
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/jobs", "GET, POST"), ("/jobs/counts/x", "GET, POST"), ("/jobs/1/pause", "POST"), ("/docs", "GET")],
+)
+def test_a_wrong_method_is_told_the_right_ones(api: ApiSite, path: str, methods: str) -> None:
+    answer = Client(api.site.port)._ask("DELETE", API + path, None, {})
+    assert (answer.status, answer.headers["allow"]) == (405, methods)
 
 
 def test_a_body_that_is_too_large_or_none_at_all(api: ApiSite) -> None:

@@ -25,12 +25,12 @@ COMMANDS = re.findall(r"^curl (?:.*\\\n)*.*$", BLOCKS, re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSite]:
-    with api_site(tmp_path_factory.mktemp("api")) as running:
+    with api_site(tmp_path_factory.mktemp("api"), show_patients="true") as running:
         yield running
 
 
 def test_every_command_is_looked_at() -> None:
-    assert len(COMMANDS) == BLOCKS.count("curl ") == 10
+    assert len(COMMANDS) == BLOCKS.count("curl ") == 13
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split("/api/v1/")[1].split('"')[0])
@@ -56,7 +56,9 @@ def test_a_command_does_what_it_says(api: ApiSite, command: str, tmp_path: Path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     written = re.search(r"-o (\S+)", command)
     if written:
-        begins = {"picture.png": b"\x89PNG", "report.dcm": b"report of"}[written[1]]
+        begins = {"picture.png": b"\x89PNG", "report.dcm": b"report of", "image.dcm": b"\0" * 128 + b"DICM"}[
+            written[1]
+        ]
         assert (tmp_path / written[1]).read_bytes().startswith(begins)
     else:
         assert json.loads(ended.stdout)
@@ -94,6 +96,7 @@ def test_the_roles_of_the_table_suffice_and_are_needed(api: ApiSite, role: Role)
         "result_id": study["analyses"][0]["results"][0]["id"],
         "job_id": api.job,
         "work_id": "x",
+        "count_id": "x",
     }
     for row, needed in re.findall(r"^\| (`/.*?) \| (viewer|operator|admin) \|", DOCUMENT, re.MULTILINE):
         for path in re.findall(r"`(.*?)`", row):

@@ -39,7 +39,7 @@ from service.web.works import Works
 from tests.images import make_radiograph
 from tests.models import model_copy
 from tests.service.study_rows import ago
-from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
+from tests.service.web.site import DESTINATION, Client, Site, finding, read_by_shadow, site, text_of
 from tests.waiting import wait_until
 
 NAME = "Verysecret^Patient"
@@ -486,6 +486,79 @@ def test_the_models_with_what_each_has_read(pages: Site, read_study: str, tmp_pa
     study_page = text_of(client.get(f"/studies/{read_study}"))
     assert f"{name} 2, demonstration, shadow done" in study_page
     assert f"asked for, {name} 2 as a shadow" in study_page
+
+
+def test_what_a_shadow_found_stands_apart_and_decides_nothing(pages: Site) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="COMPARED"))
+    pages.read(uid, finding("Cardiomegaly", BOX))
+    client = pages.client("viewer")
+    version = re.search(r'data-version="([^"]*)"', client.get(f"/studies/{uid}/now").text)
+    alone = client.get(f"/studies/{uid}").text
+    assert "Read by a shadow" not in alone
+    for number, label in (("9", "Edema"), ("9", "Atelectasis"), ("10", "COPD")):
+        below = finding("Pneumonia", None, reported=False, score=0.125, position=1)
+        last = read_by_shadow(pages, uid, number, finding(label, (1, 2, 30, 40)), below)
+    answer = client.get(f"/studies/{uid}")
+    said = text_of(answer)
+    # The newest of each, with what it would report; and apart from what counts.
+    headings = re.findall(r"Read by a shadow, litegpt-phantom (\d+), demonstration: (\w+)", said)
+    assert headings == [("10", "COPD"), ("9", "Atelectasis")]
+    assert "For comparison alone: the study is not judged by what a shadow finds" in said
+    assert f"Analysis {last}, ended" in said and "Edema" not in said
+    assert "Pneumonia below its threshold 0.12" in said
+    of_images, _, of_shadows = answer.text.partition('<details class="panel shadow">')
+    assert re.findall(r"<rect class=.box.*?<title>(\w+)", of_images) == ["Cardiomegaly"]
+    assert re.findall(r"<rect class=.box.*?<title>(\w+)", of_shadows) == ["COPD", "Atelectasis"]
+    row = text_of(client.get("/studies?study=COMPARED")).partition("COMPARED")[2]
+    assert "Cardiomegaly" in row and "Atelectasis" not in row.partition("Not a medical")[0]
+    # A page that is open is told to load anew.
+    newer = re.search(r'data-version="([^"]*)"', client.get(f"/studies/{uid}/now").text)
+    assert version and newer and version[1] != newer[1]
+
+
+def test_another_model_than_the_active_one_is_asked_by_name(tmp_path: Path) -> None:
+    with site(tmp_path / "site", roles=(Role.OPERATOR,)) as pages:
+        client, uid = pages.client("operator"), pages.take(make_radiograph())
+        pages.read(uid)
+        assert 'name="by"' not in client.get(f"/actions/rerun?study={uid}").text
+        with pages.records.writing() as session:
+            admin = Admin(session, pages.settings, "a test")
+            for version in ("2", "3", "4"):
+                admin.add(str(model_copy(tmp_path / version, version)))
+            admin.shadow("3", None)
+            admin.retire("4")
+        active, asked = str(read_identity("phantom").version), client.get(f"/actions/rerun?study={uid}").text
+        offered = re.findall(r'<option value="([^"]*)">([^<]+)', asked)
+        assert offered == [
+            ("", f"litegpt-phantom {active}, the active model"),
+            ("litegpt-phantom 3", "litegpt-phantom 3, the shadow: for comparison alone"),
+            ("litegpt-phantom 2", "litegpt-phantom 2"),
+        ]
+        said = _act(client, "rerun", "look", study=uid, by="litegpt-phantom 2")
+        assert "Read by litegpt-phantom 2 What would come of it 1 queued" in said
+        assert f"Read by litegpt-phantom {active} " in _act(client, "rerun", "look", study=uid)
+        _act(client, "rerun", "do", study=uid, by="2", priority="stat")
+        _act(client, "rerun", "do", study=uid, by="litegpt-phantom 3")
+        for wrong, words in (("4", "litegpt-phantom 4 is retired"), ("5", "no model is called '5'")):
+            answer = client.post("/actions/rerun", {"csrf": client.csrf(), "study": uid, "by": wrong})
+            assert (answer.status, words in text_of(answer)) == (422, True)
+        with pages.records.reading() as session:
+            rows = session.scalars(select(Analysis).order_by(Analysis.id))
+            read_by = [(row.model_version, row.purpose, row.priority) for row in rows]
+        assert read_by == [(active, "regular", 1), ("2", "named", 0), ("3", "shadow", 2)]
+
+
+def test_images_and_results_are_sent_again_to_a_destination_of_theirs(tmp_path: Path) -> None:
+    with site(tmp_path, roles=(Role.OPERATOR,), forward_images_to="VNA@vna.example:104") as pages:
+        client, uid = pages.client("operator"), pages.take(make_radiograph())
+        pages.read(uid)
+        page = client.get(f"/actions/resend?study={uid}").text
+        assert "<option>VNA@vna.example:104" in page and "<option selected>routine" in page
+        # Where only images go, no results go.
+        assert "Nothing that fits" in _act(client, "resend", "look", study=uid, to="VNA@vna.example:104")
+        assert "Done 1 due again" in _act(client, "resend", "do", study=uid, to=DESTINATION, priority="stat")
+        with pages.records.reading() as session:
+            assert session.scalars(select(Delivery.priority)).one() == 0
 
 
 def test_an_address_brings_the_same_filters_back() -> None:

@@ -13,14 +13,17 @@ import pydicom
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from pydicom.uid import generate_uid
 from sqlalchemy import select
 
 from litegpt.phantoms import phantom_files
+from service.models.changes import Admin
 from service.records.states import AnalysisState
 from service.records.tables import Analysis, Study
 from tests.images import make_radiograph
+from tests.models import model_copy
 from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
-from tests.service.web.site import PASSWORD, Site, finding
+from tests.service.web.site import PASSWORD, Site, finding, read_by_shadow
 from tests.service.web.test_jobs import fill_job, make_job
 
 PICTURES: Final = Path(__file__).resolve().parents[3] / "build" / "web"
@@ -158,6 +161,29 @@ def test_an_operator_retries_what_failed(browser: Browser, pages: Site, failed: 
     assert row.state == AnalysisState.QUEUED
 
 
+def test_an_operator_has_another_model_read(browser: Browser, pages: Site, tmp_path: Path) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="SECOND"))
+    with pages.records.writing() as session:
+        admin = Admin(session, pages.settings, "a test")
+        admin.add(str(model_copy(tmp_path / "second", "second")))
+    with _browsing(browser, pages, "operator") as page:
+        _open(page, "SECOND")
+        page.get_by_role("link", name="Re-run…").click()
+        page.get_by_label("Read by").select_option("litegpt-phantom second")
+        _picture(page, "rerun")
+        page.get_by_label("Priority").select_option("stat")
+        page.get_by_role("button", name="Count first").click()
+        expect(page.get_by_role("definition").filter(has_text="phantom second")).to_be_visible()
+        page.get_by_role("button", name="Re-run: 1 study").click()
+        expect(page.get_by_role("heading", name="Done")).to_be_visible()
+        page.get_by_role("link", name="Back").click()
+        expect(page.get_by_role("row", name="litegpt-phantom second")).to_contain_text("queued")
+    with pages.records.reading() as session:
+        rows = select(Analysis).join(Study).where(Study.study_instance_uid == uid).order_by(Analysis.id)
+        read_by = [(row.model_version, row.priority) for row in session.scalars(rows)]
+    assert read_by[-1] == ("second", 0)
+
+
 def test_an_operator_orders_a_job_and_steers_it_with_the_keyboard(browser: Browser, pages: Site) -> None:
     images = [make_radiograph(StudyDate="20250102", AccessionNumber=f"OLD{number}") for number in range(2)]
     with (
@@ -213,6 +239,38 @@ def test_a_study_s_page_updates_itself(browser: Browser, pages: Site) -> None:
         expect(page.get_by_text("Not read yet.")).to_be_visible()
         pages.read(uid, finding("Cardiomegaly", (5, 5, 20, 20)))
         expect(page.locator("rect.box")).to_have_count(1, timeout=20_000)
+
+
+@pytest.mark.parametrize(
+    ("look", "size", "scheme"),
+    [("dark", DESKTOP, "dark"), ("phone", PHONE, "light")],
+)
+def test_what_a_shadow_found_is_seen_apart(
+    browser: Browser, pages: Site, look: str, size: dict[str, int], scheme: str
+) -> None:
+    image = pydicom.dcmread(phantom_files()[0])
+    image.StudyInstanceUID, image.SOPInstanceUID = generate_uid(), generate_uid()
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    uid = pages.take(image)
+    heart, base = (271.0, 334.0, 648.0, 631.0), (115.0, 418.0, 344.0, 623.0)
+    pages.read(uid, finding("Cardiomegaly", heart))
+    read_by_shadow(pages, uid, "9", finding("Cardiomegaly", heart), finding("Pleural effusion", base))
+    with _browsing(browser, pages, "viewer", size, scheme) as page:
+        page.goto(f"http://127.0.0.1:{pages.port}/studies/{uid}", wait_until="networkidle")
+        own = page.get_by_label("Image 1", exact=True)
+        shadow = page.get_by_label("Shadow litegpt-phantom 9, image 1")
+        expect(own.locator("rect.box")).to_have_count(1)
+        expect(shadow).to_be_hidden()
+        page.get_by_text("Read by a shadow, litegpt-phantom 9").press("Enter")
+        expect(shadow.locator("rect.box")).to_have_count(2)
+        expect(shadow.locator("rect.box").first).to_be_visible()
+        # Switched off there, it stays where the study's own findings are.
+        shadow.get_by_label("Show Cardiomegaly").press("Space")
+        expect(shadow.locator("rect.box").first).to_be_hidden()
+        expect(own.locator("rect.box")).to_be_visible()
+        shadow.get_by_label("Show Cardiomegaly").press("Space")
+        _picture(page, f"shadow-{look}")
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
 
 
 def test_it_can_be_read_without_any_script(browser: Browser, pages: Site, square: str) -> None:
