@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from service.records import peers_seen
@@ -24,6 +24,9 @@ from service.records.states import (
 )
 from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 from service.records.webhook_calls import UNANSWERED
+
+_LOOKED_AT: Final = 100
+"""Of those that wait: what was tried waits longer than what was not, and stands before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class DestinationLine:
         oldest: When the oldest of those that are due was made, or came.
         seen: Whether it is up.
         last_delivered: When it last took one.
-        last_error: What is written at the newest of those that wait or were refused, with an error.
+        last_error: What is written at what was tried last of those that wait or were refused.
     """
 
     destination: str
@@ -190,11 +193,19 @@ def _last_delivered(session: Session, destination: str) -> datetime | None:
 
 
 def _last_error(session: Session, destination: str) -> str:
-    unsent = (DeliveryState.DUE, DeliveryState.REFUSED)
-    error = session.scalar(
-        select(Delivery.error)
-        .where(Delivery.destination == destination, Delivery.state.in_(unsent), Delivery.error != "")
-        .order_by(Delivery.id.desc())
-        .limit(1)
+    """Of those that were tried last, which stand at an end of the index, however many wait behind them."""
+    ends = [
+        select(Delivery.error, Delivery.not_before, Delivery.id)
+        .where(Delivery.state == state, Delivery.destination == destination, Delivery.priority == priority)
+        .order_by(Delivery.not_before.desc(), Delivery.id.desc())
+        .limit(_LOOKED_AT)
+        .subquery()
+        for state in (DeliveryState.DUE, DeliveryState.REFUSED)
+        for priority in Priority
+    ]
+    tried = union_all(*(select(end).where(end.c.error != "") for end in ends))
+    last = tried.subquery()
+    return (
+        session.scalar(select(last.c.error).order_by(last.c.not_before.desc(), last.c.id.desc()).limit(1))
+        or ""
     )
-    return error or ""

@@ -65,7 +65,7 @@ class DestinationLine(PeerLine):
 
     destination: str = Field(description="`AET@HOST:PORT`.")
     last_delivered: datetime | None = Field(description="When it last took one.")
-    last_error: str = Field(description="At the newest of those that wait or were refused.")
+    last_error: str = Field(description="At what was tried last of those that wait or were refused.")
 
     @classmethod
     def of(cls, line: figures.DestinationLine) -> Self:
