@@ -44,6 +44,11 @@ def free_bytes(device: str) -> int:
     return int(free)
 
 
+def device_name() -> str:
+    """What models of this process are computed on, as a person calls it."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
 def used_bytes() -> int | None:
     """Memory of this process's CUDA device that is in use, by all programs; ``None`` where there is none."""
     if not torch.cuda.is_available():

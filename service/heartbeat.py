@@ -28,12 +28,30 @@ def is_beating(data_dir: Path, part: str) -> bool:
 
 def is_beating_anywhere(data_dir: Path, part: str) -> bool:
     """Whether such a part of any machine that shares the folder was alive lately."""
-    return any(map(_is_fresh, data_dir.glob(beat_file(data_dir, part, "*").name)))
+    return any(map(_is_fresh, _files(data_dir, part)))
+
+
+def rest(data_dir: Path, part: str) -> None:
+    """A part of this machine has ended in order, and is not missed."""
+    with suppress(OSError):
+        beat_file(data_dir, part).unlink(missing_ok=True)
+
+
+def beats(data_dir: Path, part: str) -> dict[str, float]:
+    """When such a part was last alive, in seconds since 1970, by machine."""
+    return {
+        file.name.removeprefix(f"{part}.").removesuffix(".beat"): _beat_of(file)
+        for file in sorted(_files(data_dir, part))
+    }
 
 
 def last_beat(data_dir: Path, part: str) -> float:
     """When such a part of any machine was last alive, in seconds since 1970; 0 where none ever was."""
-    return max(map(_beat_of, data_dir.glob(beat_file(data_dir, part, "*").name)), default=0.0)
+    return max(map(_beat_of, _files(data_dir, part)), default=0.0)
+
+
+def _files(data_dir: Path, part: str) -> list[Path]:
+    return list(data_dir.glob(beat_file(data_dir, part, "*").name))
 
 
 def _is_fresh(file: Path) -> bool:

@@ -353,6 +353,11 @@ class Settings(BaseSettings):
         return self.web_tls_certificate is not None or self.web_behind_proxy
 
     @property
+    def webhook_names(self) -> tuple[str, ...]:
+        """The names of all webhooks."""
+        return tuple(webhook.name for webhook in self.webhooks)
+
+    @property
     def zone(self) -> ZoneInfo:
         """The hospital's time zone."""
         return ZoneInfo(self.time_zone)

@@ -16,8 +16,8 @@ from service import heartbeat, queue
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import TryAgain
-from service.records import analyses, deliveries, webhook_calls
-from service.records.database import Records
+from service.records import analyses, deliveries, webhook_calls, workers
+from service.records.database import Records, utc_now
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
 
@@ -55,6 +55,7 @@ class Sweeper:
             except Exception:  # the task's edge: a full disk or a fault of ours must not end the sweeping
                 log.exception("sweep broke off")
             stop.wait(self._settings.sweep_interval_seconds)
+        heartbeat.rest(self._settings.data_dir, PART)
         self._records.close()
         self._bell.close()
 
@@ -102,6 +103,8 @@ class Sweeper:
         if self._leftovers_at and now - self._leftovers_at < LEFTOVERS_EVERY_SECONDS:
             return
         self._leftovers_at = now
+        with self._records.writing() as session:
+            workers.forget_dead(session, utc_now())
         removed = self._archive.sweep_incoming()
         queue.sweep_broker(self._settings)
         if removed:

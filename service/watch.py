@@ -7,6 +7,8 @@ it ends, and that of a delivery is the end of the lease under which it was sent.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,17 +17,23 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
+from service.attendance import ProcessLine, attendance
 from service.heartbeat import is_beating_anywhere
-from service.records import figures, overview
+from service.records import figures, overview, peers_seen
+from service.records.database import Records
 from service.records.overview import DELIVERED
+from service.records.peers_seen import Reach, Seen
+from service.records.silence import Silence, silences
 from service.records.standing import IN_EARNEST
-from service.records.states import AnalysisState, DeliveryState, StudyState
+from service.records.states import AnalysisState, DeliveryState, PeerKind, StudyState
 from service.records.tables import Analysis, Delivery, Instance, Study
 from service.settings import Settings
 from service.sweeper import PART
 
 WINDOW: Final = timedelta(minutes=5)
 STUDIES: Final = 10
+SILENCES_EVERY_SECONDS: Final = 15.0
+_MOST_OF_TIME: Final = 0.05
 _ENDED: Final = (AnalysisState.DONE, AnalysisState.NOT_APPLICABLE)
 
 
@@ -58,12 +66,35 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class DestinationLoad:
-    """Objects for one destination: delivered in the window, due, and refused until an admin acts."""
+    """Objects for one destination: delivered in the window, due, and refused until an admin acts; and whether
+    it is up, as the last attempts have shown."""
 
     destination: str
     delivered: int
     due: int
     refused: int
+    state: str = Reach.UNKNOWN.value
+    down_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLoad:
+    """Calls of one webhook that are due, and that were refused or given up; and whether it is up."""
+
+    webhook: str
+    due: int
+    refused: int
+    state: str
+    down_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SilentModality:
+    """A modality that is silent for longer than usual at this time of the week."""
+
+    calling_ae_title: str
+    last: datetime
+    usual_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +116,10 @@ class Frame:
     sweeper_beats: bool
     rates: Rates
     queue: Queue
+    processes: tuple[ProcessLine, ...]
     destinations: tuple[DestinationLoad, ...]
+    webhooks: tuple[WebhookLoad, ...]
+    silent: tuple[SilentModality, ...]
     studies: tuple[StudyLine, ...]
     free_bytes: int
     minimum_free_bytes: int
@@ -95,13 +129,43 @@ class Frame:
         return overview.as_plain_dict(self)
 
 
-def look(session: Session, settings: Settings, now: datetime) -> Frame:
+class Watcher:
+    """Looks again and again."""
+
+    def __init__(self, records: Records, settings: Settings) -> None:
+        self._records = records
+        self._settings = settings
+        self._heard: tuple[Silence, ...] = ()
+        self._listen_at = 0.0
+
+    def look(self, now: datetime) -> Frame:
+        """What there is to see now.
+
+        Raises:
+            OutOfResources: If the records are away.
+        """
+        with self._records.snapshot() as session:
+            self._listen(session, now)
+            return look(session, self._settings, now, self._heard)
+
+    def _listen(self, session: Session, now: datetime) -> None:
+        """Who has been silent for how long costs more than all else, and is looked up now and then."""
+        begun = time.monotonic()
+        if begun < self._listen_at:
+            return
+        self._heard = silences(session, now, self._settings.zone)
+        took = time.monotonic() - begun
+        self._listen_at = begun + max(SILENCES_EVERY_SECONDS, took / _MOST_OF_TIME)
+
+
+def look(session: Session, settings: Settings, now: datetime, heard: Iterable[Silence] = ()) -> Frame:
     """What there is to see now.
 
     Args:
         session: A reading transaction.
-        settings: The node's, for its data folder.
+        settings: The node's, for its data folder and its webhooks.
         now: The end of the window that rates are over.
+        heard: For how long modalities have been silent, and usually are.
     """
     since = now - WINDOW
     delivered = _delivered_since(session, since)
@@ -116,7 +180,14 @@ def look(session: Session, settings: Settings, now: datetime) -> Frame:
             delivered=sum(delivered.values()) / minutes,
         ),
         queue=_queue(session),
+        processes=attendance(session, settings.data_dir, now),
         destinations=_destinations(session, delivered),
+        webhooks=_webhooks(session, settings),
+        silent=tuple(
+            SilentModality(one.calling_ae_title, one.last, one.usual.total_seconds())
+            for one in heard
+            if one.usual is not None and one.is_unusual(now)
+        ),
         studies=tuple(_line(view) for view in overview.list_studies(session, STUDIES)),
         free_bytes=Archive(settings.data_dir).free_bytes(),
         minimum_free_bytes=settings.minimum_free_bytes,
@@ -163,9 +234,24 @@ def _queue(session: Session) -> Queue:
 def _destinations(session: Session, delivered: dict[str, int]) -> tuple[DestinationLoad, ...]:
     due = figures.by_destination(session, DeliveryState.DUE)
     refused = figures.by_destination(session, DeliveryState.REFUSED)
+    seen = peers_seen.seen(session, PeerKind.DESTINATION)
     return tuple(
-        DestinationLoad(name, delivered.get(name, 0), due.get(name, 0), refused.get(name, 0))
+        DestinationLoad(
+            name,
+            delivered.get(name, 0),
+            due.get(name, 0),
+            refused.get(name, 0),
+            seen.get(name, Seen()).reach.value,
+            seen.get(name, Seen()).down_since,
+        )
         for name in sorted({*delivered, *due, *refused})
+    )
+
+
+def _webhooks(session: Session, settings: Settings) -> tuple[WebhookLoad, ...]:
+    return tuple(
+        WebhookLoad(line.webhook, line.waiting, line.refused, line.seen.reach.value, line.seen.down_since)
+        for line in figures.webhooks(session, settings.webhook_names)
     )
 
 

@@ -14,7 +14,7 @@ from math import inf
 
 from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
-from litegpt.memory import used_bytes
+from litegpt.memory import device_name, used_bytes
 from litegpt.radiograph import Radiograph
 from service import queue
 from service.archive import Archive
@@ -22,6 +22,7 @@ from service.errors import LeaseLost, NodeError, TryAgain
 from service.metrics.processes import AnalysisMetrics
 from service.models.roster import KnownModel, Roster, roster_of
 from service.peers import Destination, result_kinds
+from service.pulse import Pulse
 from service.records import analyses
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
@@ -58,11 +59,23 @@ class Analyst:
         engines: What is loaded.
     """
 
-    def __init__(self, settings: Settings, records: Records, archive: Archive, bell: queue.Bell) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        records: Records,
+        archive: Archive,
+        bell: queue.Bell,
+        pulse: Pulse | None = None,
+    ) -> None:
+        """Args:
+        settings, records, archive, bell: The node's.
+        pulse: Of the process, which is told what it does.
+        """
         self._settings = settings
         self._records = records
         self._archive = archive
         self._bell = bell
+        self._pulse = pulse or Pulse(settings, queue.ANALYSIS)
         self._rulebook = Rulebook(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
@@ -89,7 +102,7 @@ class Analyst:
             reader = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
             # Whether it is a demonstration, its folder knows best.
             claims = [replace(claim, model=reader.identity) for claim in claims]
-            with self._kept(claims):
+            with self._pulse.busy(len(claims)), self._kept(claims):
                 self._read_by(reader, claims)
             self._ring_for_deliveries(reader)
         return False
@@ -119,6 +132,9 @@ class Analyst:
             for claim in batch:
                 self._put_back(claim, str(error), partial(analyses.postpone, retry=self._retry))
             return
+        finally:
+            if not held:  # also where it could not be loaded: others may have made room for it
+                self._pulse.has_loaded(", ".join(self.engines.names), device_name())
         if not held:
             self._turns.loaded(reader, time.monotonic() - begun)
         self._turns.read(reader)

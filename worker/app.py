@@ -7,14 +7,23 @@ the ``celery`` command, which is this process's ``main``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_ready
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
 
 from service import logs, queue
 from service.errors import SettingsError
 from service.metrics import own_port
+from service.pulse import Pulse
 from service.settings import Settings, load_settings
 
 app = Celery("litegpt", include=["worker.tasks"])
@@ -42,6 +51,26 @@ def _count(**_: Any) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _tell_what_was_counted(**_: Any) -> None:
     own_port.tell(_settings_of_process())
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _begin_to_beat(**_: Any) -> None:
+    """In each process that works: a forked one, or this one where there is no pool."""
+    for pulse in _pulses():
+        pulse.begin()
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _say_goodbye(**_: Any) -> None:
+    for pulse in _pulses():
+        pulse.end()
+
+
+def _pulses() -> Iterator[Pulse]:
+    """That of each queue that this worker listens to."""
+    for name in queue.TASKS.keys() & app.amqp.queues.consume_from.keys():
+        yield app.tasks[queue.TASKS[name]].pulse
 
 
 def _settings_of_process() -> Settings:

@@ -9,11 +9,15 @@ from datetime import timedelta
 from math import inf
 from typing import Final
 
+from service import queue
 from service.archive import Archive
 from service.errors import LeaseLost, NeverAgain, PeerRefused, TryAgain
-from service.records import webhook_calls
+from service.pulse import Pulse
+from service.records import peers_seen, webhook_calls
 from service.records.database import Records, utc_now
+from service.records.peers_seen import Contact
 from service.records.retry import Retry
+from service.records.states import PeerKind
 from service.records.webhook_calls import CallClaim
 from service.settings import Settings
 from service.webhooks.message import message_of
@@ -27,7 +31,14 @@ LEASE: Final = timedelta(seconds=4 * (CONNECT_SECONDS + ANSWER_SECONDS))
 class Caller:
     """Posts what is due, and writes down what each receiver answered."""
 
-    def __init__(self, settings: Settings, records: Records, archive: Archive) -> None:
+    def __init__(
+        self, settings: Settings, records: Records, archive: Archive, pulse: Pulse | None = None
+    ) -> None:
+        """Args:
+        settings, records, archive: The node's.
+        pulse: Of the process, which is told what it does.
+        """
+        self._pulse = pulse or Pulse(settings, queue.DELIVERY)
         self._webhooks = {webhook.name: webhook for webhook in settings.webhooks}
         self._records = records
         self._archive = archive
@@ -54,8 +65,10 @@ class Caller:
         return False
 
     def _make(self, claim: CallClaim) -> None:
+        contact = Contact()
         try:
-            outcome = self._attempt(claim)
+            with self._pulse.busy(1):
+                outcome = self._attempt(claim, contact)
         except LeaseLost as error:
             outcome = f"not told: {error}"
         log.info(
@@ -65,22 +78,28 @@ class Caller:
             claim.analysis_id,
             outcome,
         )
+        if contact and claim.webhook in self._webhooks:
+            with self._records.writing() as session:
+                peers_seen.note(session, PeerKind.WEBHOOK, claim.webhook, contact, utc_now())
 
-    def _attempt(self, claim: CallClaim) -> str:
+    def _attempt(self, claim: CallClaim, contact: Contact) -> str:
         """Makes the call, and says what came of it."""
         try:
             status = self._post(claim)
         except LeaseLost:
             raise
         except NeverAgain as error:
+            contact.failed(error)
             webhook_calls.refused(self._records, claim, str(error))
             return f"refused: {error}"
         except TryAgain as error:
+            contact.failed(error)
             return self._put_off(claim, error)
         except Exception as error:  # the task's edge: a fault of ours, which must not hold the others up
             log.exception("webhook %s of analysis %d", claim.webhook, claim.analysis_id)
             webhook_calls.refused(self._records, claim, f"a fault of the node: {type(error).__name__}")
             return "refused: a fault of the node"
+        contact.succeeded()
         webhook_calls.sent(self._records, claim)
         return f"told: {status}"
 

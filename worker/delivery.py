@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from math import inf
 
+from service import queue
 from service.archive import Archive
 from service.errors import (
     KindRefused,
@@ -22,10 +23,13 @@ from service.errors import (
 )
 from service.metrics.processes import DeliveryMetrics, Outcome
 from service.peers import Destination
-from service.records import deliveries
-from service.records.database import Records
+from service.pulse import Pulse
+from service.records import deliveries, peers_seen
+from service.records.database import Records, utc_now
 from service.records.deliveries import DeliveryClaim
+from service.records.peers_seen import Contact
 from service.records.retry import Retry
+from service.records.states import PeerKind
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.wire.association import Contexts
@@ -41,11 +45,22 @@ class Courier:
     """Sends what is due, and writes down what each destination answered."""
 
     def __init__(
-        self, settings: Settings, records: Records, archive: Archive, arrivals: Arrivals | None = None
+        self,
+        settings: Settings,
+        records: Records,
+        archive: Archive,
+        arrivals: Arrivals | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
+        """Args:
+        settings, records, archive: The node's.
+        arrivals: What is known of who offers C-FIND.
+        pulse: Of the process, which is told what it does.
+        """
         self._settings = settings
         self._records = records
         self._archive = archive
+        self._pulse = pulse or Pulse(settings, queue.DELIVERY)
         self._sender = Sender(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.delivery_lease_seconds)
@@ -79,14 +94,25 @@ class Courier:
         claims = deliveries.claim(
             self._records, destination, limit=self._settings.delivery_batch_size, lease=self._lease
         )
-        try:
-            claims = self._await_studies(destination, claims)
-            if claims:
-                self._send_all(destination, claims)
-        except PeerRefused as error:
-            self._refuse(claims, error)
-        except PeerUnavailable as error:
-            self._postpone(claims, error)
+        contact = Contact()
+        with self._pulse.busy(len(claims)):
+            try:
+                claims = self._await_studies(destination, claims)
+                if claims:
+                    self._send_all(destination, claims, contact)
+            except PeerRefused as error:
+                contact.turned_away(error)
+                self._refuse(claims, error)
+            except PeerUnavailable as error:
+                contact.failed(error)
+                self._postpone(claims, error)
+        self._note(destination, contact)
+
+    def _note(self, destination: Destination, contact: Contact) -> None:
+        """Writes down whether the destination is up, once an association."""
+        if contact:
+            with self._records.writing() as session:
+                peers_seen.note(session, PeerKind.DESTINATION, destination.address, contact, utc_now())
 
     def _await_studies(self, destination: Destination, claims: list[DeliveryClaim]) -> list[DeliveryClaim]:
         """Puts back the results whose study the destination does not show yet; returns the other claims."""
@@ -98,16 +124,17 @@ class Courier:
             self._write(claim, partial(deliveries.look_again, why=waiting.why, at=at), Outcome.WAITING)
         return [claim for claim in claims if claim not in waiting.claims]
 
-    def _send_all(self, destination: Destination, claims: Sequence[DeliveryClaim]) -> None:
+    def _send_all(self, destination: Destination, claims: Sequence[DeliveryClaim], contact: Contact) -> None:
         try:
             with self._sender.associate(destination, _contexts(claims)) as connection:
                 for claim in claims:
-                    self._send(connection, claim)
+                    self._send(connection, claim, contact)
         except KindRefused as error:
+            contact.failed(error)
             for claim in claims:
                 self._replace(claim, error)
 
-    def _send(self, connection: Connection, claim: DeliveryClaim) -> None:
+    def _send(self, connection: Connection, claim: DeliveryClaim, contact: Contact) -> None:
         try:
             deliveries.begin(self._records, claim, self._lease)
             with self._metrics.sending(claim.destination):
@@ -119,12 +146,16 @@ class Courier:
         except LeaseLost as error:
             log.info("study %s: not sent: %s", claim.study_instance_uid, error)
         except KindRefused as error:
+            contact.failed(error)
             self._replace(claim, error)
         except NeverAgain as error:
+            contact.failed(error)
             self._refuse([claim], error)
         except (PeerUnavailable, OutOfResources) as error:
+            contact.failed(error)
             self._postpone([claim], error)
         else:
+            contact.succeeded()
             self._write(claim, deliveries.sent, Outcome.SENT)
 
     def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:

@@ -35,6 +35,11 @@ class Engines:
         self._loaded: OrderedDict[tuple[ModelIdentity, str], Engine] = OrderedDict()
         self._not_before: dict[ModelIdentity, float] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that are loaded, as a person calls them; the one that was used last stands last."""
+        return tuple(f"{identity.id} {identity.version}" for identity, _ in self._loaded)
+
     def holds(self, model: KnownModel) -> bool:
         """Whether it is loaded."""
         return _key(model) in self._loaded

@@ -16,6 +16,7 @@ from celery import Task
 from service import queue
 from service.archive import Archive
 from service.errors import TryAgain
+from service.pulse import Pulse
 from service.records.database import Records
 from service.settings import Settings, load_settings
 from worker.app import app
@@ -32,6 +33,7 @@ class NodeTask(Task):  # type: ignore[misc]
     """A task with the node around it."""
 
     abstract = True
+    queue_name = ""
 
     @cached_property
     def settings(self) -> Settings:
@@ -53,34 +55,41 @@ class NodeTask(Task):  # type: ignore[misc]
         """The bell at the other workers' door."""
         return queue.Bell(self.settings)
 
+    @cached_property
+    def pulse(self) -> Pulse:
+        """By which the records know that this process lives; it begins with the process (``worker.app``)."""
+        return Pulse(self.settings, self.queue_name)
+
 
 class AnalysisTask(NodeTask):
     """A task with the model, loaded once per process, when the first study comes."""
 
     abstract = True
+    queue_name = queue.ANALYSIS
 
     @cached_property
     def analyst(self) -> Any:
         """Reads studies. Imported here: it loads torch, which the delivery worker never needs."""
         from worker.analysis import Analyst
 
-        return Analyst(self.settings, self.records, self.archive, self.bell)
+        return Analyst(self.settings, self.records, self.archive, self.bell, self.pulse)
 
 
 class DeliveryTask(NodeTask):
     """A task with a sender."""
 
     abstract = True
+    queue_name = queue.DELIVERY
 
     @cached_property
     def courier(self) -> Courier:
         """Brings results and images to destinations."""
-        return Courier(self.settings, self.records, self.archive)
+        return Courier(self.settings, self.records, self.archive, pulse=self.pulse)
 
     @cached_property
     def caller(self) -> Caller:
         """Tells webhooks."""
-        return Caller(self.settings, self.records, self.archive)
+        return Caller(self.settings, self.records, self.archive, self.pulse)
 
 
 @app.task(bind=True, base=AnalysisTask, name=queue.TASKS[queue.ANALYSIS])  # type: ignore[untyped-decorator]

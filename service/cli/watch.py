@@ -22,9 +22,8 @@ from rich.text import Text
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.cli.studies import coloured
 from service.errors import OutOfResources
-from service.records.database import Records, utc_now
-from service.settings import Settings
-from service.watch import Frame, StudyLine, look
+from service.records.database import utc_now
+from service.watch import Frame, StudyLine, Watcher
 
 _EVERY_SECONDS: Final = 1.0
 _KEYS_AT_ONCE: Final = 1024
@@ -40,7 +39,9 @@ def register(app: typer.Typer) -> None:
 def watch(
     config: Config = None, data_dir: DataDir = None, once: Once = False, as_json: AsJSON = False
 ) -> None:
-    """Show what the node does, anew each second, until q or Ctrl-C: rates, queue, destinations, studies.
+    """Show what the node does, anew each second, until q or Ctrl-C.
+
+    Rates, queue, processes, destinations and webhooks, silent modalities, last studies.
 
     --json is one frame for a script; where there is no terminal, one frame is printed.
 
@@ -48,37 +49,33 @@ def watch(
     """
     settings = settings_of_process(config, data_dir=data_dir)
     records = open_records(settings)
+    watcher = Watcher(records, settings)
     try:
         if as_json:
-            typer.echo(json.dumps(_look(records, settings).as_json(), indent=2))
+            typer.echo(json.dumps(watcher.look(utc_now()).as_json(), indent=2))
         elif once or not sys.stdout.isatty():
-            Console().print(_screen(_look(records, settings)))
+            Console().print(_screen(watcher.look(utc_now())))
         else:
-            _watch(records, settings)
+            _watch(watcher)
     finally:
         records.close()
 
 
-def _look(records: Records, settings: Settings) -> Frame:
-    with records.snapshot() as session:
-        return look(session, settings, utc_now())
-
-
-def _watch(records: Records, settings: Settings) -> None:
+def _watch(watcher: Watcher) -> None:
     try:
         with _keys() as pressed_q, Live(screen=True, auto_refresh=False) as live:
             while True:
-                live.update(_look_or_say_why(records, settings), refresh=True)
+                live.update(_look_or_say_why(watcher), refresh=True)
                 if pressed_q(_EVERY_SECONDS):
                     return
     except KeyboardInterrupt:
         return
 
 
-def _look_or_say_why(records: Records, settings: Settings) -> RenderableType:
+def _look_or_say_why(watcher: Watcher) -> RenderableType:
     """A database that is away comes back: the screen waits for it."""
     try:
-        return _screen(_look(records, settings))
+        return _screen(watcher.look(utc_now()))
     except OutOfResources as error:
         return Text(f"{error}\nIt is tried again each second; q ends.", style="red")
 
@@ -107,10 +104,16 @@ def _screen(frame: Frame) -> RenderableType:
     beats = Text("sweeper runs", "green") if frame.sweeper_beats else Text("no sweeper runs", "red")
     head = Text.assemble(f"{frame.at:%Y-%m-%d %H:%M:%S} UTC   ", beats, "   ", _disk(frame))
     parts: list[RenderableType] = [head, Text(), _flow(frame)]
-    if frame.destinations:
-        parts += [Text(), _destinations(frame)]
-    if frame.studies:
-        parts += [Text(), _studies(frame)]
+    pieces = (
+        (frame.processes, _processes),
+        (frame.destinations, _destinations),
+        (frame.webhooks, _webhooks),
+        (frame.silent, _silent),
+        (frame.studies, _studies),
+    )
+    for shown, piece in pieces:
+        if shown:
+            parts += [Text(), piece(frame)]
     return Group(*parts)
 
 
@@ -131,12 +134,51 @@ def _flow(frame: Frame) -> Table:
     return table
 
 
+def _processes(frame: Frame) -> Table:
+    table = _table("process", "host", "state", "heard", "model", "device")
+    for one in frame.processes:
+        state = f"{one.state} {one.in_hand}" if one.in_hand and not one.is_silent else one.state
+        table.add_row(
+            Text(f"{one.part} {one.pid or ''}"),
+            Text(one.host),
+            Text(state, "red" if one.is_silent else ""),
+            Text(f"{_age(frame.at, one.beaten_at)} ago"),
+            Text(one.model),
+            Text(one.device),
+        )
+    return table
+
+
 def _destinations(frame: Frame) -> Table:
     minutes = frame.rates.window_seconds // 60
-    table = _table("delivered to", f"delivered in {minutes} min", "due", "refused")
+    table = _table("delivered to", "state", f"delivered in {minutes} min", "due", "refused")
     for one in frame.destinations:
-        refused = Text(str(one.refused), "red" if one.refused else "")
-        table.add_row(Text(one.destination), str(one.delivered), str(one.due), refused)
+        reach = _reach(frame, one.state, one.down_since)
+        table.add_row(Text(one.destination), reach, str(one.delivered), str(one.due), _refused(one.refused))
+    return table
+
+
+def _webhooks(frame: Frame) -> Table:
+    table = _table("webhook", "state", "due", "refused")
+    for one in frame.webhooks:
+        reach = _reach(frame, one.state, one.down_since)
+        table.add_row(Text(one.webhook), reach, str(one.due), _refused(one.refused))
+    return table
+
+
+def _reach(frame: Frame, state: str, down_since: datetime | None) -> Text:
+    return Text(f"down for {_age(frame.at, down_since)}", "red") if down_since else Text(state)
+
+
+def _refused(number: int) -> Text:
+    return Text(str(number), "red" if number else "")
+
+
+def _silent(frame: Frame) -> Table:
+    table = _table("silent modality", "for", "usual at this time of the week")
+    for one in frame.silent:
+        usual = _words(int(one.usual_seconds))
+        table.add_row(Text(one.calling_ae_title), Text(_age(frame.at, one.last), "red"), f"up to {usual}")
     return table
 
 
@@ -165,7 +207,10 @@ def _table(*headings: str) -> Table:
 
 
 def _age(now: datetime, since: datetime) -> str:
-    seconds = max(0, int((now - since).total_seconds()))
+    return _words(max(0, int((now - since).total_seconds())))
+
+
+def _words(seconds: int) -> str:
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

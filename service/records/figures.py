@@ -1,17 +1,32 @@
-"""Numbers of the present moment: today's studies, what waits for a worker, and each destination."""
+"""Numbers of the present moment: today's studies, what waits for a worker, each destination and webhook."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
+from service.records import peers_seen
+from service.records.peers_seen import Seen
 from service.records.selection import newest_analysis
-from service.records.states import WAITING, AnalysisState, DeliveryState, Priority, StudyState
-from service.records.tables import Analysis, Delivery, Study
+from service.records.states import (
+    WAITING,
+    AnalysisState,
+    CallState,
+    DeliveryState,
+    PeerKind,
+    Priority,
+    StudyState,
+)
+from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
+from service.records.webhook_calls import UNANSWERED
+
+_LOOKED_AT: Final = 100
+"""Of those that wait: what was tried waits longer than what was not, and stands before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +46,37 @@ class DestinationLine:
     Attributes:
         destination: ``AET@HOST:PORT``.
         waiting, refused: Results and images that are due, and that it refused for good.
+        oldest: When the oldest of those that are due was made, or came.
+        seen: Whether it is up.
         last_delivered: When it last took one.
-        last_error: What is written at the newest of those that wait or were refused, with an error.
+        last_error: What is written at what was tried last of those that wait or were refused.
     """
 
     destination: str
     waiting: int
     refused: int
+    oldest: datetime | None
+    seen: Seen
     last_delivered: datetime | None
     last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLine:
+    """What one webhook is told.
+
+    Attributes:
+        webhook: Its name in the settings.
+        waiting, refused: Calls that are due, and that it refused for good, or never answered.
+        oldest: When the oldest of those that are due was asked for.
+        seen: Whether it is up.
+    """
+
+    webhook: str
+    waiting: int
+    refused: int
+    oldest: datetime | None
+    seen: Seen
 
 
 def today(session: Session, midnight: datetime) -> dict[str, int]:
@@ -79,7 +116,8 @@ def _queue_line(priority: Priority, rows: list[Any]) -> QueueLine:
 
 def destinations(session: Session, configured: tuple[str, ...]) -> list[DestinationLine]:
     """Each destination that is set up, and others to which something still has to go."""
-    waiting = by_destination(session, DeliveryState.DUE)
+    waiting, oldest = _due(session)
+    seen = peers_seen.seen(session, PeerKind.DESTINATION)
     refused = by_destination(session, DeliveryState.REFUSED)
     names = dict.fromkeys((*configured, *sorted({*waiting, *refused})))
     return [
@@ -87,10 +125,53 @@ def destinations(session: Session, configured: tuple[str, ...]) -> list[Destinat
             name,
             waiting.get(name, 0),
             refused.get(name, 0),
+            oldest.get(name),
+            seen.get(name, Seen()),
             last_delivered=_last_delivered(session, name),
             last_error=_last_error(session, name),
         )
         for name in names
+    ]
+
+
+def _due(session: Session) -> tuple[dict[str, int], dict[str, datetime]]:
+    """How much is due, and since when the oldest of it is there, by destination.
+
+    The oldest is the one with the least number: nothing but an index is gone through for it.
+    """
+    counted = session.execute(
+        select(Delivery.destination, func.count(), func.min(Delivery.id))
+        .where(Delivery.state == DeliveryState.DUE)
+        .group_by(Delivery.destination)
+    ).all()
+    made = session.execute(
+        select(Delivery.destination, func.coalesce(Result.created_at, Instance.received_at))
+        .outerjoin(Result, Result.id == Delivery.result_id)
+        .outerjoin(Instance, Instance.id == Delivery.instance_id)
+        .where(Delivery.id.in_([row[2] for row in counted]))
+    )
+    return {row[0]: row[1] for row in counted}, {row[0]: row[1] for row in made}
+
+
+def webhooks(session: Session, configured: tuple[str, ...]) -> list[WebhookLine]:
+    """Each webhook that is set up, and others of which a call still waits or was refused."""
+    rows = session.execute(
+        select(WebhookCall.webhook, WebhookCall.state, func.count(), func.min(WebhookCall.created_at))
+        .where(WebhookCall.state.in_(UNANSWERED))
+        .group_by(WebhookCall.webhook, WebhookCall.state)
+    ).all()
+    waiting = {row[0]: row for row in rows if row[1] == CallState.DUE}
+    refused = {row[0]: row[2] for row in rows if row[1] == CallState.REFUSED}
+    seen: Mapping[str, Seen] = peers_seen.seen(session, PeerKind.WEBHOOK)
+    return [
+        WebhookLine(
+            name,
+            waiting[name][2] if name in waiting else 0,
+            refused.get(name, 0),
+            waiting[name][3] if name in waiting else None,
+            seen.get(name, Seen()),
+        )
+        for name in dict.fromkeys((*configured, *sorted({*waiting, *refused})))
     ]
 
 
@@ -112,11 +193,19 @@ def _last_delivered(session: Session, destination: str) -> datetime | None:
 
 
 def _last_error(session: Session, destination: str) -> str:
-    unsent = (DeliveryState.DUE, DeliveryState.REFUSED)
-    error = session.scalar(
-        select(Delivery.error)
-        .where(Delivery.destination == destination, Delivery.state.in_(unsent), Delivery.error != "")
-        .order_by(Delivery.id.desc())
-        .limit(1)
+    """Of those that were tried last, which stand at an end of the index, however many wait behind them."""
+    ends = [
+        select(Delivery.error, Delivery.not_before, Delivery.id)
+        .where(Delivery.state == state, Delivery.destination == destination, Delivery.priority == priority)
+        .order_by(Delivery.not_before.desc(), Delivery.id.desc())
+        .limit(_LOOKED_AT)
+        .subquery()
+        for state in (DeliveryState.DUE, DeliveryState.REFUSED)
+        for priority in Priority
+    ]
+    tried = union_all(*(select(end).where(end.c.error != "") for end in ends))
+    last = tried.subquery()
+    return (
+        session.scalar(select(last.c.error).order_by(last.c.not_before.desc(), last.c.id.desc()).limit(1))
+        or ""
     )
-    return error or ""

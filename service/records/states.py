@@ -57,6 +57,13 @@ class CallState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class PeerKind(StrEnum):
+    """What is sent to: a destination by DICOM, a webhook by HTTP."""
+
+    DESTINATION = "destination"
+    WEBHOOK = "webhook"
+
+
 class Priority(IntEnum):
     """What comes first; less is sooner. ``backlog``: old studies, which wait for today's."""
 

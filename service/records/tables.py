@@ -36,6 +36,7 @@ from service.records.states import (
     InstanceState,
     JobState,
     ModelState,
+    PeerKind,
     Priority,
     Purpose,
     RetrievalState,
@@ -347,6 +348,8 @@ class WebhookCall(Base):
         _one_of("state", CallState),
         UniqueConstraint("analysis_id", "webhook"),
         Index(None, "state", "not_before"),
+        # What waits for each webhook is counted without the rows.
+        Index("ix_webhook_call_of", "state", "webhook", "created_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -365,6 +368,45 @@ class WebhookCall(Base):
     sent_at: Mapped[datetime | None]
 
     analysis: Mapped[Analysis] = relationship(back_populates="calls")
+
+
+class PeerSeen(Base):
+    """What came of the last attempts at a destination or webhook, whatever they were to bring there."""
+
+    __tablename__ = "peer_seen"
+    __table_args__ = (_one_of("kind", PeerKind),)
+
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """A destination's ``AET@HOST:PORT``, or a webhook's name in the settings."""
+    last_success_at: Mapped[datetime | None]
+    """When it last took something."""
+    last_failure_at: Mapped[datetime | None]
+    failure: Mapped[str] = mapped_column(default="")
+    """What went wrong then."""
+    down_since: Mapped[datetime | None]
+    """The first of the attempts in a row that did not reach it; empty while it is up."""
+
+
+class WorkerProcess(Base):
+    """A worker process that runs, or has died without a word."""
+
+    __tablename__ = "worker_process"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    part: Mapped[str] = mapped_column(String(16))
+    """The queue that it works on, ``analysis`` or ``delivery``."""
+    host: Mapped[str]
+    pid: Mapped[int]
+    model: Mapped[str] = mapped_column(default="")
+    """The models that it has loaded; empty before the first of them."""
+    device: Mapped[str] = mapped_column(default="")
+    """What they are computed on."""
+    in_hand: Mapped[int] = mapped_column(default=0)
+    """How many analyses, or deliveries, it works on."""
+    busy_since: Mapped[datetime | None]
+    started_at: Mapped[datetime]
+    beaten_at: Mapped[datetime]
 
 
 class Model(Base):

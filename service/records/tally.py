@@ -14,9 +14,11 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from service.records.forwarding import oldest_due
+from service.records.peers_seen import Seen, seen
 from service.records.standing import IN_EARNEST
-from service.records.states import WAITING, AnalysisState, DeliveryState
+from service.records.states import WAITING, AnalysisState, CallState, DeliveryState, PeerKind
 from service.records.tables import Analysis, Delivery, Finding, Instance, Result, Study, WebhookCall
+from service.records.workers import WorkerLine, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class Flow:
         quarantined: Studies whose newest analysis has failed for good.
         oldest_waiting: When the oldest analysis that waits or runs was asked for.
         oldest_due: When the oldest result that is due was made, or the oldest image came, by destination.
+        oldest_call: When the oldest call that is due was asked for, by webhook.
+        destinations, webhooks: Whether each is up, of those that anything was ever sent to.
+        workers: The worker processes.
     """
 
     studies: Mapping[str, int]
@@ -38,6 +43,10 @@ class Flow:
     quarantined: int
     oldest_waiting: datetime | None
     oldest_due: Mapping[str, datetime]
+    oldest_call: Mapping[str, datetime]
+    destinations: Mapping[str, Seen]
+    webhooks: Mapping[str, Seen]
+    workers: tuple[WorkerLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,11 @@ def flow(session: Session) -> Flow:
         .where(Delivery.state == DeliveryState.DUE, IN_EARNEST)
         .group_by(Delivery.destination)
     )
+    calls = (
+        select(WebhookCall.webhook, func.min(WebhookCall.created_at))
+        .where(WebhookCall.state == CallState.DUE)
+        .group_by(WebhookCall.webhook)
+    )
     return Flow(
         studies=_by_state(session, select(Study.state, func.count()).group_by(Study.state)),
         analyses=_analyses(session, IN_EARNEST),
@@ -93,6 +107,10 @@ def flow(session: Session) -> Flow:
         quarantined=session.scalar(_quarantined()) or 0,
         oldest_waiting=session.scalar(oldest),
         oldest_due=_earliest({row[0]: row[1] for row in session.execute(due)}, oldest_due(session)),
+        oldest_call={row[0]: row[1] for row in session.execute(calls)},
+        destinations=seen(session, PeerKind.DESTINATION),
+        webhooks=seen(session, PeerKind.WEBHOOK),
+        workers=workers(session),
     )
 
 

@@ -91,6 +91,7 @@ class Retriever:
                 log.exception("retrieving broke off")
             if not worked:
                 stop.wait(self._settings.sweep_interval_seconds)
+        heartbeat.rest(self._settings.data_dir, PART)
         self.close()
 
     def close(self) -> None:

@@ -15,15 +15,15 @@ from service import heartbeat
 from service.archive import Archive
 from service.errors import OutOfResources
 from service.metrics.folder import FOLDER, CountedByProcesses
-from service.metrics.processes import OTHER
 from service.records import tally
 from service.records.database import Records, utc_now
 from service.records.silence import Silence
-from service.records.states import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
 from service.records.tally import Flow, Stock
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.sweeper import PART
+from service.web import gauges
+from service.web.gauges import Names, gauge
 from service.web.kept import Kept
 
 FLOW_SECONDS: Final = 5.0
@@ -59,12 +59,9 @@ class RecordsCollector(Collector):
     def __init__(self, settings: Settings, records: Records, rulebook: Rulebook) -> None:
         self._records = records
         self._rulebook = rulebook
-        self._webhooks = [webhook.name for webhook in settings.webhooks]
+        self._webhooks = settings.webhook_names
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
-
-    def _configured(self) -> tuple[str, ...]:
-        return self._rulebook.rules().addresses
 
     def describe(self) -> Iterator[Metric]:
         """Nothing, which keeps the registry from asking the records at the start."""
@@ -77,13 +74,15 @@ class RecordsCollector(Collector):
         self._stock.begin()
         answered = self._flow.is_answered_by(now + _PATIENCE_SECONDS)
         flow = self._flow.last if answered else None
-        yield _gauge("litegpt_records_up", "Whether the database answers.", float(flow is not None))
+        yield gauge("litegpt_records_up", "Whether the database answers.", float(flow is not None))
         if flow is None:
             return
-        yield from self._moving(flow)
+        # The rules' file is looked at once a scrape, not once a label.
+        names = Names(self._rulebook.rules().addresses, self._webhooks)
+        yield from gauges.moving(flow, names, utc_now())
         self._stock.is_answered_by(now + _PATIENCE_FOR_STOCK_SECONDS)
         if self._stock.last is not None:
-            yield from self._in_stock(self._stock.last)
+            yield from gauges.in_stock(self._stock.last, names)
 
     def _read_flow(self) -> Flow | None:
         try:
@@ -98,102 +97,6 @@ class RecordsCollector(Collector):
                 return tally.stock(session)
         except OutOfResources:
             return None
-
-    def _moving(self, flow: Flow) -> Iterator[Metric]:
-        now = utc_now()
-        studies = GaugeMetricFamily("litegpt_studies", "Studies, by state.", labels=["state"])
-        for study_state in StudyState:
-            studies.add_metric([study_state], flow.studies.get(study_state, 0))
-        yield studies
-        analyses = GaugeMetricFamily(
-            "litegpt_analyses", "Analyses, by state, without a shadow's.", labels=["state"]
-        )
-        for analysis_state in AnalysisState:
-            analyses.add_metric([analysis_state], flow.analyses.get(analysis_state, 0))
-        yield analyses
-        shadow = GaugeMetricFamily(
-            "litegpt_shadow_analyses", "Analyses by a shadow model, by state.", labels=["state"]
-        )
-        for analysis_state in AnalysisState:
-            shadow.add_metric([analysis_state], flow.shadow_analyses.get(analysis_state, 0))
-        yield shadow
-        yield _gauge(
-            "litegpt_quarantined_studies",
-            "Studies whose newest analysis has failed for good.",
-            flow.quarantined,
-        )
-        waits = (now - flow.oldest_waiting).total_seconds() if flow.oldest_waiting else 0.0
-        yield _gauge(
-            "litegpt_oldest_waiting_analysis_seconds",
-            "Age of the oldest analysis that waits or runs; 0: there is none.",
-            max(0.0, waits),
-        )
-        ages = dict.fromkeys([*self._configured(), *map(self._told, flow.oldest_due)], 0.0)
-        for destination, since in flow.oldest_due.items():
-            told = self._told(destination)
-            ages[told] = max(ages[told], (now - since).total_seconds())
-        undelivered = GaugeMetricFamily(
-            "litegpt_oldest_undelivered_seconds",
-            "Age of the oldest result or image that is due, by destination; 0: there is none.",
-            labels=["destination"],
-        )
-        for destination, age in ages.items():
-            undelivered.add_metric([destination], age)
-        yield undelivered
-
-    def _in_stock(self, stock: Stock) -> Iterator[Metric]:
-        objects = GaugeMetricFamily(
-            "litegpt_instances", "Objects in the archive, by state.", labels=["state"]
-        )
-        size = GaugeMetricFamily(
-            "litegpt_instance_bytes", "Bytes of the objects in the archive, by state.", labels=["state"]
-        )
-        for state in InstanceState:
-            stored = stock.stored.get(state)
-            objects.add_metric([state], stored.objects if stored else 0)
-            size.add_metric([state], stored.size_bytes if stored else 0)
-        yield objects
-        yield size
-        yield self._deliveries(stock)
-        yield self._calls(stock)
-        findings = GaugeMetricFamily(
-            "litegpt_findings",
-            "Findings in the records, by model, label, and whether results tell them.",
-            labels=["model", "version", "label", "reported"],
-        )
-        for of in stock.findings:
-            labels = [of.model_id, of.model_version, of.label, str(bool(of.reported)).lower()]
-            findings.add_metric(labels, of.findings)
-        yield findings
-
-    def _deliveries(self, stock: Stock) -> Metric:
-        counts = {(to, state.value): 0 for to in self._configured() for state in DeliveryState}
-        for (destination, state), number in stock.deliveries.items():
-            told = self._told(destination), state
-            counts[told] = counts.get(told, 0) + number
-        deliveries = GaugeMetricFamily(
-            "litegpt_deliveries",
-            "Results and images, by destination and state of their delivery.",
-            labels=["destination", "state"],
-        )
-        for labels, number in counts.items():
-            deliveries.add_metric(labels, number)
-        return deliveries
-
-    def _calls(self, stock: Stock) -> Metric:
-        counts = {(name, state.value): 0 for name in self._webhooks for state in CallState}
-        for (name, state), number in stock.calls.items():
-            told = name if name in self._webhooks else OTHER, state
-            counts[told] = counts.get(told, 0) + number
-        calls = GaugeMetricFamily(
-            "litegpt_webhook_calls", "Calls of webhooks, by webhook and state.", labels=["webhook", "state"]
-        )
-        for labels, number in counts.items():
-            calls.add_metric(labels, number)
-        return calls
-
-    def _told(self, destination: str) -> str:
-        return destination if destination in self._configured() else OTHER
 
 
 class SilenceCollector(Collector):
@@ -240,13 +143,13 @@ class _MachineCollector(Collector):
             free = self._archive.free_bytes()
         except OSError:
             return
-        yield _gauge("litegpt_archive_free_bytes", "Free bytes of the archive's disk.", free)
-        yield _gauge(
+        yield gauge("litegpt_archive_free_bytes", "Free bytes of the archive's disk.", free)
+        yield gauge(
             "litegpt_archive_minimum_free_bytes",
             "Free bytes below which images are refused.",
             self._settings.minimum_free_bytes,
         )
-        yield _gauge(
+        yield gauge(
             "litegpt_last_sweep_timestamp_seconds",
             "When a sweeper has last been round, in seconds since 1970; 0: never.",
             heartbeat.last_beat(self._settings.data_dir, PART),
@@ -262,8 +165,4 @@ class _RulesCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Looks at their file."""
         valid = float(not self._rulebook.complaint())
-        yield _gauge("litegpt_rules_valid", "Whether the rules are in force as their file has them.", valid)
-
-
-def _gauge(name: str, words: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, words, value)
+        yield gauge("litegpt_rules_valid", "Whether the rules are in force as their file has them.", valid)

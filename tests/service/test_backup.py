@@ -153,7 +153,7 @@ def test_a_backup_sees_one_moment(
 
 NEWER_TABLES = (
     *("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user"),
-    *("model", "model_activation", "webhook_call"),
+    *("model", "model_activation", "webhook_call", "peer_seen", "worker_process"),
 )
 NEWER_COLUMNS = {
     "study": {"priority"},

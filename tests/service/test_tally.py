@@ -10,15 +10,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.records import tally
+from service.errors import PeerUnavailable
+from service.records import peers_seen, tally, workers
 from service.records.database import Records, utc_now
-from service.records.states import AnalysisState, DeliveryState, InstanceState, StudyState
-from service.records.tables import AnalysisImage, Finding
+from service.records.peers_seen import Contact
+from service.records.states import AnalysisState, DeliveryState, InstanceState, PeerKind, StudyState
+from service.records.tables import Analysis, AnalysisImage, Finding, WebhookCall
 from service.records.tally import FindingsOf, Stored
-from service.rules.rulebook import Rulebook
-from service.settings import Settings
+from service.records.workers import Saying
+from service.rules.rulebook import Rulebook, Rules
+from service.settings import Settings, load_settings
 from service.web.collectors import RecordsCollector
 from tests.scrape import Scrape
+from tests.service.receivers import SECRET
 from tests.service.study_rows import AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 
 PACS = "PACS@host:104"
@@ -107,6 +111,69 @@ def test_destinations_that_are_not_configured_are_one(filled: Records, settings:
     assert {dict(labels)["destination"] for labels in told.all_of("litegpt_deliveries")} == {"other"}
     age = told("litegpt_oldest_undelivered_seconds", destination="other")
     assert age == pytest.approx((utc_now() - ago(hours=3)).total_seconds(), abs=60)
+
+
+def test_workers_and_what_is_down_are_told(records: Records, settings: Settings) -> None:
+    now = utc_now()
+    told = load_settings(
+        data_dir=settings.data_dir,
+        destinations=[PACS, "NEW@host:104"],
+        webhooks={name: {"url": "https://h/", "secret": SECRET} for name in ("a", "b")},
+    )
+    away = Contact()
+    away.failed(PeerUnavailable("away"))
+    with records.writing() as session:
+        for name in (PACS, FORMER):
+            peers_seen.note(session, PeerKind.DESTINATION, name, away, now)
+        peers_seen.note(session, PeerKind.WEBHOOK, "a", away, now)
+        for part, host, pid, seconds in (
+            ("analysis", "h1", 1, 5),
+            ("analysis", "h1", 2, 90),
+            ("analysis", "h2", 1, 4),
+            ("delivery", "h1", 3, 3),
+        ):
+            at = now - timedelta(seconds=seconds)
+            workers.beat(session, None, Saying(part, host, pid, at), at)
+        write(session, StudyRow((AnalysisRow(AnalysisState.DONE, created_at=ago(hours=1)),)))
+        analysis_id = session.scalars(select(Analysis.id)).one()
+        for name, hours in (("a", 2), ("gone", 3), ("former", 4)):
+            at = now - timedelta(hours=hours)
+            session.add(WebhookCall(analysis_id=analysis_id, webhook=name, not_before=at, created_at=at))
+    scrape = _told(records, told)
+
+    def by_label(name: str) -> dict[str, float]:
+        return {value: number for labels, number in scrape.all_of(name).items() for _, value in labels}
+
+    assert by_label("litegpt_destination_up") == {PACS: 0, "NEW@host:104": 1}
+    assert by_label("litegpt_webhook_up") == {"a": 0, "b": 1}
+    beats = {
+        (dict(labels)["host"], dict(labels)["part"]): now.timestamp() - at
+        for labels, at in scrape.all_of("litegpt_worker_last_beat_timestamp_seconds").items()
+    }
+    assert beats == {
+        ("h1", "analysis"): pytest.approx(90, abs=0.01),
+        ("h2", "analysis"): pytest.approx(4, abs=0.01),
+        ("h1", "delivery"): pytest.approx(3, abs=0.01),
+    }
+    assert by_label("litegpt_oldest_webhook_call_seconds") == {
+        "a": pytest.approx(7200, abs=60),
+        "b": 0,
+        "other": pytest.approx(14400, abs=60),
+    }
+
+
+def test_a_scrape_looks_at_the_rules_once(filled: Records, settings: Settings) -> None:
+    asked: list[int] = []
+
+    class Counting(Rulebook):
+        def rules(self) -> Rules:
+            asked.append(1)
+            return super().rules()
+
+    registry = CollectorRegistry()
+    registry.register(RecordsCollector(settings, filled, Counting(settings)))
+    generate_latest(registry)
+    assert asked == [1]
 
 
 def test_ages_are_of_this_moment(records: Records, settings: Settings) -> None:

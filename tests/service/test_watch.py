@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from service.errors import PeerUnavailable
+from service.records import peers_seen, workers
 from service.records.database import Records
-from service.records.states import AnalysisState, DeliveryState, StudyState
+from service.records.peers_seen import Contact
+from service.records.silence import Silence
+from service.records.states import AnalysisState, CallState, DeliveryState, PeerKind, StudyState
 from service.records.tables import Delivery
+from service.records.workers import Saying
 from service.settings import Settings
-from service.watch import STUDIES, DestinationLoad, Frame, Queue, look
+from service.watch import (
+    STUDIES,
+    DestinationLoad,
+    Frame,
+    Queue,
+    SilentModality,
+    Watcher,
+    WebhookLoad,
+    look,
+)
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 
 
@@ -100,6 +117,59 @@ def test_the_last_studies_are_listed_newest_first_whatever_their_state(
     first, second = studies[0], studies[1]
     assert (first.state, second.state) == ("done", "receiving")
     assert (first.accession_number, first.images, first.received_at) == ("A0", 2, NOW)
+
+
+def test_who_works_what_is_down_and_who_is_silent_are_told(records: Records, settings: Settings) -> None:
+    def contact(took: bool) -> Contact:
+        made = Contact()
+        if took:
+            made.succeeded()
+        else:
+            made.failed(PeerUnavailable("away"))
+        return made
+
+    with records.writing() as session:
+        rows = (_sent(1, "A@a:1"), DeliveryRow(DeliveryState.DUE, "B@b:2"))
+        write(session, StudyRow((replace(_analysed(2, *rows), calls=(CallState.DUE, CallState.REFUSED)),)))
+        for kind, name, took in (
+            (PeerKind.DESTINATION, "A@a:1", True),
+            (PeerKind.DESTINATION, "B@b:2", False),
+            (PeerKind.WEBHOOK, "hook-1", False),
+        ):
+            peers_seen.note(session, kind, name, contact(took), ago(minutes=7))
+        for pid, seconds in ((1, 31), (2, 29)):
+            at = ago(seconds=seconds)
+            workers.beat(session, None, Saying("analysis", "host", pid, at, "m 1", "GPU", 3, at), at)
+    heard = (
+        Silence("LOUD", ago(minutes=20), timedelta(minutes=30), 4),
+        Silence("MUTE", ago(minutes=61), timedelta(minutes=30), 4),
+        Silence("NEW", ago(days=3), None, 1),
+    )
+    settings.data_dir.mkdir(exist_ok=True)
+    with records.snapshot() as session:
+        frame = look(session, settings, NOW, heard)
+    assert frame.destinations == (
+        DestinationLoad("A@a:1", 1, 0, 0, "up"),
+        DestinationLoad("B@b:2", 0, 1, 0, "down", ago(minutes=7)),
+    )
+    assert frame.webhooks == (
+        WebhookLoad("hook-0", 1, 0, "nothing sent yet", None),
+        WebhookLoad("hook-1", 0, 1, "down", ago(minutes=7)),
+    )
+    assert [(one.pid, one.state) for one in frame.processes] == [(1, "silent"), (2, "analysing")]
+    assert frame.silent == (SilentModality("MUTE", ago(minutes=61), 1800),)
+    assert json.loads(json.dumps(frame.as_json()))["silent"][0]["calling_ae_title"] == "MUTE"
+
+
+def test_a_silent_modality_is_looked_up_now_and_then(
+    records: Records, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.data_dir.mkdir(exist_ok=True)
+    asked: list[int] = []
+    monkeypatch.setattr("service.watch.silences", lambda *_: asked.append(1) or ())
+    watcher = Watcher(records, settings)
+    assert [watcher.look(NOW).silent for _ in range(3)] == [(), (), ()]
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("free", [False, True])

@@ -185,6 +185,22 @@ def test_destinations_are_those_set_up_and_those_that_wait(records: Records) -> 
     assert [line.last_error for line in lines] == ["", "", "0xA700"]
 
 
+def test_what_was_tried_last_is_told_however_much_waits_behind_it(records: Records) -> None:
+    due = DeliveryState.DUE
+    untried = tuple(DeliveryRow(due, "A@a:1", made_at=ago(hours=3, seconds=-number)) for number in range(150))
+    tried = tuple(
+        DeliveryRow(due, "A@a:1", error=f"after {minutes}", made_at=ago(minutes=minutes))
+        for minutes in (9, 5, 7)
+    )
+    image = ImageRow(received_at=ago(hours=2), forwards=(DeliveryRow(due, "B@b:1"),))
+    with records.writing() as session:
+        write(session, StudyRow((AnalysisRow(AnalysisState.DONE, (*untried, *tried)),), images=(image,)))
+    with records.reading() as session:
+        a, b = figures.destinations(session, ("A@a:1", "B@b:1"))
+    assert (a.waiting, a.oldest, a.last_error) == (153, ago(hours=3), "after 5")
+    assert (b.waiting, b.oldest, b.last_error) == (1, ago(hours=2), "")
+
+
 def test_a_dossier_has_all_analyses_newest_first_and_a_timeline(records: Records) -> None:
     sent = DeliveryRow(DeliveryState.SENT, made_at=ago(hours=3))
     first = AnalysisRow(AnalysisState.SUPERSEDED, (sent,), created_at=ago(hours=5))

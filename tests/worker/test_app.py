@@ -1,4 +1,4 @@
-"""The ``celery`` command with the node's settings: what is wrong with them is one line, as everywhere."""
+"""The ``celery`` command: what is wrong with its settings is one line, and the records know its processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from service import queue
+from service.records import workers
+from service.records.database import Records
+from service.records.migrate import migrate
+from service.settings import Settings, load_settings
+from service.supervisor import worker_command
+from tests.processes import running
 
 
 @pytest.mark.parametrize(
@@ -32,3 +40,36 @@ def test_a_wrong_setting_ends_celery_with_one_line(
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith(f"litegpt-node worker: {complaint}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    loaded = load_settings(data_dir=tmp_path / "node")
+    queue.prepare_broker(loaded)
+    records = Records.open(loaded)
+    migrate(records.engine)
+    records.close()
+    return loaded
+
+
+@pytest.mark.parametrize(("part", "pool"), [("analysis", "prefork"), ("delivery", "solo")])
+def test_a_worker_is_in_the_records_from_its_start_to_its_end(
+    settings: Settings, tmp_path: Path, part: str, pool: str
+) -> None:
+    records = Records.open(settings)
+
+    def there() -> list[tuple[str, int]]:
+        with records.reading() as session:
+            return [(one.part, one.pid) for one in workers.workers(session)]
+
+    with running(
+        worker_command(part, pool, "INFO"),
+        log=tmp_path / "worker.log",
+        environment=settings.as_environment(),
+        folder=tmp_path,
+    ) as worker:
+        ((named, pid),) = worker.wait_until(there, 60, "worker in the records")
+        works = [worker.pid] if pool == "solo" else [one.pid for one in worker.descendants()]
+        assert named == part and pid in works
+    assert there() == []
+    records.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from fastapi import APIRouter
 from pydantic import Field
 
+from service.attendance import attendance
 from service.records import figures
+from service.records.database import utc_now
 from service.records.reconciliation import UnsettledStudy
 from service.records.states import WAITING, AnalysisState
 from service.web.api.callers import AdmittingRoute, AViewer
@@ -31,14 +33,77 @@ class QueueLine(Shape):
     oldest: datetime = Field(description="When the oldest of both was asked for.")
 
 
-class DestinationLine(Shape):
-    """What goes to one destination."""
+class PeerLine(Shape):
+    """Whether what the node sends to is up, as the last attempts have shown."""
+
+    state: str = Field(description="`up`, `down` (nothing reaches it) or `nothing sent yet`.")
+    down_since: datetime | None = Field(description="The first of the attempts in a row that failed.")
+    last_success: datetime | None = Field(description="When it last took something.")
+    last_failure: datetime | None = Field(description="When it last did not.")
+    failure: str = Field(description="What went wrong then.")
+    waiting: int = Field(description="How much is due.")
+    oldest: datetime | None = Field(description="When the oldest of that was made.")
+    refused: int = Field(description="How much it refused for good.")
+
+
+def _of_peer(line: figures.DestinationLine | figures.WebhookLine) -> dict[str, Any]:
+    seen = line.seen
+    return {
+        "state": seen.reach,
+        "down_since": seen.down_since,
+        "last_success": seen.last_success,
+        "last_failure": seen.last_failure,
+        "failure": seen.failure,
+        "waiting": line.waiting,
+        "oldest": line.oldest,
+        "refused": line.refused,
+    }
+
+
+class DestinationLine(PeerLine):
+    """What goes to one destination, results and images."""
 
     destination: str = Field(description="`AET@HOST:PORT`.")
-    waiting: int = Field(description="Results that are due.")
-    refused: int = Field(description="Results that it refused for good.")
     last_delivered: datetime | None = Field(description="When it last took one.")
-    last_error: str = Field(description="At the newest of those that wait or were refused.")
+    last_error: str = Field(description="At what was tried last of those that wait or were refused.")
+
+    @classmethod
+    def of(cls, line: figures.DestinationLine) -> Self:
+        """As it was counted."""
+        return cls(
+            destination=line.destination,
+            last_delivered=line.last_delivered,
+            last_error=line.last_error,
+            **_of_peer(line),
+        )
+
+
+class WebhookLine(PeerLine):
+    """What one webhook is told."""
+
+    webhook: str = Field(description="Its name in the settings.")
+
+    @classmethod
+    def of(cls, line: figures.WebhookLine) -> Self:
+        """As it was counted."""
+        return cls(webhook=line.webhook, **_of_peer(line))
+
+
+class ProcessLine(Shape):
+    """A process of the node that runs, or has died within a day."""
+
+    part: str = Field(description="`analysis` or `delivery` (a worker), `sweeper` or `retriever`.")
+    host: str = Field(description="Where it runs.")
+    pid: int | None = Field(description="Its number there; only workers tell it.")
+    state: str = Field(
+        description="`idle`, `analysing`, `delivering`, `running`; `silent`: not heard for 30 s."
+    )
+    beaten_at: datetime = Field(description="When it was heard last.")
+    started_at: datetime | None = Field(description="When a worker began.")
+    model: str = Field(description="Models that an analysis worker has loaded; empty before the first.")
+    device: str = Field(description="What it computes on.")
+    in_hand: int = Field(description="How many analyses, or deliveries, it has.")
+    busy_since: datetime | None = Field(description="Since when.")
 
 
 class HealthLine(Shape):
@@ -65,7 +130,9 @@ class Overview(Shape):
 
     today: Today = Field(description="Today's studies.")
     queue: list[QueueLine] = Field(description="What waits for a worker, the most urgent first.")
-    destinations: list[DestinationLine] = Field(description="Where results go.")
+    destinations: list[DestinationLine] = Field(description="Where results and images go.")
+    webhooks: list[WebhookLine] = Field(description="Who is told.")
+    processes: list[ProcessLine] = Field(description="Workers, sweepers and retrievers.")
 
 
 class Readiness(Shape):
@@ -150,14 +217,14 @@ class Reconciliation(Shape):
 
 @router.get("/overview")
 def overview(node: OfNode, caller: AViewer) -> Overview:
-    """Today's numbers, the queue and the destinations."""
+    """Today's numbers, the queue, the processes, and what the node sends to."""
     since = midnight(node.settings)
     with node.records.snapshot() as session:
         today = figures.today(session, since)
         queue = figures.queue(session)
-        destinations = figures.destinations(
-            session, tuple(to.address for to in node.rulebook.rules().destinations)
-        )
+        destinations = figures.destinations(session, node.rulebook.rules().addresses)
+        webhooks = figures.webhooks(session, node.settings.webhook_names)
+        processes = attendance(session, node.settings.data_dir, utc_now())
     ended = {state.value for state in AnalysisState} - set(WAITING)
     return Overview(
         today=Today(
@@ -167,7 +234,9 @@ def overview(node: OfNode, caller: AViewer) -> Overview:
             by_state=today,
         ),
         queue=[QueueLine.model_validate(line) for line in queue],
-        destinations=[DestinationLine.model_validate(line) for line in destinations],
+        destinations=[DestinationLine.of(line) for line in destinations],
+        webhooks=[WebhookLine.of(line) for line in webhooks],
+        processes=[ProcessLine.model_validate(line) for line in processes],
     )
 
 

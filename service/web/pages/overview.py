@@ -1,4 +1,4 @@
-"""The first page: today's numbers, what waits, where results go, and what is stuck."""
+"""The first page: today's numbers, what waits, who works, where results go, and what is stuck."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from service.attendance import attendance
 from service.records import figures
 from service.records.database import utc_now
+from service.records.peers_seen import Reach
 from service.records.standing import Verdict
 from service.records.states import WAITING, AnalysisState
+from service.rules.rulebook import Rules
 from service.web.node import Node, OfNode
 from service.web.pages.footing import AT_ONCE_SECONDS, OfPages
 from service.web.present import health, midnight
@@ -35,11 +38,13 @@ def now(request: Request, node: OfNode, pages: OfPages, visitor: AViewer) -> Res
 
 
 def _values(node: Node) -> dict[str, Any]:
-    settings = node.settings
+    settings, rules = node.settings, node.rulebook.rules()
     with node.records.snapshot() as session:
         today = figures.today(session, midnight(settings))
         queue = figures.queue(session)
-        destinations = figures.destinations(session, node.rulebook.rules().addresses)
+        destinations = figures.destinations(session, rules.addresses)
+        webhooks = figures.webhooks(session, settings.webhook_names)
+        processes = attendance(session, settings.data_dir, utc_now())
     ended = {state.value for state in AnalysisState} - set(WAITING)
     return {
         "today": sum(today.values()),
@@ -49,11 +54,25 @@ def _values(node: Node) -> dict[str, Any]:
         "waiting": sum(line.queued for line in queue),
         "running": sum(line.running for line in queue),
         "destinations": destinations,
+        "gets": _what_each_gets(rules),
+        "webhooks": webhooks,
+        "down": sum(line.seen.reach is Reach.DOWN for line in destinations)
+        + sum(line.seen.reach is Reach.DOWN for line in webhooks),
+        "processes": processes,
+        "silent_processes": sum(line.is_silent for line in processes),
         "reckoned": node.reckoning.within(AT_ONCE_SECONDS),
         "verdicts": list(Verdict),
         "health": health(node),
         **_modalities(node),
     }
+
+
+def _what_each_gets(rules: Rules) -> dict[str, str]:
+    """Results or images, by destination; one that the rules do not name any more gets nothing new."""
+    results = {to.address for to in rules.destinations}
+    images = {to.address for to in rules.forward_images_to}
+    words = dict.fromkeys(results, "results") | dict.fromkeys(images, "images")
+    return words | dict.fromkeys(results & images, "results, images")
 
 
 def _modalities(node: Node) -> dict[str, Any]:

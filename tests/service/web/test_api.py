@@ -20,11 +20,14 @@ from sqlalchemy import select
 from starlette.routing import Mount
 
 from litegpt.radiograph import read_radiograph
+from service.errors import PeerUnavailable
 from service.models.changes import Admin
-from service.records import tokens
+from service.records import peers_seen, tokens, workers
 from service.records.database import utc_now
-from service.records.states import AnalysisState, Role
+from service.records.peers_seen import Contact
+from service.records.states import AnalysisState, PeerKind, Role
 from service.records.tables import Analysis, ApiToken, Delivery, Instance, Study
+from service.records.workers import Saying
 from service.settings import load_settings
 from service.web.app import create_app, create_metrics_app
 from service.web.attempts import PER_ADDRESS
@@ -562,15 +565,48 @@ def test_a_stranger_s_body_is_not_even_looked_at(api: ApiSite, body: str) -> Non
 
 
 def test_the_node_as_a_whole(api: ApiSite) -> None:
+    now, away = utc_now(), Contact()
+    away.failed(PeerUnavailable("no answer"))
+    with api.site.records.writing() as session:
+        peers_seen.note(session, PeerKind.DESTINATION, DESTINATION, away, now)
+        workers.beat(session, None, Saying("analysis", "gpu1", 7, now, "m 1", "H100", 2, now), now)
     overview = told(api.ask("/overview"))
     assert overview["today"]["received"] >= 3
-    assert overview["destinations"][0]["destination"] == DESTINATION
+    (destination,) = overview["destinations"]
+    at = now.isoformat().replace("+00:00", "Z")
+    assert destination == {
+        "destination": DESTINATION,
+        "state": "down",
+        "down_since": at,
+        "last_success": None,
+        "last_failure": at,
+        "failure": "no answer",
+        "waiting": 0,
+        "oldest": None,
+        "refused": 1,
+        "last_delivered": None,
+        "last_error": "0xA700: refused",
+    }
+    assert overview["webhooks"] == []
+    (process,) = overview["processes"]
+    assert process == {
+        "part": "analysis",
+        "host": "gpu1",
+        "pid": 7,
+        "state": "analysing",
+        "beaten_at": at,
+        "started_at": at,
+        "model": "m 1",
+        "device": "H100",
+        "in_hand": 2,
+        "busy_since": at,
+    }
     readiness = told(api.ask("/readiness"))
     lines = {line["name"]: line["ok"] for line in readiness["lines"]}
     assert (lines["database"], lines["sweeper"], readiness["ready"]) == (True, False, False)
     settings = told(api.ask("/settings", Role.ADMIN))["settings"]
     assert {"name", "variable", "value", "default", "meaning"} == set(settings[0])
-    sums = told(api.ask("/reconciliation"))["sums"]
+    sums = wait_until(lambda: told(api.ask("/reconciliation"))["sums"], 60, "first reckoning")
     assert sums["images"]["received"] >= 4
 
 

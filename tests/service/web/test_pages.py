@@ -15,21 +15,23 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from litegpt.identity import read_identity
 from litegpt.radiograph import read_radiograph
 from service.actions.action import Tally
 from service.actions.analysing import Retry
-from service.errors import TryAgain
+from service.errors import PeerRefused, TryAgain
 from service.models.changes import Admin
 from service.peers import Destination
-from service.records import webhook_calls
+from service.records import peers_seen, webhook_calls, workers
 from service.records.database import utc_now
 from service.records.forwarding import forward
 from service.records.journal import write_down
-from service.records.states import AnalysisState, DeliveryState, Purpose, Role
+from service.records.peers_seen import Contact
+from service.records.states import AnalysisState, DeliveryState, PeerKind, Purpose, Role
 from service.records.tables import Analysis, AnalysisImage, AuditEvent, Delivery, Instance, Result, Study
+from service.records.workers import Saying
 from service.records.worklist import Key
 from service.settings import load_settings
 from service.web.deeds import Deed
@@ -38,6 +40,7 @@ from service.web.pages.configuration import lines_of
 from service.web.works import Works
 from tests.images import make_radiograph
 from tests.models import model_copy
+from tests.service.receivers import SECRET
 from tests.service.study_rows import ago
 from tests.service.web.site import DESTINATION, Client, Site, finding, read_by_shadow, site, text_of
 from tests.waiting import wait_until
@@ -278,10 +281,42 @@ def test_the_overview_tells_what_is_stuck_and_what_to_do(pages: Site, read_study
     said = wait_until(overview, 60, "study among the stuck ones")
     for words in ("is quarantined after 1 attempt: the model broke off", f"litegpt-node resend {read_study}"):
         assert words in said
-    assert re.search(rf"{DESTINATION} 0 \d+ never 0xA700: refused", said)
+    assert re.search(rf"{DESTINATION} nothing sent yet results 0 \d+ never 0xA700: refused", said)
     assert "sweeper not in order no sweeper has been round lately" in said
     assert "model in order litegpt-phantom" in said
     assert f"/studies/{uid}" in client.get("/").text
+
+
+def test_the_overview_tells_who_works_and_what_is_down(tmp_path: Path) -> None:
+    now, old = utc_now(), "FORMER@127.0.0.1:104"
+    webhooks = json.dumps({"radiology": {"url": "https://host.invalid/", "secret": SECRET}})
+    with site(tmp_path, (Role.VIEWER,), webhooks=webhooks, forward_images_to=DESTINATION) as there:
+        client = there.client("viewer")
+        said = text_of(client.get("/"))
+        assert "None: what waits is neither analysed nor delivered." in said and "Down" not in said
+        assert f"{DESTINATION} nothing sent yet results, images 0 0 never" in said
+        assert "radiology nothing sent yet 0 0 never" in said
+        busy = Saying("analysis", "gpu1", 7, now, "m 1", "H100", in_hand=4, busy_since=now)
+        dead = Saying("analysis", "gpu2", 8, now, "m <1>")
+        away = Contact()
+        away.turned_away(PeerRefused("<PACS> rejects us"))
+        uid = there.take(make_radiograph())
+        there.read(uid)
+        with there.records.writing() as session:
+            workers.beat(session, None, busy, now)
+            workers.beat(session, None, dead, now - timedelta(minutes=5))
+            for kind, name in ((PeerKind.DESTINATION, DESTINATION), (PeerKind.WEBHOOK, "radiology")):
+                peers_seen.note(session, kind, name, away, now - timedelta(hours=1))
+            webhook_calls.call(session, 1, "radiology")
+            session.execute(update(Delivery).values(state=DeliveryState.DUE, destination=old))
+        said = text_of(client.get("/overview/now", X_Refresh="1"))
+    assert "Down 2 Silent processes 1" in said
+    assert re.search(r"analysis worker analysing 4 for \d+ s \d+ s ago m 1 H100 gpu1 7 \d+ s", said)
+    assert re.search(r"analysis worker silent 5 min \d+ s ago m <1> gpu2 8 ", said)
+    since = f"{now - timedelta(hours=1):%Y-%m-%d %H:%M:%S}"
+    assert f"{DESTINATION} down since {since} results, images 0 0 never <PACS> rejects us" in said
+    assert re.search(rf"{old} nothing sent yet nothing new 1 \d+ s 0 never 0xA700", said)
+    assert re.search(rf"radiology down since {since} 1 \d+ s 0 never <PACS> rejects us", said)
 
 
 def test_the_overview_tells_who_is_silent(pages: Site) -> None:
