@@ -10,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import NotThere
+from service.records.attempts import Attempt, History, failures
 from service.records.journal import Event, events_of_study
-from service.records.overview import ImageView, StudyView, view_of, with_everything
+from service.records.overview import ImageView, StudyView, view_of, whole_history, with_everything
 from service.records.reasons import Reason, reasons_of
 from service.records.states import Priority, Purpose
 from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
@@ -31,8 +32,10 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """One result or image at one destination; ``not_before`` is when a due one is tried next."""
+    """One result or image at one destination; ``not_before`` is when a due one is tried next, ``attempts``
+    says how each before ended, the first ones first."""
 
+    id: int
     destination: str
     state: str
     priority: Priority
@@ -40,6 +43,7 @@ class DeliveryHistory:
     error: str
     not_before: datetime
     sent_at: datetime | None
+    attempts: tuple[Attempt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class ResultHistory:
 class CallHistory:
     """One webhook that is told of an analysis; ``not_before`` is when a due call is tried next."""
 
+    id: int
     webhook: str
     state: str
     attempt: int
@@ -66,6 +71,7 @@ class CallHistory:
     not_before: datetime
     created_at: datetime
     sent_at: datetime | None
+    attempts: tuple[Attempt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +144,9 @@ def dossier_of(session: Session, uid: str) -> Dossier:
         raise NotThere("There is no such study.")
     view = view_of(study)
     # reasons_of empties the session, so it comes last.
-    images = _images(study, view)
-    analyses = tuple(_analysis(analysis) for analysis in reversed(study.analyses))
+    history = whole_history(session, study)
+    images = _images(study, view, history)
+    analyses = tuple(_analysis(analysis, history) for analysis in reversed(study.analyses))
     events = tuple(events_of_study(session, uid))
     return Dossier(
         study=view,
@@ -183,7 +190,7 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
     return result
 
 
-def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
+def _images(study: Study, view: StudyView, history: History) -> tuple[StoredImage, ...]:
     return tuple(
         StoredImage(
             row.id,
@@ -191,13 +198,13 @@ def _images(study: Study, view: StudyView) -> tuple[StoredImage, ...]:
             UID(row.sop_class_uid).name,
             row.size_bytes,
             image,
-            tuple(map(_delivery, row.deliveries)),
+            tuple(_delivery(delivery, history) for delivery in row.deliveries),
         )
         for row, image in zip(study.instances, view.images, strict=True)
     )
 
 
-def _analysis(row: Analysis) -> AnalysisHistory:
+def _analysis(row: Analysis, history: History) -> AnalysisHistory:
     return AnalysisHistory(
         id=row.id,
         model=f"{row.model_id} {row.model_version}",
@@ -210,12 +217,14 @@ def _analysis(row: Analysis) -> AnalysisHistory:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        results=tuple(_result(result) for result in sorted(row.results, key=lambda result: result.id)),
-        calls=tuple(map(_call, row.calls)),
+        results=tuple(
+            _result(result, history) for result in sorted(row.results, key=lambda result: result.id)
+        ),
+        calls=tuple(_call(call, history) for call in row.calls),
     )
 
 
-def _result(row: Result) -> ResultHistory:
+def _result(row: Result, history: History) -> ResultHistory:
     return ResultHistory(
         id=row.id,
         sop_class=UID(row.sop_class_uid).name.removesuffix(" Storage"),
@@ -223,12 +232,15 @@ def _result(row: Result) -> ResultHistory:
         path=row.path,
         created_at=row.created_at,
         purged_at=row.purged_at,
-        deliveries=tuple(_delivery(delivery) for delivery in sorted(row.deliveries, key=lambda one: one.id)),
+        deliveries=tuple(
+            _delivery(delivery, history) for delivery in sorted(row.deliveries, key=lambda one: one.id)
+        ),
     )
 
 
-def _delivery(row: Delivery) -> DeliveryHistory:
+def _delivery(row: Delivery, history: History) -> DeliveryHistory:
     return DeliveryHistory(
+        id=row.id,
         destination=row.destination,
         state=row.state,
         priority=Priority(row.priority),
@@ -236,11 +248,13 @@ def _delivery(row: Delivery) -> DeliveryHistory:
         error=row.error,
         not_before=row.not_before,
         sent_at=row.sent_at,
+        attempts=history.of_delivery(row.id),
     )
 
 
-def _call(row: WebhookCall) -> CallHistory:
+def _call(row: WebhookCall, history: History) -> CallHistory:
     return CallHistory(
+        id=row.id,
         webhook=row.webhook,
         state=row.state,
         attempt=row.attempt,
@@ -248,6 +262,7 @@ def _call(row: WebhookCall) -> CallHistory:
         not_before=row.not_before,
         created_at=row.created_at,
         sent_at=row.sent_at,
+        attempts=history.of_call(row.id),
     )
 
 
@@ -258,10 +273,23 @@ def _received(image: ImageView) -> str:
 
 def _of_forwards(image: StoredImage) -> list[Moment]:
     return [
-        Moment(delivery.sent_at, f"image passed on to {delivery.destination}")
+        moment
         for delivery in image.deliveries
-        if delivery.sent_at
+        for moment in _of_delivery(delivery, f"image passed on to {delivery.destination}", "image")
     ]
+
+
+def _of_delivery(delivery: DeliveryHistory | CallHistory, arrived: str, what: str) -> list[Moment]:
+    """When it arrived, in these words, and the attempts that came to nothing."""
+    moments = [
+        Moment(one.last_at, f"{what}: {one.outcome}{_how_often(one)}, {one.said}")
+        for one in failures(delivery.attempts)
+    ]
+    return [*moments, *([Moment(delivery.sent_at, arrived)] if delivery.sent_at else [])]
+
+
+def _how_often(attempt: Attempt) -> str:
+    return f", {attempt.count} times since {attempt.first_at:%Y-%m-%d %H:%M} UTC" if attempt.count > 1 else ""
 
 
 def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
@@ -277,10 +305,10 @@ def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
     if analysis.finished_at:
         moments.append(Moment(analysis.finished_at, f"{name} {analysis.state}"))
     for result in analysis.results:
-        moments += [
-            Moment(delivery.sent_at, f"{result.sop_class} sent to {delivery.destination}")
-            for delivery in result.deliveries
-            if delivery.sent_at
-        ]
-    told = [call for call in analysis.calls if call.sent_at]
-    return moments + [Moment(call.sent_at, f"webhook {call.webhook} told") for call in told if call.sent_at]
+        for delivery in result.deliveries:
+            moments += _of_delivery(
+                delivery, f"{result.sop_class} sent to {delivery.destination}", result.sop_class
+            )
+    for call in analysis.calls:
+        moments += _of_delivery(call, f"webhook {call.webhook} told", f"webhook {call.webhook}")
+    return moments

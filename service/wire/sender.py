@@ -61,8 +61,11 @@ class Connection:
         self._association = association
         self._destination = destination
 
-    def store(self, path: Path) -> None:
+    def store(self, path: Path) -> int:
         """Sends one Part 10 file.
+
+        Returns:
+            The status: Success, or a warning (PS3.4 B.2.3).
 
         Raises:
             OutOfResources: If the file cannot be read just now.
@@ -80,14 +83,17 @@ class Connection:
             raise KindRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        self._raise_for(status_in(reply))
+        return self._raise_for(status_in(reply))
 
-    def forward(self, path: Path, digest: str) -> None:
+    def forward(self, path: Path, digest: str) -> int:
         """Sends the dataset of a Part 10 file as it is, to the byte and in its own transfer syntax.
 
         Args:
             path: The file; its file meta information says what it is.
             digest: SHA-256 of the dataset: what has been damaged since it came is not passed on.
+
+        Returns:
+            The status: Success, or a warning (PS3.4 B.2.3).
 
         Raises:
             OutOfResources: If the file cannot be read just now.
@@ -110,7 +116,7 @@ class Connection:
             raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        self._raise_for(status_in(reply))
+        return self._raise_for(status_in(reply))
 
     def _require_association(self) -> None:
         if not self._association.is_established:
@@ -126,11 +132,11 @@ class Connection:
         if status != statuses.SUCCESS:
             raise PeerUnavailable(f"{self._destination}: {NO_REPLY if status is None else f'{status:04X}'}")
 
-    def _raise_for(self, status: int | None) -> None:
+    def _raise_for(self, status: int | None) -> int:
         if status is None:
             raise PeerUnavailable(f"{self._destination}: {NO_REPLY}")
         if statuses.is_accepted(status):
-            return
+            return status
         if statuses.is_transient(status):
             raise PeerUnavailable(f"{self._destination} answered {status:04X}: not now")
         if status == statuses.SOP_CLASS_NOT_SUPPORTED:

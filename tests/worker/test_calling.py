@@ -156,6 +156,9 @@ def test_it_is_tried_again_with_the_same_id_until_it_is_taken(tmp_path: Path) ->
     assert len({headers["webhook-id"] for headers in taken.headers}) == 1
     (call,) = _calls(node, study)
     assert (call.state, call.attempt, call.error) == ("sent", 3, "")
+    attempts = [(one.attempt, one.outcome, one.said.split(" answered ")[-1]) for one in call.attempts or ()]
+    assert attempts[0] == (1, "try-again", "503: not now") and attempts[-1] == (3, "sent", "204")
+    assert len(attempts) == 3
     node.records.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,12 +108,20 @@ def test_a_destination_that_was_away_gets_the_same_bytes_later(tmp_path: Path) -
     view = node.show(study)
     assert (view.outcome, view.deliveries[0].attempt) == ("delivering", 1)
     assert "does not answer" in view.deliveries[0].error
+    error = view.deliveries[0].error
     with node.records.writing() as session:
         session.connection().exec_driver_sql("UPDATE delivery SET not_before = '2020-01-01 00:00:00.000000'")
     with storescp(tmp_path / "pacs", ae_title="PACS", port=port) as pacs:
         _courier(node).drain()
         assert len(pacs.files()) == 1
-    assert node.show(study).outcome == "delivered"
+    view = node.show(study)
+    assert view.outcome == "delivered"
+    away, sent = view.deliveries[0].attempts or ()
+    assert (away.attempt, away.outcome, away.said) == (1, "no-association", error)
+    assert (sent.attempt, sent.outcome, sent.said) == (2, "sent", "0000")
+    assert away.seconds is not None and sent.seconds is not None
+    assert 0 < away.seconds < 60 and 0 < sent.seconds < 60
+    assert {away.worker, sent.worker} == {f"{socket.gethostname()}/{os.getpid()}"}
     node.records.close()
 
 
@@ -124,6 +134,8 @@ def test_a_refusal_is_final_and_the_other_destination_is_served(tmp_path: Path) 
     assert states[str(refusing)].state == "refused"
     assert states[str(refusing)].attempt == 1
     assert "C000" in states[str(refusing)].error
+    (refused,) = states[str(refusing)].attempts or ()
+    assert (refused.outcome, refused.said) == ("refused", states[str(refusing)].error)
     assert states[pacs.destination].state == "sent"
     node.records.close()
 

@@ -20,9 +20,12 @@ from sqlalchemy import select
 from starlette.routing import Mount
 
 from litegpt.radiograph import read_radiograph
-from service.records import tokens
+from service.peers import Destination
+from service.records import tokens, webhook_calls
+from service.records.attempts import Ended, note_call, note_delivery
 from service.records.database import utc_now
-from service.records.states import AnalysisState, Role
+from service.records.forwarding import forward
+from service.records.states import AnalysisState, AttemptOutcome, Role
 from service.records.tables import Analysis, ApiToken, Delivery, Instance, Study
 from service.settings import load_settings
 from service.web.app import create_app, create_metrics_app
@@ -212,9 +215,33 @@ def test_a_study_is_told_with_its_findings_and_where_its_results_went(api: ApiSi
     assert (below["reported"], whole["box"]) == (False, None)
     (delivery,) = study["analyses"][0]["results"][0]["deliveries"]
     assert (delivery["destination"], delivery["error"]) == (DESTINATION, "0xA700: refused")
+    assert (delivery["attempts"], read["deliveries"], study["analyses"][0]["calls"]) == ([], [], [])
     assert study["reasons"][0]["what"].startswith("1 result refused by")
     assert "image received from MODALITY" in [moment["what"] for moment in study["timeline"]]
     assert study["patients"] is None
+
+
+def test_a_study_is_told_with_each_attempt_at_its_deliveries(api: ApiSite) -> None:
+    uid = api.site.take(make_radiograph())
+    api.site.read(uid)
+    with api.site.records.writing() as session:
+        (study,) = session.scalars(select(Study).where(Study.study_instance_uid == uid))
+        forward(session, study, study.instances[0], [Destination.parse("VNA@vna.example:104")])
+        webhook_calls.call(session, study.analyses[0].id, "radiology")
+        session.flush()
+        (image,), (result,) = study.instances[0].deliveries, study.analyses[0].results[0].deliveries
+        for delivery in (image, result):
+            note_delivery(session, delivery.id, 1, Ended(AttemptOutcome.REFUSED, "answered C000", 0.5))
+        note_call(session, study.analyses[0].calls[0].id, 1, Ended(AttemptOutcome.SENT, "204", 0.25))
+    answer = told(api.ask(f"/studies/{uid}"))
+    analysis = answer["analyses"][0]
+    everything = (answer["images"][0]["deliveries"], analysis["results"][0]["deliveries"], analysis["calls"])
+    ((image_attempt,),), ((result_attempt,),), ((call_attempt,),) = (
+        [row["attempts"] for row in rows] for rows in everything
+    )
+    for attempt in (image_attempt, result_attempt):
+        assert (attempt["outcome"], attempt["said"], attempt["seconds"]) == ("refused", "answered C000", 0.5)
+    assert (call_attempt["outcome"], call_attempt["said"], call_attempt["count"]) == ("sent", "204", 1)
 
 
 def test_a_picture_and_the_bytes_of_a_result(api: ApiSite) -> None:

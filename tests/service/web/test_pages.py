@@ -25,10 +25,11 @@ from service.errors import TryAgain
 from service.models.changes import Admin
 from service.peers import Destination
 from service.records import webhook_calls
+from service.records.attempts import Ended, note_delivery
 from service.records.database import utc_now
 from service.records.forwarding import forward
 from service.records.journal import write_down
-from service.records.states import AnalysisState, DeliveryState, Purpose, Role
+from service.records.states import AnalysisState, AttemptOutcome, DeliveryState, Purpose, Role
 from service.records.tables import Analysis, AnalysisImage, AuditEvent, Delivery, Instance, Result, Study
 from service.records.worklist import Key
 from service.settings import load_settings
@@ -111,9 +112,31 @@ def test_a_study_shows_where_its_images_go_and_which_webhooks_are_told(pages: Si
     said = text_of(pages.client("viewer").get(f"/studies/{uid}"))
     assert "passed on as it came VNA@vna.example:104 refused takes none of the objects offered" in said
     assert f"Webhook {_analysis_id(pages, uid)} radiology due" in said
+    assert "Attempts:" not in said
     assert f"litegpt-node cancel {uid} gives it up" in said
     listed = pages.client("viewer").get("/studies?destination=VNA@vna.example:104")
     assert "PASSED-ON" in text_of(listed)
+
+
+def test_each_attempt_at_a_delivery_is_told(pages: Site) -> None:
+    uid = pages.take(make_radiograph())
+    pages.read(uid)
+    with pages.records.writing() as session:
+        delivery = session.scalars(
+            select(Delivery).join(Result).join(Analysis).join(Study).where(Study.study_instance_uid == uid)
+        ).one()
+        away = Ended(AttemptOutcome.NO_ASSOCIATION, "PACS <b>does</b> not answer", 5.25)
+        for number in (1, 2, 3):
+            note_delivery(session, delivery.id, number, away)
+        note_delivery(session, delivery.id, 4, Ended(AttemptOutcome.SENT, "0000", 0.5))
+    answer = pages.client("viewer").get(f"/studies/{uid}")
+    said = text_of(answer)
+    assert "Attempts: 4 No. When" in said
+    away_line = r"3 ×, to 3 \S.* no-association PACS <b>does</b> not answer 5\.\d \S+/\d+ 4 "
+    assert re.search(away_line, said), said
+    assert re.search(r" sent 0000 0\.5 ", said)
+    assert "no-association, 3 times since" in said.split("Timeline")[1]
+    assert answer.text.count("<details") == 1
 
 
 def _analysis_id(pages: Site, uid: str) -> int:
