@@ -70,7 +70,8 @@ def forward(session: Session, study: Study, instance: Instance, to: Iterable[Des
 
 
 def _may_go(session: Session, study: Study, instance: Instance) -> bool:
-    if instance.state == InstanceState.CONFLICT or is_selftest(study.study_instance_uid):
+    held = instance.state == InstanceState.CONFLICT or instance.set_aside_at is not None
+    if held or is_selftest(study.study_instance_uid):
         return False
     ours = select(Result.id).where(Result.sop_instance_uid == instance.sop_instance_uid)
     return session.scalar(ours) is None

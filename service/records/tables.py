@@ -163,6 +163,8 @@ class Instance(Base):
     received_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]
     """When the file was given up: it is gone, or will be at once. None again where it came again."""
+    set_aside_at: Mapped[datetime | None]
+    """When an admin ended a conflict in favour of another object under its UID: it is kept, and not used."""
 
     study: Mapped[Study] = relationship(back_populates="instances")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="instance", order_by="Delivery.id")

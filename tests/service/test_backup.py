@@ -167,7 +167,7 @@ NEWER_TABLES = (
 )
 NEWER_COLUMNS = {
     "study": {"priority"},
-    "instance": {"purged_at", "facts"},
+    "instance": {"purged_at", "facts", "set_aside_at"},
     "analysis": {"priority", "rule", "result_rule", "purpose", "counts"},
     "result": {"purged_at"},
     "delivery": {"priority", "instance_id", "looks"},
@@ -403,7 +403,7 @@ def test_nothing_half_is_left(records: Records, settings: Settings, tmp_path: Pa
             assert list(folder.iterdir()) == []
         else:
             break
-    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 9
+    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 10
     assert [path.name for path in folder.iterdir()] == ["b.tar"]
 
 

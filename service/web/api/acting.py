@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
+from service.actions.deciding import KeepFirst, TakeLater
 from service.actions.resending import Resend
+from service.archive import Archive
 from service.completion import Completion
 from service.errors import NotThere, SettingsError, TryAgain
 from service.peers import Destination
@@ -135,6 +137,20 @@ def force(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: An
 def cancel(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """End what is under way: analyses that wait or run, and results that are due."""
     return _begin(Cancel(caller.who), asked, response, node, api, caller)
+
+
+@_actions.post("/keep-first")
+def keep_first(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """End conflicts: the image that came first stays, what came later under its UID is set aside."""
+    return _begin(KeepFirst(), asked, response, node, api, caller)
+
+
+@_actions.post("/take-later")
+def take_later(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """End conflicts: what came last under a UID is the image, the others are set aside, and the study is read
+    again."""
+    action = TakeLater(_completion(node), Archive(node.settings.data_dir))
+    return _begin(action, asked, response, node, api, caller)
 
 
 router.include_router(_actions)

@@ -11,16 +11,18 @@ from starlette.datastructures import FormData
 
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
+from service.actions.deciding import KeepFirst, TakeLater
 from service.actions.resending import Resend
+from service.archive import Archive
 from service.completion import Completion
 from service.errors import NeverAgain, SettingsError
 from service.peers import Destination
-from service.records.states import Priority
+from service.records.states import Priority, Role
 from service.web.deeds import Deed
 from service.web.filters import Filters
 from service.web.node import Node, OfNode
 from service.web.pages.footing import OfPages
-from service.web.visitors import AForm, AnOperator
+from service.web.visitors import AForm, AnOperator, Visitor
 
 router = APIRouter()
 
@@ -39,6 +41,8 @@ class Offer:
     does: str
     options: tuple[str, ...] = ()
     priority: str = ""
+    in_conflict: bool = False
+    """Whether it is offered only where there is a conflict."""
 
 
 ACTIONS: Final = (
@@ -47,7 +51,27 @@ ACTIONS: Final = (
     Offer("resend", "Resend", "Results that were refused are sent again.", ("to", "again"), "routine"),
     Offer("force", "Complete now", "Without waiting for the quiet period."),
     Offer("cancel", "Cancel", "Ends what waits or runs, and what is due."),
+    Offer(
+        "keep-first",
+        "Keep the first",
+        "Ends conflicts: the image that came first stays, what came later under its UID is set aside.",
+        in_conflict=True,
+    ),
+    Offer(
+        "take-later",
+        "Take the later",
+        "Ends conflicts: what came last under a UID is the image, the others are set aside, "
+        "and the study is read again.",
+        in_conflict=True,
+    ),
 )
+
+
+def offers(visitor: Visitor, in_conflict: bool) -> tuple[Offer, ...]:
+    """What a visitor may do to studies, of which some may be in conflict."""
+    if not visitor.may(Role.OPERATOR):
+        return ()
+    return tuple(offer for offer in ACTIONS if in_conflict or not offer.in_conflict)
 
 
 @router.get("/actions/{name}")
@@ -130,12 +154,16 @@ def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
         return Retry(_priority(form, offer.priority))
     if offer.name == "cancel":
         return Cancel(who)
+    if offer.name == "keep-first":
+        return KeepFirst()
     if offer.name == "resend":
         priority = _priority(form, offer.priority) or Priority.ROUTINE
         return Resend(_destination(form, node), bool(form.get("again")), priority)
     completion = Completion.at_present(node.settings, node.records)
     if offer.name == "force":
         return Force(completion)
+    if offer.name == "take-later":
+        return TakeLater(completion, Archive(node.settings.data_dir))
     return Rerun(completion, _priority(form, offer.priority) or Priority.BACKLOG)
 
 

@@ -16,9 +16,9 @@ from service.records import dossier
 from service.records.dossier import Dossier, StoredImage
 from service.records.journal import write_down
 from service.records.overview import FindingView
-from service.records.states import Role
+from service.records.states import InstanceState, Role
 from service.web.node import Node, OfNode
-from service.web.pages.acting import ACTIONS
+from service.web.pages.acting import offers
 from service.web.pages.footing import Footing, OfPages
 from service.web.pictures import Header, draw, read_header, tag_of
 from service.web.visitors import AForm, AnOperator, AViewer, Forbidden, Visitor
@@ -140,12 +140,15 @@ def _page(
 
 
 def _now(whole: Dossier, visitor: Visitor) -> dict[str, Any]:
+    in_conflict = any(image.view.state == InstanceState.CONFLICT for image in whole.images)
+    study = whole.study
+    version = (len(whole.images), in_conflict, study.analysis_id, study.analysis_state)
     return {
         "whole": whole,
-        "study": whole.study,
+        "study": study,
         # Images and findings stand outside of what is refreshed: with another of these the page loads anew.
-        "version": f"{len(whole.images)}-{whole.study.analysis_id}-{whole.study.analysis_state}",
-        "actions": ACTIONS if visitor.may(Role.OPERATOR) else (),
+        "version": "-".join(map(str, version)),
+        "actions": offers(visitor, in_conflict),
     }
 
 

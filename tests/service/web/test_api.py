@@ -31,7 +31,7 @@ from service.settings import load_settings
 from service.web.app import create_app, create_metrics_app
 from service.web.attempts import PER_ADDRESS
 from service.web.problems import API
-from tests.images import make_radiograph
+from tests.images import make_radiograph, with_other_pixels
 from tests.service.web.api_site import BOX, NAME, PATIENT_ID, ApiSite, api_site, told
 from tests.service.web.site import DESTINATION, Client, site
 from tests.waiting import wait_until
@@ -219,29 +219,6 @@ def test_a_study_is_told_with_its_findings_and_where_its_results_went(api: ApiSi
     assert study["reasons"][0]["what"].startswith("1 result refused by")
     assert "image received from MODALITY" in [moment["what"] for moment in study["timeline"]]
     assert study["patients"] is None
-
-
-def test_a_study_is_told_with_each_attempt_at_its_deliveries(api: ApiSite) -> None:
-    uid = api.site.take(make_radiograph())
-    api.site.read(uid)
-    with api.site.records.writing() as session:
-        (study,) = session.scalars(select(Study).where(Study.study_instance_uid == uid))
-        forward(session, study, study.instances[0], [Destination.parse("VNA@vna.example:104")])
-        webhook_calls.call(session, study.analyses[0].id, "radiology")
-        session.flush()
-        (image,), (result,) = study.instances[0].deliveries, study.analyses[0].results[0].deliveries
-        for delivery in (image, result):
-            note_delivery(session, delivery.id, 1, Ended(AttemptOutcome.REFUSED, "answered C000", 0.5))
-        note_call(session, study.analyses[0].calls[0].id, 1, Ended(AttemptOutcome.SENT, "204", 0.25))
-    answer = told(api.ask(f"/studies/{uid}"))
-    analysis = answer["analyses"][0]
-    everything = (answer["images"][0]["deliveries"], analysis["results"][0]["deliveries"], analysis["calls"])
-    ((image_attempt,),), ((result_attempt,),), ((call_attempt,),) = (
-        [row["attempts"] for row in rows] for rows in everything
-    )
-    for attempt in (image_attempt, result_attempt):
-        assert (attempt["outcome"], attempt["said"], attempt["seconds"]) == ("refused", "answered C000", 0.5)
-    assert (call_attempt["outcome"], call_attempt["said"], call_attempt["count"]) == ("sent", "204", 1)
 
 
 def test_a_picture_and_the_bytes_of_a_result(api: ApiSite) -> None:
@@ -474,3 +451,38 @@ def test_the_rules_are_told_and_a_wrong_file_is_no_fault_of_who_asks(tmp_path: P
         answer = ruled.do("/actions/rerun", studies=[ruled.failed])
         assert "line 2" in told(answer, 503)["detail"]
         assert answer.headers["retry-after"] == "5"
+
+
+def test_a_study_is_told_with_each_attempt_at_its_deliveries(api: ApiSite) -> None:
+    uid = api.site.take(make_radiograph())
+    api.site.read(uid)
+    with api.site.records.writing() as session:
+        (study,) = session.scalars(select(Study).where(Study.study_instance_uid == uid))
+        forward(session, study, study.instances[0], [Destination.parse("VNA@vna.example:104")])
+        webhook_calls.call(session, study.analyses[0].id, "radiology")
+        session.flush()
+        (image,), (result,) = study.instances[0].deliveries, study.analyses[0].results[0].deliveries
+        for delivery in (image, result):
+            note_delivery(session, delivery.id, 1, Ended(AttemptOutcome.REFUSED, "answered C000", 0.5))
+        note_call(session, study.analyses[0].calls[0].id, 1, Ended(AttemptOutcome.SENT, "204", 0.25))
+    answer = told(api.ask(f"/studies/{uid}"))
+    analysis = answer["analyses"][0]
+    everything = (answer["images"][0]["deliveries"], analysis["results"][0]["deliveries"], analysis["calls"])
+    ((image_attempt,),), ((result_attempt,),), ((call_attempt,),) = (
+        [row["attempts"] for row in rows] for rows in everything
+    )
+    for attempt in (image_attempt, result_attempt):
+        assert (attempt["outcome"], attempt["said"], attempt["seconds"]) == ("refused", "answered C000", 0.5)
+    assert (call_attempt["outcome"], call_attempt["said"], call_attempt["count"]) == ("sent", "204", 1)
+
+
+def test_a_conflict_is_ended(api: ApiSite) -> None:
+    first = make_radiograph()
+    uid = api.site.take(first, with_other_pixels(first))
+    for name in ("keep-first", "take-later"):
+        told(api.do(f"/actions/{name}", Role.VIEWER, studies=[uid]), 403)
+    rehearsed = told(api.do("/actions/take-later", studies=[uid], dry_run=True))
+    assert rehearsed["outcome"] == {"the later taken: the study is read again": 1}
+    assert told(api.do("/actions/keep-first", studies=[uid]))["outcome"] == {"the first kept": 1}
+    states = [(image["state"], image["reason"]) for image in told(api.ask(f"/studies/{uid}"))["images"]]
+    assert states == [("stored", ""), ("stored", "set aside: the first to come under its UID was kept")]

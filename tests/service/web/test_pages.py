@@ -37,7 +37,7 @@ from service.web.deeds import Deed
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
 from service.web.works import Works
-from tests.images import make_radiograph
+from tests.images import make_radiograph, with_other_pixels
 from tests.models import model_copy
 from tests.service.study_rows import ago
 from tests.service.web.site import DESTINATION, Client, Site, finding, site, text_of
@@ -389,6 +389,34 @@ def test_a_study_is_retried_after_a_rehearsal(pages: Site) -> None:
     assert (event.who, event.action) == ("operator", "retry")
     assert json.loads(event.asked) == {"studies": {"studies": [uid]}, "priority": "stat"}
     assert "operator: retry: 1 queued" in text_of(client.get(f"/studies/{uid}"))
+
+
+def test_a_conflict_is_ended_on_the_study_s_page(pages: Site, read_study: str) -> None:
+    first = make_radiograph(AccessionNumber="CONFLICT")
+    uid = pages.take(first, with_other_pixels(first))
+    viewer, client = pages.client("viewer"), pages.client("operator")
+    page = client.get(f"/studies/{uid}")
+    for name in ("keep-first", "take-later"):
+        assert f"/actions/{name}?study={uid}" in page.text
+        assert f"/actions/{name}" not in viewer.get(f"/studies/{uid}").text
+        assert f"/actions/{name}" not in client.get(f"/studies/{read_study}").text
+        assert viewer.get(f"/actions/{name}?study={uid}").status == 403
+        form = {"csrf": viewer.csrf(), "study": uid, "step": "do"}
+        assert viewer.post(f"/actions/{name}", form).status == 403
+        assert client.post(f"/actions/{name}", {"study": uid, "step": "do"}).status == 403
+    assert "In conflict" in text_of(page)
+    assert "/actions/take-later?state=conflict" in client.get("/studies?state=conflict").text
+    said = _act(client, "take-later", "look", study=uid)
+    assert "1 the later taken: the study is read again" in said
+    assert [image.state for image in _images(pages, uid)] == ["stored", "conflict"]
+    assert "Done 1 the later taken" in _act(client, "take-later", "do", study=uid)
+    assert [(image.state, image.eligible) for image in _images(pages, uid)] == [
+        ("stored", False),
+        ("stored", True),
+    ]
+    said = text_of(client.get(f"/studies/{uid}"))
+    assert "set aside: a later one under its UID was taken" in said and "In conflict" not in said
+    assert "take-later by operator" in said
 
 
 def test_what_was_posted_is_posted_again_after_the_rehearsal(pages: Site) -> None:

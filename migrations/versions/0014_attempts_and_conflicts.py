@@ -1,4 +1,4 @@
-"""Every attempt at a delivery, or at a webhook call, is kept."""
+"""Every attempt at a delivery, or at a webhook call, is kept; an admin may end a conflict."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,7 @@ _OUTCOMES = "'sent', 'try-again', 'no-association', 'not-shown', 'refused', 'rep
 
 
 def upgrade() -> None:
+    op.add_column("instance", sa.Column("set_aside_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "delivery_attempt",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -43,4 +44,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Held again: a version that knows no admin's decision must not take them for what is true of the image.
+    op.execute("UPDATE instance SET state = 'conflict' WHERE set_aside_at IS NOT NULL")
+    op.drop_column("instance", "set_aside_at")
     op.drop_table("delivery_attempt")
