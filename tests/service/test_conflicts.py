@@ -345,7 +345,7 @@ def test_the_command_line_lists_and_decides(tmp_path: Path) -> None:
             text=True,
             timeout=60,
         )
-        return done.returncode, done.stdout + done.stderr
+        return done.returncode, done.stdout
 
     status, listed = command("list", "--json")
     (conflict,) = json.loads(listed)
