@@ -10,7 +10,9 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
+from service.errors import NotThere
 from service.models.figures import FiguresByModel
+from service.peers import Destination
 from service.records.database import Records, utc_now
 from service.records.job_progress import Progress, progress_of
 from service.records.silence import Silence, silences
@@ -42,6 +44,17 @@ class Node:
     by_model: Kept[FiguresByModel]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
+
+    def destination(self, address: str) -> Destination:
+        """The destination of results with this address, ``AET@HOST:PORT``, by the present rules.
+
+        Raises:
+            NotThere: If there is none.
+        """
+        found = next((to for to in self.rulebook.rules().destinations if to.address == address), None)
+        if found is None:
+            raise NotThere("That is no destination of this node.")
+        return found
 
 
 def lifespan_of(

@@ -21,8 +21,13 @@ from service.settings import Settings
 from service.wire import statuses
 from service.wire.association import NO_REPLY, Contexts, associated, status_in
 
-# Whatever is sent by its path goes as the bytes of the file. Read and encoded again, it could be others.
-_config.STORE_SEND_CHUNKED_DATASET = True
+
+def configure_process() -> None:
+    """Sets what pynetdicom keeps per process: what is sent by its path goes as the bytes of the file.
+
+    Called once, in ``main``, before anything is forwarded.
+    """
+    _config.STORE_SEND_CHUNKED_DATASET = True
 
 
 class Sender:
@@ -101,6 +106,8 @@ class Connection:
             PeerUnavailable: If the peer is gone, or refuses for now: the same object may be sent again.
             PeerRefused: If the peer will not take this object, or none in this transfer syntax.
         """
+        if not _config.STORE_SEND_CHUNKED_DATASET:
+            raise RuntimeError("configure_process was not called: the file would be read and encoded anew")
         self._require_association()
         meta = _whole(path, digest)
         try:

@@ -263,7 +263,7 @@ def test_a_fault_of_our_own_over_one_call_does_not_hold_the_others_up(
 def _tell_and_die(data_dir: Path, table: dict[str, Any]) -> None:
     """A worker that is killed when the receiver has answered, and before that is written down."""
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     webhook_calls.sent = die

@@ -17,6 +17,7 @@ from service.errors import TryAgain
 from service.peers import ResultKind
 from service.records import analyses
 from service.records.selection import Selection
+from service.wire.sender import configure_process
 from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
@@ -53,6 +54,7 @@ def _analyse(node: SmallNode) -> None:
 
 
 def _courier(node: SmallNode) -> Courier:
+    configure_process()
     return Courier(node.settings, node.records, node.archive)
 
 

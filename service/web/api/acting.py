@@ -14,7 +14,6 @@ from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import NotThere, SettingsError, TryAgain
-from service.peers import Destination
 from service.records.states import Priority
 from service.web.api.callers import AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
@@ -122,7 +121,7 @@ def retry(asked: AskedRetry, response: Response, node: OfNode, api: OfAPI, calle
 @_actions.post("/resend")
 def resend(asked: AskedResend, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """Send results again that a destination refused."""
-    to = _destination(asked.to, node) if asked.to else None
+    to = node.destination(asked.to) if asked.to else None
     action = Resend(to, asked.again, Priority[asked.priority.upper()])
     return _begin(action, asked, response, node, api, caller)
 
@@ -190,10 +189,3 @@ def _completion(node: Node) -> Completion:
     except SettingsError as error:
         # The rules' file is wrong, and not what was asked.
         raise TryAgain(str(error)) from None
-
-
-def _destination(address: str, node: Node) -> Destination:
-    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
-    if found is None:
-        raise NotThere("That is no destination of this node.")
-    return found

@@ -16,7 +16,6 @@ from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import NeverAgain, SettingsError
-from service.peers import Destination
 from service.records.states import Priority, Role
 from service.web.deeds import Deed
 from service.web.filters import Filters
@@ -158,7 +157,8 @@ def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
         return KeepFirst()
     if offer.name == "resend":
         priority = _priority(form, offer.priority) or Priority.ROUTINE
-        return Resend(_destination(form, node), bool(form.get("again")), priority)
+        to = node.destination(address) if (address := str(form.get("to") or "")) else None
+        return Resend(to, bool(form.get("again")), priority)
     completion = Completion.at_present(node.settings, node.records)
     if offer.name == "force":
         return Force(completion)
@@ -172,13 +172,3 @@ def _priority(form: FormData, default: str) -> Priority | None:
     if name and name.upper() not in Priority.__members__:
         raise SettingsError(f"There is no priority {name}.")
     return Priority[name.upper()] if name else None
-
-
-def _destination(form: FormData, node: Node) -> Destination | None:
-    address = str(form.get("to") or "")
-    if not address:
-        return None
-    found = next((to for to in node.rulebook.rules().destinations if to.address == address), None)
-    if found is None:
-        raise SettingsError("That is no destination of this node.")
-    return found
