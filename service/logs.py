@@ -21,12 +21,14 @@ _LOUD: Final = (
     "celery.worker.request",
     "celery.worker.strategy",
     "highdicom",
+    "httpx",
     "kombu",
     "pynetdicom",
     "sqlalchemy",
     "uvicorn",
 )
-"""Libraries whose every-day messages would drown ours."""
+"""Libraries whose every-day messages would drown ours; httpx would tell whole addresses, whose paths may be
+secrets of the webhooks' receivers."""
 
 _STUDY: Final = re.compile(r"\bstudy (\d+(?:\.\d+)+)")
 _ANALYSIS: Final = re.compile(r"\banalysis (\d+)\b")

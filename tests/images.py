@@ -28,6 +28,15 @@ DX_FOR_PROCESSING: Final = DigitalXRayImageStorageForProcessing
 SECONDARY_CAPTURE: Final = SecondaryCaptureImageStorage
 
 
+def with_other_pixels(of: Dataset, **attributes: object) -> Dataset:
+    """Another radiograph under the same UIDs: its left is the other's right."""
+    other = make_radiograph(study_uid=str(of.StudyInstanceUID), **attributes)  # type: ignore[arg-type]
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = of.SOPInstanceUID
+    other.SeriesInstanceUID = of.SeriesInstanceUID
+    other.PixelData = np.flip(np.asarray(other.pixel_array), axis=1).tobytes()
+    return other
+
+
 def make_radiograph(
     pixels: NDArray[Any] | None = None,
     *,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 
 from service.settings import PREFIX, load_settings
 from tests.presence import find_program, program
+from tests.worker.conftest import small_node
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
@@ -115,16 +118,50 @@ def _at(fires: bool) -> dict[str, Any]:
     return {"eval_time": "30m", "exp_samples": [{"labels": "{}", "value": int(fires)}]}
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["litegpt-node.service", "litegpt-node-purge.timer"])
+def test_systemd_takes_the_unit(tmp_path: Path, name: str) -> None:
+    """A timer is looked at with the service that it starts."""
     analyze = find_program("systemd-analyze") or pytest.skip("this machine has no systemd")
-    text = (DEPLOY / "systemd" / "litegpt-node.service").read_text()
-    unit = tmp_path / "litegpt-node.service"
-    unit.write_text(text.replace("/opt/litegpt/bin/litegpt-node", "/bin/true"))
-    ended = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60)
+    for file in (DEPLOY / "systemd").glob("*.[st]*"):
+        text = file.read_text().replace("/opt/litegpt/bin/litegpt-node", "/bin/true")
+        (tmp_path / file.name).write_text(text)
+    ended = subprocess.run([analyze, "verify", tmp_path / name], capture_output=True, text=True, timeout=60)
     if "Failed to" in ended.stderr and "manager" in ended.stderr:
         pytest.skip(f"systemd-analyze cannot work here: {ended.stderr}")
     # It also looks at the units of this machine, which are not ours to judge.
     assert [line for line in ended.stderr.splitlines() if "litegpt" in line] == []
+
+
+def _value(unit: str, key: str) -> str:
+    (value,) = re.findall(rf"^{key}=(.*)$", (DEPLOY / "systemd" / unit).read_text(), re.M)
+    return str(value)
+
+
+@pytest.mark.parametrize("options", ["", "--older-than 90d --until-free 1K"])
+def test_the_nightly_purge_removes_as_far_as_it_is_told_and_nothing_unasked(
+    tmp_path: Path, options: str
+) -> None:
+    """The unit's own command, with the example's own options, words split as systemd splits ``$NAME``."""
+    node = small_node(tmp_path / "node")
+    node.records.close()
+    words = _value("litegpt-node-purge.service", "ExecStart").split()
+    assert words[0] == "/opt/litegpt/bin/litegpt-node" and words[-1] == "$PURGE_OPTIONS"
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.cli.main", *words[1:-1], *options.split()],
+        env={**os.environ, "LITEGPT_DATA_DIR": str(node.settings.data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == (0 if options else 2), ended.stderr
+    example = (DEPLOY / "systemd" / "litegpt-node.env.example").read_text()
+    assert "\n#PURGE_OPTIONS=--older-than 90d --until-free 200G\n" in example, "unset unless an admin says so"
+
+
+def test_the_purge_has_the_node_s_user_settings_and_data() -> None:
+    for key in ("User", "Group", "EnvironmentFile", "StateDirectory", "StateDirectoryMode", "UMask"):
+        assert _value("litegpt-node-purge.service", key) == _value("litegpt-node.service", key)
+    assert _value("litegpt-node-purge.timer", "Persistent") == "yes"
 
 
 def test_the_unit_s_settings_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from service.errors import SettingsError
 from service.metrics import own_port
 from service.pulse import Pulse
 from service.settings import Settings, load_settings
+from service.wire.sender import configure_process
 
 app = Celery("litegpt", include=["worker.tasks"])
 
@@ -43,8 +44,9 @@ def _log_as_the_node_does(**_: Any) -> None:
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
-def _count(**_: Any) -> None:
-    """In the parent, before the processes that will count are forked from it."""
+def _prepare(**_: Any) -> None:
+    """In the parent, before the processes that will count and send are forked from it."""
+    configure_process()
     own_port.count_alone(_settings_of_process())
 
 

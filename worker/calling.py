@@ -84,23 +84,24 @@ class Caller:
 
     def _attempt(self, claim: CallClaim, contact: Contact) -> str:
         """Makes the call, and says what came of it."""
+        begun = time.monotonic()
         try:
             status = self._post(claim)
         except LeaseLost:
             raise
         except NeverAgain as error:
             contact.failed(error)
-            webhook_calls.refused(self._records, claim, str(error))
+            webhook_calls.refused(self._records, claim, str(error), time.monotonic() - begun)
             return f"refused: {error}"
         except TryAgain as error:
             contact.failed(error)
-            return self._put_off(claim, error)
+            return self._put_off(claim, error, time.monotonic() - begun)
         except Exception as error:  # the task's edge: a fault of ours, which must not hold the others up
             log.exception("webhook %s of analysis %d", claim.webhook, claim.analysis_id)
             webhook_calls.refused(self._records, claim, f"a fault of the node: {type(error).__name__}")
             return "refused: a fault of the node"
         contact.succeeded()
-        webhook_calls.sent(self._records, claim)
+        webhook_calls.sent(self._records, claim, str(status), time.monotonic() - begun)
         return f"told: {status}"
 
     def _post(self, claim: CallClaim) -> int:
@@ -111,10 +112,10 @@ class Caller:
         webhook_calls.begin(self._records, claim, hashlib.sha256(body).hexdigest(), LEASE)
         return post(webhook, claim.message_id, body)
 
-    def _put_off(self, claim: CallClaim, error: TryAgain) -> str:
+    def _put_off(self, claim: CallClaim, error: TryAgain, seconds: float) -> str:
         if utc_now() - claim.created_at >= self._longest:
             words = f"given up after {self._longest.total_seconds() / 86400:g} days: {error}"
-            webhook_calls.refused(self._records, claim, words)
+            webhook_calls.refused(self._records, claim, words, seconds)
             return words
-        webhook_calls.postpone(self._records, claim, str(error), self._retry)
+        webhook_calls.postpone(self._records, claim, str(error), self._retry, seconds)
         return f"put off: {error}"

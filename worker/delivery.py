@@ -29,7 +29,7 @@ from service.records.database import Records, utc_now
 from service.records.deliveries import DeliveryClaim
 from service.records.peers_seen import Contact
 from service.records.retry import Retry
-from service.records.states import PeerKind
+from service.records.states import AttemptOutcome, PeerKind
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.wire.association import Contexts
@@ -94,7 +94,7 @@ class Courier:
         claims = deliveries.claim(
             self._records, destination, limit=self._settings.delivery_batch_size, lease=self._lease
         )
-        contact = Contact()
+        begun, contact = time.monotonic(), Contact()
         with self._pulse.busy(len(claims)):
             try:
                 claims = self._await_studies(destination, claims)
@@ -102,10 +102,10 @@ class Courier:
                     self._send_all(destination, claims, contact)
             except PeerRefused as error:
                 contact.turned_away(error)
-                self._refuse(claims, error)
+                self._refuse(claims, error, begun)
             except PeerUnavailable as error:
                 contact.failed(error)
-                self._postpone(claims, error)
+                self._postpone(claims, error, begun, AttemptOutcome.NO_ASSOCIATION)
         self._note(destination, contact)
 
     def _note(self, destination: Destination, contact: Contact) -> None:
@@ -135,14 +135,12 @@ class Courier:
                 self._replace(claim, error)
 
     def _send(self, connection: Connection, claim: DeliveryClaim, contact: Contact) -> None:
+        begun = time.monotonic()
         try:
             deliveries.begin(self._records, claim, self._lease)
             with self._metrics.sending(claim.destination):
                 path = self._archive.absolute(claim.path)
-                if claim.is_image:
-                    connection.forward(path, claim.digest)
-                else:
-                    connection.store(path)
+                status = connection.forward(path, claim.digest) if claim.is_image else connection.store(path)
         except LeaseLost as error:
             log.info("study %s: not sent: %s", claim.study_instance_uid, error)
         except KindRefused as error:
@@ -150,13 +148,14 @@ class Courier:
             self._replace(claim, error)
         except NeverAgain as error:
             contact.failed(error)
-            self._refuse([claim], error)
+            self._refuse([claim], error, begun)
         except (PeerUnavailable, OutOfResources) as error:
             contact.failed(error)
-            self._postpone([claim], error)
+            self._postpone([claim], error, begun)
         else:
             contact.succeeded()
-            self._write(claim, deliveries.sent, Outcome.SENT)
+            write = partial(deliveries.sent, said=f"{status:04X}", seconds=_since(begun))
+            self._write(claim, write, Outcome.SENT)
 
     def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:
         """Has something else delivered in the place of what the destination does not take, if it can be."""
@@ -178,12 +177,25 @@ class Courier:
             self._metrics.ended(claim.destination, Outcome.REPLACED)
             log.info("study %s: %s", claim.study_instance_uid, words)
 
-    def _refuse(self, claims: Sequence[DeliveryClaim], error: NeverAgain) -> None:
+    def _refuse(self, claims: Sequence[DeliveryClaim], error: NeverAgain, begun: float | None = None) -> None:
+        refused = partial(deliveries.refused, error=str(error), seconds=_since(begun))
         for claim in claims:
-            self._write(claim, partial(deliveries.refused, error=str(error)), Outcome.REFUSED, error)
+            self._write(claim, refused, Outcome.REFUSED, error)
 
-    def _postpone(self, claims: Sequence[DeliveryClaim], error: TryAgain) -> None:
-        postpone = partial(deliveries.postpone, error=str(error), retry=self._retry)
+    def _postpone(
+        self,
+        claims: Sequence[DeliveryClaim],
+        error: TryAgain,
+        begun: float | None = None,
+        outcome: AttemptOutcome = AttemptOutcome.TRY_AGAIN,
+    ) -> None:
+        postpone = partial(
+            deliveries.postpone,
+            error=str(error),
+            retry=self._retry,
+            seconds=_since(begun),
+            outcome=outcome,
+        )
         for claim in claims:
             self._write(claim, postpone, Outcome.POSTPONED, error)
 
@@ -205,6 +217,11 @@ class Courier:
         except LeaseLost as error:
             # Whoever holds it now sends the same bytes under the same UID: nothing is lost or doubled.
             log.warning("study %s: %s", claim.study_instance_uid, error)
+
+
+def _since(begun: float | None) -> float | None:
+    """Seconds of an attempt that began then."""
+    return None if begun is None else time.monotonic() - begun
 
 
 def _contexts(claims: Sequence[DeliveryClaim]) -> Contexts:

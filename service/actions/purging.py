@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from service.actions.analysing import newest_analyses
 from service.archive import Archive
+from service.records import attempts
 from service.records.database import Records, utc_now
 from service.records.journal import write_down
 from service.records.standing import settled
@@ -125,6 +126,7 @@ class Purge:
         now = utc_now()
         for file in files:
             file.purged_at = now
+        attempts.forget(session, study_ids)
         size = sum(self.archive.size(file.path) for file in files)
         return Purged(len(study_ids), len(images), len(results), size)
 

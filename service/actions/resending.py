@@ -72,7 +72,11 @@ class Resend:
         rows = session.scalars(
             select(Delivery)
             .join(Instance, Instance.id == Delivery.instance_id)
-            .where(Instance.study_id.in_(study_ids), Delivery.error != CORRECTED_SINCE)
+            .where(
+                Instance.study_id.in_(study_ids),
+                Instance.set_aside_at.is_(None),
+                Delivery.error != CORRECTED_SINCE,
+            )
             .order_by(Delivery.id)
             .options(joinedload(Delivery.instance))
         )

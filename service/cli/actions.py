@@ -75,7 +75,7 @@ def rerun(
     """
     settings = settings_of_process(config, data_dir=data_dir)
     urgency = _priority(priority)
-    _run(lambda records: _rerun(settings, records, model, urgency), chosen, settings, dry_run, as_json)
+    run_action(lambda records: _rerun(settings, records, model, urgency), chosen, settings, dry_run, as_json)
 
 
 def retry(
@@ -92,7 +92,7 @@ def retry(
     """
     settings = settings_of_process(config, data_dir=data_dir)
     action = Retry(_priority(priority) if priority else None)
-    _run(lambda _: action, chosen, settings, dry_run, as_json)
+    run_action(lambda _: action, chosen, settings, dry_run, as_json)
 
 
 def cancel(
@@ -108,7 +108,7 @@ def cancel(
     Example: litegpt-node cancel --state queued --since 2024-05-01
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(lambda _: Cancel(who()), chosen, settings, dry_run, as_json)
+    run_action(lambda _: Cancel(who()), chosen, settings, dry_run, as_json)
 
 
 def force(
@@ -123,7 +123,9 @@ def force(
     Example: litegpt-node force --state receiving
     """
     settings = settings_of_process(config, data_dir=data_dir)
-    _run(lambda records: Force(Completion.at_present(settings, records)), chosen, settings, dry_run, as_json)
+    run_action(
+        lambda records: Force(Completion.at_present(settings, records)), chosen, settings, dry_run, as_json
+    )
 
 
 def resend(
@@ -143,12 +145,17 @@ def resend(
     """
     settings = settings_of_process(config, data_dir=data_dir)
     action = Resend(_destination(to, settings), again, _priority(priority))
-    _run(lambda _: action, chosen, settings, dry_run, as_json)
+    run_action(lambda _: action, chosen, settings, dry_run, as_json)
 
 
-def _run(
+def run_action(
     action_on: Callable[[Records], Action], chosen: Chosen, settings: Settings, dry_run: bool, as_json: bool
 ) -> None:
+    """Does something to the chosen studies, and says what came of it.
+
+    Raises:
+        SettingsError: If the options choose nothing, or what cannot be.
+    """
     selection = chosen.selection(settings)
     records = open_records(settings)
     try:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.records import overview
+from service.records.attempts import Attempt
 from service.records.overview import DeliveryView, FindingView, ImageView, StudyView
 
 DEMONSTRATION: Final = (
@@ -108,9 +109,18 @@ def _lines(view: StudyView) -> Iterator[Text]:
         what = f"{delivery.sop_class} to {delivery.destination}"
         yield Text(f"delivery  {what}  {delivery.state}  {when}  {delivery.error}".rstrip())
         yield Text(f"          {_file(delivery)}")
+        yield from map(_attempt, delivery.attempts or ())
     for call in view.calls:
         when = f"{call.sent_at:%Y-%m-%d %H:%M:%S} UTC" if call.sent_at else ""
         yield Text(f"webhook   {call.webhook}  {call.state}  {when}  {call.error}".rstrip())
+        yield from map(_attempt, call.attempts or ())
+
+
+def _attempt(one: Attempt) -> Text:
+    since = f"{one.count} times since {one.first_at:%Y-%m-%d %H:%M:%S}, last " if one.count > 1 else ""
+    took = "" if one.seconds is None else f"  {one.seconds:.1f} s"
+    when = f"{since}{one.last_at:%Y-%m-%d %H:%M:%S} UTC"
+    return Text(f"          attempt {one.attempt}  {when}  {one.outcome}{took}  {one.said}  by {one.worker}")
 
 
 def _file(of: ImageView | DeliveryView) -> str:

@@ -114,6 +114,7 @@ def _other_images(session: Session, row: Analysis) -> tuple[OtherImage, ...]:
     of_study = (
         Instance.study_id == row.study_id,
         Instance.state == InstanceState.STORED,
+        Instance.set_aside_at.is_(None),
         Instance.received_at <= row.created_at,
     )
     read = select(Instance.sop_instance_uid).join(AnalysisImage).where(AnalysisImage.analysis_id == row.id)
@@ -140,6 +141,7 @@ def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -
             Instance.study_id == study_id,
             Instance.sop_instance_uid.in_(sop_instance_uids),
             Instance.state == InstanceState.STORED,
+            Instance.set_aside_at.is_(None),
         )
         .order_by(Instance.purged_at.is_not(None), Instance.id.desc())
         .limit(1)

@@ -19,10 +19,11 @@ from sqlalchemy.orm import Session
 
 from service.peers import Destination
 from service.records.analyses import WrittenResult, result_row
+from service.records.attempts import Ended, note_delivery
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.states import DeliveryState
+from service.records.states import AttemptOutcome, DeliveryState
 from service.records.tables import Delivery, Instance, Result, Study
 
 _STILL_DUE = Delivery.state == DeliveryState.DUE
@@ -141,27 +142,35 @@ def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
         LeaseLost: If it was withdrawn, or taken up by another worker.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, not_before=utc_now() + lease)
+        _write(session, claim, None, _STILL_DUE, not_before=utc_now() + lease)
 
 
-def sent(records: Records, claim: DeliveryClaim) -> None:
+def sent(records: Records, claim: DeliveryClaim, said: str = "", seconds: float | None = None) -> None:
     """Writes that the destination has stored the object.
+
+    Args:
+        records: Where.
+        claim: What was sent.
+        said: The status that came.
+        seconds: How long that took.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, state=DeliveryState.SENT, error="", sent_at=utc_now())
+        ended = Ended(AttemptOutcome.SENT, said, seconds)
+        _write(session, claim, ended, state=DeliveryState.SENT, error="", sent_at=utc_now())
 
 
-def refused(records: Records, claim: DeliveryClaim, error: str) -> None:
+def refused(records: Records, claim: DeliveryClaim, error: str, seconds: float | None = None) -> None:
     """Writes that the destination refused the object for good.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, state=DeliveryState.REFUSED, error=error)
+        ended = Ended(AttemptOutcome.REFUSED, error, seconds)
+        _write(session, claim, ended, _STILL_DUE, state=DeliveryState.REFUSED, error=error)
 
 
 def replace(records: Records, claim: DeliveryClaim, results: Sequence[WrittenResult], why: str) -> None:
@@ -171,7 +180,8 @@ def replace(records: Records, claim: DeliveryClaim, results: Sequence[WrittenRes
         LeaseLost: If the delivery was withdrawn, or taken up by another worker.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, state=DeliveryState.REPLACED, error=why)
+        ended = Ended(AttemptOutcome.REPLACED, why)
+        _write(session, claim, ended, _STILL_DUE, state=DeliveryState.REPLACED, error=why)
         replaced = session.get_one(Delivery, claim.delivery_id)
         to, priority = replaced.destination, replaced.priority
         for written in results:
@@ -185,14 +195,30 @@ def replace(records: Records, claim: DeliveryClaim, results: Sequence[WrittenRes
                 result.deliveries.append(Delivery(destination=to, priority=priority, not_before=utc_now()))
 
 
-def postpone(records: Records, claim: DeliveryClaim, error: str, retry: Retry) -> None:
+def postpone(
+    records: Records,
+    claim: DeliveryClaim,
+    error: str,
+    retry: Retry,
+    seconds: float | None = None,
+    outcome: AttemptOutcome = AttemptOutcome.TRY_AGAIN,
+) -> None:
     """Puts a delivery back for a later attempt; a destination that is away is tried for ever.
+
+    Args:
+        records: Where.
+        claim: What was not sent.
+        error: Why.
+        retry: After which waits.
+        seconds: How long the attempt took.
+        outcome: How far it came.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, error=error, not_before=utc_now() + retry.wait(claim.failures))
+        ended, at = Ended(outcome, error, seconds), utc_now() + retry.wait(claim.failures)
+        _write(session, claim, ended, _STILL_DUE, error=error, not_before=at)
 
 
 def look_again(records: Records, claim: DeliveryClaim, why: str, at: datetime) -> None:
@@ -202,14 +228,19 @@ def look_again(records: Records, claim: DeliveryClaim, why: str, at: datetime) -
         LeaseLost: If it was withdrawn, or another worker has taken the delivery up since.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, error=why, looks=claim.looks + 1, not_before=at)
+        ended = Ended(AttemptOutcome.NOT_SHOWN, why)
+        _write(session, claim, ended, _STILL_DUE, error=why, looks=claim.looks + 1, not_before=at)
 
 
 def _is_due() -> Any:
     return and_(Delivery.state == DeliveryState.DUE, Delivery.not_before <= utc_now())
 
 
-def _write(session: Session, claim: DeliveryClaim, *conditions: Any, **values: object) -> None:
+def _write(
+    session: Session, claim: DeliveryClaim, ended: Ended | None, *conditions: Any, **values: object
+) -> None:
     ours = (Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt, *conditions)
     lost = f"delivery {claim.delivery_id}: attempt {claim.attempt} is over, or withdrawn"
     write_while_held(session, update(Delivery).where(*ours).values(**values), lost)
+    if ended is not None:
+        note_delivery(session, claim.delivery_id, claim.attempt, ended)

@@ -11,8 +11,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import NotThere
+from service.records.attempts import Attempt, History, failures
 from service.records.journal import Event, events_of_study
-from service.records.overview import ImageView, StudyView, images_of, view_of, with_everything
+from service.records.overview import (
+    ImageView,
+    StudyView,
+    images_of,
+    view_of,
+    whole_history,
+    with_everything,
+)
 from service.records.reasons import Reason, reasons_of
 from service.records.states import AnalysisState, Priority, Purpose
 from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
@@ -32,8 +40,10 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """One result or image at one destination; ``not_before`` is when a due one is tried next."""
+    """One result or image at one destination; ``not_before`` is when a due one is tried next, ``attempts``
+    says how each before ended, the first ones first."""
 
+    id: int
     destination: str
     state: str
     priority: Priority
@@ -41,6 +51,7 @@ class DeliveryHistory:
     error: str
     not_before: datetime
     sent_at: datetime | None
+    attempts: tuple[Attempt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class ResultHistory:
 class CallHistory:
     """One webhook that is told of an analysis; ``not_before`` is when a due call is tried next."""
 
+    id: int
     webhook: str
     state: str
     attempt: int
@@ -67,6 +79,7 @@ class CallHistory:
     not_before: datetime
     created_at: datetime
     sent_at: datetime | None
+    attempts: tuple[Attempt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +175,10 @@ def dossier_of(session: Session, uid: str) -> Dossier:
         raise NotThere("There is no such study.")
     view = view_of(study)
     # reasons_of empties the session, so it comes last.
-    images = _images(study, view.images)
-    analyses = tuple(_analysis(analysis) for analysis in reversed(study.analyses))
-    shadows = _shadows(study)
+    history = whole_history(session, study)
+    images = _images(study, view.images, history)
+    analyses = tuple(_analysis(analysis, history) for analysis in reversed(study.analyses))
+    shadows = _shadows(study, history)
     events = tuple(events_of_study(session, uid))
     return Dossier(
         study=view,
@@ -209,19 +223,19 @@ def result_of(session: Session, uid: str, result_id: int) -> Result:
     return result
 
 
-def _shadows(study: Study) -> tuple[ShadowReading, ...]:
+def _shadows(study: Study, history: History) -> tuple[ShadowReading, ...]:
     newest: dict[str, ShadowReading] = {}
     for row in reversed(study.analyses):
         model = f"{row.model_id} {row.model_version}"
         if row.purpose != Purpose.SHADOW or row.state != AnalysisState.DONE or model in newest:
             continue
         given = {image.instance_id for image in row.images}
-        images = tuple(one for one in _images(study, images_of(study, row)) if one.id in given)
+        images = tuple(one for one in _images(study, images_of(study, row), history) if one.id in given)
         newest[model] = ShadowReading(row.id, model, row.demonstration, row.finished_at, images)
     return tuple(newest.values())
 
 
-def _images(study: Study, views: Sequence[ImageView]) -> tuple[StoredImage, ...]:
+def _images(study: Study, views: Sequence[ImageView], history: History) -> tuple[StoredImage, ...]:
     return tuple(
         StoredImage(
             row.id,
@@ -229,13 +243,13 @@ def _images(study: Study, views: Sequence[ImageView]) -> tuple[StoredImage, ...]
             UID(row.sop_class_uid).name,
             row.size_bytes,
             image,
-            tuple(map(_delivery, row.deliveries)),
+            tuple(_delivery(delivery, history) for delivery in row.deliveries),
         )
         for row, image in zip(study.instances, views, strict=True)
     )
 
 
-def _analysis(row: Analysis) -> AnalysisHistory:
+def _analysis(row: Analysis, history: History) -> AnalysisHistory:
     return AnalysisHistory(
         id=row.id,
         model=f"{row.model_id} {row.model_version}",
@@ -248,12 +262,14 @@ def _analysis(row: Analysis) -> AnalysisHistory:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        results=tuple(_result(result) for result in sorted(row.results, key=lambda result: result.id)),
-        calls=tuple(map(_call, row.calls)),
+        results=tuple(
+            _result(result, history) for result in sorted(row.results, key=lambda result: result.id)
+        ),
+        calls=tuple(_call(call, history) for call in row.calls),
     )
 
 
-def _result(row: Result) -> ResultHistory:
+def _result(row: Result, history: History) -> ResultHistory:
     return ResultHistory(
         id=row.id,
         sop_class=UID(row.sop_class_uid).name.removesuffix(" Storage"),
@@ -261,12 +277,15 @@ def _result(row: Result) -> ResultHistory:
         path=row.path,
         created_at=row.created_at,
         purged_at=row.purged_at,
-        deliveries=tuple(_delivery(delivery) for delivery in sorted(row.deliveries, key=lambda one: one.id)),
+        deliveries=tuple(
+            _delivery(delivery, history) for delivery in sorted(row.deliveries, key=lambda one: one.id)
+        ),
     )
 
 
-def _delivery(row: Delivery) -> DeliveryHistory:
+def _delivery(row: Delivery, history: History) -> DeliveryHistory:
     return DeliveryHistory(
+        id=row.id,
         destination=row.destination,
         state=row.state,
         priority=Priority(row.priority),
@@ -274,11 +293,13 @@ def _delivery(row: Delivery) -> DeliveryHistory:
         error=row.error,
         not_before=row.not_before,
         sent_at=row.sent_at,
+        attempts=history.of_delivery(row.id),
     )
 
 
-def _call(row: WebhookCall) -> CallHistory:
+def _call(row: WebhookCall, history: History) -> CallHistory:
     return CallHistory(
+        id=row.id,
         webhook=row.webhook,
         state=row.state,
         attempt=row.attempt,
@@ -286,6 +307,7 @@ def _call(row: WebhookCall) -> CallHistory:
         not_before=row.not_before,
         created_at=row.created_at,
         sent_at=row.sent_at,
+        attempts=history.of_call(row.id),
     )
 
 
@@ -296,10 +318,23 @@ def _received(image: ImageView) -> str:
 
 def _of_forwards(image: StoredImage) -> list[Moment]:
     return [
-        Moment(delivery.sent_at, f"image passed on to {delivery.destination}")
+        moment
         for delivery in image.deliveries
-        if delivery.sent_at
+        for moment in _of_delivery(delivery, f"image passed on to {delivery.destination}", "image")
     ]
+
+
+def _of_delivery(delivery: DeliveryHistory | CallHistory, arrived: str, what: str) -> list[Moment]:
+    """When it arrived, in these words, and the attempts that came to nothing."""
+    moments = [
+        Moment(one.last_at, f"{what}: {one.outcome}{_how_often(one)}, {one.said}")
+        for one in failures(delivery.attempts)
+    ]
+    return [*moments, *([Moment(delivery.sent_at, arrived)] if delivery.sent_at else [])]
+
+
+def _how_often(attempt: Attempt) -> str:
+    return f", {attempt.count} times since {attempt.first_at:%Y-%m-%d %H:%M} UTC" if attempt.count > 1 else ""
 
 
 def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
@@ -315,10 +350,10 @@ def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
     if analysis.finished_at:
         moments.append(Moment(analysis.finished_at, f"{name} {analysis.state}"))
     for result in analysis.results:
-        moments += [
-            Moment(delivery.sent_at, f"{result.sop_class} sent to {delivery.destination}")
-            for delivery in result.deliveries
-            if delivery.sent_at
-        ]
-    told = [call for call in analysis.calls if call.sent_at]
-    return moments + [Moment(call.sent_at, f"webhook {call.webhook} told") for call in told if call.sent_at]
+        for delivery in result.deliveries:
+            moments += _of_delivery(
+                delivery, f"{result.sop_class} sent to {delivery.destination}", result.sop_class
+            )
+    for call in analysis.calls:
+        moments += _of_delivery(call, f"webhook {call.webhook} told", f"webhook {call.webhook}")
+    return moments

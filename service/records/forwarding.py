@@ -84,7 +84,8 @@ def came_from(destination: Destination, calling_ae_title: str) -> bool:
 
 
 def _may_go(session: Session, study: Study, instance: Instance) -> bool:
-    if instance.state == InstanceState.CONFLICT or is_selftest(study.study_instance_uid):
+    held = instance.state == InstanceState.CONFLICT or instance.set_aside_at is not None
+    if held or is_selftest(study.study_instance_uid):
         return False
     ours = select(Result.id).where(Result.sop_instance_uid == instance.sop_instance_uid)
     return session.scalar(ours) is None

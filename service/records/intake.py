@@ -69,6 +69,7 @@ class Version:
     state: str
     eligible: bool
     purged: bool = False
+    set_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,14 @@ class Receiver:
     def _versions(self, session: Session, received: ReceivedObject) -> list[Version]:
         """What is recorded under its UID in its study, in the order in which it came."""
         rows = session.execute(
-            select(Instance.digest, Instance.path, Instance.state, Instance.eligible, Instance.purged_at)
+            select(
+                Instance.digest,
+                Instance.path,
+                Instance.state,
+                Instance.eligible,
+                Instance.purged_at.is_not(None),
+                Instance.set_aside_at.is_not(None),
+            )
             .join(Study)
             .where(
                 Study.study_instance_uid == received.study_instance_uid,
@@ -247,18 +255,19 @@ class Receiver:
             .order_by(Instance.id)
         ).all()
         return [
-            Version(digest, self.archive.absolute(path), state, eligible, purged_at is not None)
-            for digest, path, state, eligible, purged_at in rows
+            Version(digest, self.archive.absolute(path), state, eligible, purged, set_aside)
+            for digest, path, state, eligible, purged, set_aside in rows
         ]
 
     def _judge(self, received: ReceivedObject, file: Path, earlier: Sequence[Version]) -> Kept:
         """Against the first of the earlier files that is still there."""
         same = [version for version in earlier if version.digest == received.digest]
-        own = self._reason_against(received)
+        own = reason_against(received, self.eligibility)
         if same:
             purged = all(version.purged for version in same)
             return Kept(Intake.STORED_AGAIN, own) if purged else Kept(Intake.DUPLICATE)
-        stored = [version for version in earlier if version.state == InstanceState.STORED]
+        used = [version for version in earlier if not version.set_aside]
+        stored = [version for version in used if version.state == InstanceState.STORED]
         there = (version.file for version in stored if not version.purged and version.file.is_file())
         present = next(there, None)
         intake = Intake.STORED
@@ -274,10 +283,11 @@ class Receiver:
             return Kept(intake, CORRECTED)
         return Kept(intake, own)
 
-    def _reason_against(self, received: ReceivedObject) -> str:
-        """Why its image is not to be analysed, or nothing."""
-        reason = self.eligibility.reason_against(received.header)
-        return storable(reason) or ("" if received.has_pixels else "no pixel data")
+
+def reason_against(received: ReceivedObject, eligibility: Eligibility) -> str:
+    """Why an object's image is not to be analysed, or nothing."""
+    reason = eligibility.reason_against(received.header)
+    return storable(reason) or ("" if received.has_pixels else "no pixel data")
 
 
 def version_of(received: ReceivedObject, kept: Kept) -> Version:

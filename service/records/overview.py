@@ -13,6 +13,7 @@ from sqlalchemy import or_, select, union_all
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import NotThere
+from service.records.attempts import Attempt, History, history_of
 from service.records.states import AnalysisState, DeliveryState, StudyState
 from service.records.tables import Analysis, AnalysisImage, Instance, Result, Study, WebhookCall
 
@@ -70,7 +71,7 @@ class ImageView:
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
     """One result, or image that is passed on, at one destination; ``sop_class`` says what it is, as DICOM
-    names it. Purged: cannot be sent again."""
+    names it. Purged: cannot be sent again. ``attempts``: how each ended, where they were asked for."""
 
     destination: str
     sop_class: str
@@ -81,6 +82,7 @@ class DeliveryView:
     path: str
     purged_at: datetime | None = None
     is_image: bool = False
+    attempts: tuple[Attempt, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class CallView:
     attempt: int
     error: str
     sent_at: datetime | None
+    attempts: tuple[Attempt, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +177,15 @@ def list_studies(session: Session, limit: int = 100) -> list[StudyView]:
 
 
 def show_study(session: Session, name: str) -> StudyView:
-    """One study by its Study Instance UID, its accession number, or the beginning of its UID.
+    """One study by its Study Instance UID, its accession number, or the beginning of its UID, with each
+    attempt to deliver its images and what is of its newest analysis.
 
     Raises:
         NotThere: If no study, or more than one, has that name.
     """
     study_id = study_called(session, name)
-    return views_of(session, [study_id])[study_id]
+    study = session.scalars(select(Study).options(*with_everything()).where(Study.id == study_id)).one()
+    return view_of(study, whole_history(session, study))
 
 
 def study_called(session: Session, name: str) -> int:
@@ -216,11 +221,20 @@ def with_everything() -> tuple[Any, ...]:
     )
 
 
-def view_of(study: Study) -> StudyView:
-    """A study that was read ``with_everything``."""
+def whole_history(session: Session, study: Study) -> History:
+    """Every attempt to deliver something of a study that was read ``with_everything``."""
+    results = [result for analysis in study.analyses for result in analysis.results]
+    delivered: list[Result | Instance] = [*results, *study.instances]
+    deliveries = [delivery.id for one in delivered for delivery in one.deliveries]
+    calls = [call.id for analysis in study.analyses for call in analysis.calls]
+    return history_of(session, deliveries, calls)
+
+
+def view_of(study: Study, history: History | None = None) -> StudyView:
+    """A study that was read ``with_everything``, with the attempts at its deliveries where they are given."""
     analysis = next((one for one in reversed(study.analyses) if one.counts), None)
-    deliveries = (*(_deliveries(analysis) if analysis else ()), *_forwards(study))
-    calls = tuple(map(_call, analysis.calls)) if analysis else ()
+    deliveries = (*(_deliveries(analysis, history) if analysis else ()), *_forwards(study, history))
+    calls = tuple(_call(call, history) for call in analysis.calls) if analysis else ()
     return StudyView(
         study_instance_uid=study.study_instance_uid,
         accession_number=study.accession_number,
@@ -285,7 +299,7 @@ def _findings(image: AnalysisImage) -> tuple[FindingView, ...]:
     )
 
 
-def _deliveries(analysis: Analysis) -> list[DeliveryView]:
+def _deliveries(analysis: Analysis, history: History | None) -> list[DeliveryView]:
     return [
         DeliveryView(
             delivery.destination,
@@ -296,17 +310,19 @@ def _deliveries(analysis: Analysis) -> list[DeliveryView]:
             delivery.sent_at,
             result.path,
             result.purged_at,
+            attempts=history.of_delivery(delivery.id) if history else None,
         )
         for result in analysis.results
         for delivery in result.deliveries
     ]
 
 
-def _call(row: WebhookCall) -> CallView:
-    return CallView(row.webhook, row.state, row.attempt, row.error, row.sent_at)
+def _call(row: WebhookCall, history: History | None) -> CallView:
+    attempts = history.of_call(row.id) if history else None
+    return CallView(row.webhook, row.state, row.attempt, row.error, row.sent_at, attempts)
 
 
-def _forwards(study: Study) -> list[DeliveryView]:
+def _forwards(study: Study, history: History | None) -> list[DeliveryView]:
     return [
         DeliveryView(
             delivery.destination,
@@ -318,6 +334,7 @@ def _forwards(study: Study) -> list[DeliveryView]:
             instance.path,
             instance.purged_at,
             is_image=True,
+            attempts=history.of_delivery(delivery.id) if history else None,
         )
         for instance in study.instances
         for delivery in instance.deliveries

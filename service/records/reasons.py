@@ -61,10 +61,11 @@ def _conflicts(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple
     for study_id, count, since in rows:
         what = f"{_number(count, 'image')} held: the same SOP Instance UID had come with other pixels"
         uid = studies[study_id].study_instance_uid
-        yield (
-            study_id,
-            Reason(what, since, f"the first to come counts; litegpt-node show {uid} names the files"),
+        remedy = (
+            f"the first to come counts meanwhile; litegpt-node conflict list names the files, "
+            f"conflict keep-first {uid} or conflict take-later {uid} decides"
         )
+        yield study_id, Reason(what, since, remedy)
 
 
 def _receiving(study: Study) -> Reason:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.archive import Archive
 from service.errors import NeverAgain, OutOfResources, StillInWork
+from service.records import attempts
 from service.records.database import Records
 from service.records.states import WAITING, CallState, DeliveryState, StudyState
 from service.records.tables import (
@@ -89,6 +90,7 @@ def _inodes(archive: Archive, paths: Iterable[str]) -> dict[str, int]:
 
 
 def _delete_rows(session: Session, study_id: int) -> None:
+    attempts.forget(session, [study_id])
     analyses = select(Analysis.id).where(Analysis.study_id == study_id)
     for statement in (
         delete(Delivery).where(_of_study(study_id)),

@@ -48,6 +48,18 @@ class DeliveryState(StrEnum):
     REPLACED = "replaced"
 
 
+class AttemptOutcome(StrEnum):
+    """How one attempt at a delivery or a webhook call ended; ``not-shown``: it only looked, and the
+    destination does not show the study yet; ``no-association``: nothing was sent."""
+
+    SENT = "sent"
+    TRY_AGAIN = "try-again"
+    NO_ASSOCIATION = "no-association"
+    NOT_SHOWN = "not-shown"
+    REFUSED = "refused"
+    REPLACED = "replaced"
+
+
 class CallState(StrEnum):
     """``due`` again after a transient failure; ``withdrawn``: superseded or cancelled before it was told."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
@@ -48,6 +48,15 @@ def supersede(
     )
     if other_than is not None:
         older = older.where(Analysis.id != other_than.id)
+    _end(session, older)
+
+
+def end_readings_of(session: Session, instance_ids: Sequence[int]) -> None:
+    """Ends whatever reads these images, by any model: they are not what they seemed."""
+    _end(session, select(AnalysisImage.analysis_id).where(AnalysisImage.instance_id.in_(instance_ids)))
+
+
+def _end(session: Session, older: Select[int]) -> None:
     # Analyses first: past a row that a worker is just finishing, we see the deliveries it made.
     session.execute(
         update(Analysis)

@@ -31,6 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from service.records.states import (
     AnalysisState,
+    AttemptOutcome,
     CallState,
     DeliveryState,
     InstanceState,
@@ -163,6 +164,8 @@ class Instance(Base):
     received_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]
     """When the file was given up: it is gone, or will be at once. None again where it came again."""
+    set_aside_at: Mapped[datetime | None]
+    """When an admin ended a conflict in favour of another object under its UID: it is kept, and not used."""
 
     study: Mapped[Study] = relationship(back_populates="instances")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="instance", order_by="Delivery.id")
@@ -407,6 +410,35 @@ class WorkerProcess(Base):
     busy_since: Mapped[datetime | None]
     started_at: Mapped[datetime]
     beaten_at: Mapped[datetime]
+
+
+class DeliveryAttempt(Base):
+    """How an attempt at a delivery or a webhook call ended, or several in a row that ended alike."""
+
+    __tablename__ = "delivery_attempt"
+    __table_args__ = (
+        _one_of("outcome", AttemptOutcome),
+        CheckConstraint("(delivery_id IS NULL) <> (webhook_call_id IS NULL)", name="one_delivery"),
+        Index(None, "delivery_id", "id"),
+        Index(None, "webhook_call_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[int | None] = mapped_column(ForeignKey("delivery.id"))
+    webhook_call_id: Mapped[int | None] = mapped_column(ForeignKey("webhook_call.id"))
+    attempt: Mapped[int]
+    """The number of the last of them, as the delivery counts."""
+    count: Mapped[int] = mapped_column(default=1)
+    """How many there were in a row; all but one are told by their first and last time."""
+    outcome: Mapped[str] = mapped_column(String(16))
+    said: Mapped[str] = mapped_column(default="")
+    """The status that came, or why none did, in one line."""
+    seconds: Mapped[float | None]
+    """How long the last of them took, where that was measured."""
+    worker: Mapped[str]
+    """Who made the last of them: ``HOST/PID``."""
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
 
 
 class Model(Base):

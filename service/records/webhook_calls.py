@@ -15,10 +15,11 @@ from sqlalchemy import Select, and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from service.records.attempts import Ended, note_call
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.states import CallState
+from service.records.states import AttemptOutcome, CallState
 from service.records.tables import Analysis, WebhookCall
 
 UNANSWERED: Final = (CallState.DUE, CallState.REFUSED)
@@ -100,37 +101,42 @@ def begin(records: Records, claim: CallClaim, body_digest: str, lease: timedelta
         LeaseLost: If it was withdrawn, or taken up by another worker.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, body_digest=body_digest, not_before=utc_now() + lease)
+        _write(session, claim, None, _STILL_DUE, body_digest=body_digest, not_before=utc_now() + lease)
 
 
-def sent(records: Records, claim: CallClaim) -> None:
+def sent(records: Records, claim: CallClaim, said: str = "", seconds: float | None = None) -> None:
     """Writes that the receiver has it.
 
     Raises:
         LeaseLost: If another worker has taken the call up since.
     """
     with records.writing() as session:
-        _write(session, claim, state=CallState.SENT, error="", sent_at=utc_now())
+        ended = Ended(AttemptOutcome.SENT, said, seconds)
+        _write(session, claim, ended, state=CallState.SENT, error="", sent_at=utc_now())
 
 
-def refused(records: Records, claim: CallClaim, error: str) -> None:
+def refused(records: Records, claim: CallClaim, error: str, seconds: float | None = None) -> None:
     """Writes that it will not be told.
 
     Raises:
         LeaseLost: If it was withdrawn, or another worker has taken the call up since.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, state=CallState.REFUSED, error=error)
+        ended = Ended(AttemptOutcome.REFUSED, error, seconds)
+        _write(session, claim, ended, _STILL_DUE, state=CallState.REFUSED, error=error)
 
 
-def postpone(records: Records, claim: CallClaim, error: str, retry: Retry) -> None:
+def postpone(
+    records: Records, claim: CallClaim, error: str, retry: Retry, seconds: float | None = None
+) -> None:
     """Puts a call back for a later attempt.
 
     Raises:
         LeaseLost: If it was withdrawn, or another worker has taken the call up since.
     """
     with records.writing() as session:
-        _write(session, claim, _STILL_DUE, error=error, not_before=utc_now() + retry.wait(claim.attempt))
+        ended, at = Ended(AttemptOutcome.TRY_AGAIN, error, seconds), utc_now() + retry.wait(claim.attempt)
+        _write(session, claim, ended, _STILL_DUE, error=error, not_before=at)
 
 
 def withdraw(
@@ -168,7 +174,11 @@ def _is_due() -> Any:
     return and_(WebhookCall.state == CallState.DUE, WebhookCall.not_before <= utc_now())
 
 
-def _write(session: Session, claim: CallClaim, *conditions: Any, **values: object) -> None:
+def _write(
+    session: Session, claim: CallClaim, ended: Ended | None, *conditions: Any, **values: object
+) -> None:
     ours = (WebhookCall.id == claim.call_id, WebhookCall.attempt == claim.attempt, *conditions)
     lost = f"webhook call {claim.call_id}: attempt {claim.attempt} is over, or withdrawn"
     write_while_held(session, update(WebhookCall).where(*ours).values(**values), lost)
+    if ended is not None:
+        note_call(session, claim.call_id, claim.attempt, ended)

@@ -11,9 +11,10 @@ from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
 from litegpt.errors import ModelError
-from service.errors import SettingsError
+from service.errors import NotThere, SettingsError
 from service.models.figures import FiguresByModel
 from service.models.roster import Roster, roster_of
+from service.peers import Destination
 from service.records.database import Records, utc_now
 from service.records.job_progress import Progress, progress_of
 from service.records.silence import Silence, silences
@@ -45,6 +46,17 @@ class Node:
     by_model: Kept[FiguresByModel]
     tells_why: bool
     """Whether ``/health/ready`` quotes errors, which name paths and hosts."""
+
+    def destination(self, address: str) -> Destination:
+        """What the node delivers to at this address, ``AET@HOST:PORT``, by the present rules.
+
+        Raises:
+            NotThere: If there is none.
+        """
+        found = self.rulebook.rules().destination_called(address)
+        if found is None:
+            raise NotThere("That is no destination of this node.")
+        return found
 
 
 def lifespan_of(

@@ -29,6 +29,8 @@ _TONES: Final = {
     "shadow": "busy",
     "failed": "bad",
     "refused": "bad",
+    "no-association": "bad",
+    "try-again": "bad",
     "conflict": "bad",
     "stuck": "bad",
     "queued": "busy",

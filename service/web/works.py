@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
@@ -18,7 +19,7 @@ _KEPT: Final = 100
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
+class Work(ABC):
     """One of them; what is to be done is its kind's to say.
 
     Attributes:
@@ -33,13 +34,13 @@ class Work:
     error: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
 
+    @abstractmethod
     def do(self, records: Records) -> None:
         """Does it, to the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __str__(self) -> str:
         """What goes on, and how far it is, in words for who has to wait for it."""
-        raise NotImplementedError
 
 
 Kind = TypeVar("Kind", bound=Work)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import logging
 import ssl
 import time
 from functools import cache
@@ -23,9 +22,6 @@ import httpx
 
 from service.errors import PeerRefused, PeerUnavailable
 from service.webhooks.webhook import Webhook
-
-# It would write whole addresses into the log, whose paths may be secrets of their receivers.
-logging.getLogger("httpx").setLevel(logging.WARNING)
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0

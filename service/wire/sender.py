@@ -21,8 +21,13 @@ from service.settings import Settings
 from service.wire import statuses
 from service.wire.association import NO_REPLY, Contexts, associated, status_in
 
-# Whatever is sent by its path goes as the bytes of the file. Read and encoded again, it could be others.
-_config.STORE_SEND_CHUNKED_DATASET = True
+
+def configure_process() -> None:
+    """Sets what pynetdicom keeps per process: what is sent by its path goes as the bytes of the file.
+
+    Called once, in ``main``, before anything is forwarded.
+    """
+    _config.STORE_SEND_CHUNKED_DATASET = True
 
 
 class Sender:
@@ -68,8 +73,11 @@ class Connection:
         self._association = association
         self._destination = destination
 
-    def store(self, path: Path) -> None:
+    def store(self, path: Path) -> int:
         """Sends one Part 10 file.
+
+        Returns:
+            The status: Success, or a warning (PS3.4 B.2.3).
 
         Raises:
             OutOfResources: If the file cannot be read just now.
@@ -87,14 +95,17 @@ class Connection:
             raise KindRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        self._raise_for(status_in(reply))
+        return self._raise_for(status_in(reply))
 
-    def forward(self, path: Path, digest: str) -> None:
+    def forward(self, path: Path, digest: str) -> int:
         """Sends the dataset of a Part 10 file as it is, to the byte and in its own transfer syntax.
 
         Args:
             path: The file; its file meta information says what it is.
             digest: SHA-256 of the dataset: what has been damaged since it came is not passed on.
+
+        Returns:
+            The status: Success, or a warning (PS3.4 B.2.3).
 
         Raises:
             OutOfResources: If the file cannot be read just now.
@@ -102,6 +113,8 @@ class Connection:
             PeerUnavailable: If the peer is gone, or refuses for now: the same object may be sent again.
             PeerRefused: If the peer will not take this object, or none in this transfer syntax.
         """
+        if not _config.STORE_SEND_CHUNKED_DATASET:
+            raise RuntimeError("configure_process was not called: the file would be read and encoded anew")
         self._require_association()
         meta = _whole(path, digest)
         try:
@@ -117,7 +130,7 @@ class Connection:
             raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        self._raise_for(status_in(reply))
+        return self._raise_for(status_in(reply))
 
     def _require_association(self) -> None:
         if not self._association.is_established:
@@ -133,11 +146,11 @@ class Connection:
         if status != statuses.SUCCESS:
             raise PeerUnavailable(f"{self._destination}: {NO_REPLY if status is None else f'{status:04X}'}")
 
-    def _raise_for(self, status: int | None) -> None:
+    def _raise_for(self, status: int | None) -> int:
         if status is None:
             raise PeerUnavailable(f"{self._destination}: {NO_REPLY}")
         if statuses.is_accepted(status):
-            return
+            return status
         if statuses.is_transient(status):
             raise PeerUnavailable(f"{self._destination} answered {status:04X}: not now")
         if status == statuses.SOP_CLASS_NOT_SUPPORTED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from sqlalchemy import make_url
 from service.settings import PREFIX, Settings
 from tests.compose.composition import Composition, UnsetVariable, read_composition
 from tests.compose.containers import make_secrets
+from tests.worker.conftest import small_node
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
 OURS = ["listener", "sweeper", "retriever", "web", "analysis-worker", "delivery-worker"]
+ONCE = ["migrate", "purge"]
 OTHERS = {"postgres", "redis", "demo-pacs"}
 NEEDED = {"LITEGPT_DESTINATIONS": "PACS@pacs:104"}
 
@@ -39,7 +43,7 @@ def test_the_example_environment_is_enough_and_names_only_what_the_file_reads() 
 
 
 def test_parts_are_those_of_the_design(composition: Composition) -> None:
-    assert set(composition.services) == {*OURS, "migrate", *OTHERS}
+    assert set(composition.services) == {*OURS, *ONCE, *OTHERS}
     assert [name for name, service in composition.services.items() if service.reserves_gpu] == [
         "analysis-worker"
     ]
@@ -52,7 +56,10 @@ def test_the_demonstration_is_there_when_asked_for_and_only_for_this_machine(
     composition: Composition,
 ) -> None:
     profiles = {name: service.raw.get("profiles") for name, service in composition.services.items()}
-    assert {name: named for name, named in profiles.items() if named} == {"demo-pacs": ["demo"]}
+    assert {name: named for name, named in profiles.items() if named} == {
+        "demo-pacs": ["demo"],
+        "purge": ["purge"],
+    }
     (port,) = composition.services["demo-pacs"].raw["ports"]
     assert port.startswith("127.0.0.1:")
 
@@ -74,9 +81,36 @@ def test_everything_waits_for_what_it_needs(composition: Composition) -> None:
 
 def test_all_that_runs_on_has_a_health_check_and_starts_again(composition: Composition) -> None:
     for name, service in composition.services.items():
-        if name != "migrate":
+        if name not in ONCE:
             assert service.health, name
             assert service.raw["restart"] == "unless-stopped", name
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "says"),
+    [
+        ({}, 2, "how far? --older-than 90d, --until-free 200G, or both"),
+        ({"PURGE_OLDER_THAN": "90d"}, 0, "purge: 0 studies"),
+        ({"PURGE_UNTIL_FREE": "1K"}, 0, "purge: 0 studies"),
+    ],
+    ids=["nothing", "age", "room"],
+)
+def test_the_purge_goes_as_far_as_the_environment_says_and_ends(
+    limits: dict[str, str], status: int, says: str, tmp_path: Path
+) -> None:
+    purge = read_composition(FILE, {**NEEDED, **limits}).services["purge"]
+    assert purge.raw["restart"] == "no"
+    assert purge.waits_for == {"postgres": "service_healthy"}
+    assert purge.volumes["/var/lib/litegpt"] == "archive"
+    small_node(tmp_path / "node").records.close()
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.cli.main", *purge.command[1:]],
+        env={**os.environ, "LITEGPT_DATA_DIR": str(tmp_path / "node")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, says in ended.stdout + ended.stderr) == (status, True), ended.stderr
 
 
 def test_redis_never_drops_a_message_and_survives_a_restart(composition: Composition) -> None:

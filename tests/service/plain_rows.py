@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +15,10 @@ Rows = dict[str, list[dict[str, Any]]]
 _TABLES = ("study", "instance", "analysis", "analysis_image", "finding", "result", "delivery")
 
 
-def plain_rows(url: str) -> Rows:
-    """Every table's rows, in the order of all their columns; times are aware, truths are bools."""
-    rows = _sqlite(make_url(url).database or "") if url.startswith("sqlite") else _postgres(url)
+def plain_rows(url: str, tables: Sequence[str] = _TABLES) -> Rows:
+    """These tables' rows, in the order of all their columns; times are aware, truths are bools."""
+    sqlite = url.startswith("sqlite")
+    rows = _sqlite(make_url(url).database or "", tables) if sqlite else _postgres(url, tables)
     return {table: sorted(found, key=_by_all_columns) for table, found in rows.items()}
 
 
@@ -24,9 +26,9 @@ def _by_all_columns(row: dict[str, Any]) -> str:
     return str(sorted(row.items()))
 
 
-def _sqlite(file: str) -> Rows:
+def _sqlite(file: str, tables: Sequence[str]) -> Rows:
     connection = sqlite3.connect(file)
-    rows = {table: _sqlite_table(connection, table) for table in _TABLES}
+    rows = {table: _sqlite_table(connection, table) for table in tables}
     connection.close()
     return rows
 
@@ -46,10 +48,10 @@ def _typed(value: Any, declared: str) -> Any:
     return bool(value) if declared == "BOOLEAN" else value
 
 
-def _postgres(url: str) -> Rows:
+def _postgres(url: str, tables: Sequence[str]) -> Rows:
     libpq = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(libpq) as connection:
-        return {table: _postgres_table(connection, table) for table in _TABLES}
+        return {table: _postgres_table(connection, table) for table in tables}
 
 
 def _postgres_table(connection: psycopg.Connection, table: str) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import URL, text
+from sqlalchemy import URL, select, text
 
 from service.archive import Archive
 from service.backup.form import masked
@@ -31,10 +31,12 @@ from service.backup.reading import Backup
 from service.backup.restoring import compare, restore
 from service.backup.writing import write_backup
 from service.errors import BackupDamaged, NodeError, SettingsError
+from service.records.attempts import Ended, note_call, note_delivery
 from service.records.database import Records
 from service.records.intake import Intake, Receiver
 from service.records.migrate import migrate
-from service.records.tables import Finding
+from service.records.states import AttemptOutcome
+from service.records.tables import Delivery, Finding, WebhookCall
 from service.settings import Settings, load_settings
 from service.supervisor import alone_in
 from tests.images import make_radiograph
@@ -72,6 +74,11 @@ def _fill(records: Records) -> None:
             write(session, case[0])
         odd = StudyRow((DONE,), (ImageRow(), ImageRow("körperteil \\N{'\"}\t☃")), accession_number="Ä|\n'\\")
         write(session, odd)
+        delivered = session.scalars(select(Delivery.id).order_by(Delivery.id).limit(2)).all()
+        for delivery_id, said in zip(delivered, ("answered C000 \N{SNOWMAN}", ""), strict=True):
+            note_delivery(session, delivery_id, 1, Ended(AttemptOutcome.REFUSED, said, 0.1 + 0.2))
+        (call,) = session.scalars(select(WebhookCall).limit(1))
+        note_call(session, call.id, 7, Ended(AttemptOutcome.SENT, "204"))
         for number, (label, score) in enumerate((("Edema", 0.1 + 0.2), ("Mass", 5e-324), ("Nodule", 1.0))):
             image = session.execute(
                 text("SELECT analysis_id, instance_id FROM analysis_image ORDER BY 1, 2")
@@ -115,11 +122,14 @@ def test_every_row_comes_back_on_the_same_database_and_on_the_other(
     _fill(records)
     before = plain_rows(settings.sqlalchemy_url)
     assert all(before.values())
+    attempts = plain_rows(settings.sqlalchemy_url, ["delivery_attempt"])
+    assert len(attempts["delivery_attempt"]) == 3
     path = tmp_path / "backup.tar"
     write_backup(settings, records, path, with_files=False, on_progress=quiet)
     server = request.getfixturevalue("postgres_server_url") if kind == "postgresql" else None
     with _target(kind, server, tmp_path / "restored") as to:
         assert _restored(path, to) == before
+        assert plain_rows(to.sqlalchemy_url, ["delivery_attempt"]) == attempts
         # The next numbers are free: another study comes in as it would have come in there.
         restored = Records.open(to)
         with restored.writing() as session:
@@ -153,11 +163,11 @@ def test_a_backup_sees_one_moment(
 
 NEWER_TABLES = (
     *("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user"),
-    *("model", "model_activation", "webhook_call", "peer_seen", "worker_process"),
+    *("model", "model_activation", "delivery_attempt", "webhook_call", "peer_seen", "worker_process"),
 )
 NEWER_COLUMNS = {
     "study": {"priority"},
-    "instance": {"purged_at", "facts"},
+    "instance": {"purged_at", "facts", "set_aside_at"},
     "analysis": {"priority", "rule", "result_rule", "purpose", "counts"},
     "result": {"purged_at"},
     "delivery": {"priority", "instance_id", "looks"},
@@ -393,7 +403,7 @@ def test_nothing_half_is_left(records: Records, settings: Settings, tmp_path: Pa
             assert list(folder.iterdir()) == []
         else:
             break
-    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 9
+    assert steps[0] == "study" and steps[-1] == "files" and len(steps) == 10
     assert [path.name for path in folder.iterdir()] == ["b.tar"]
 
 

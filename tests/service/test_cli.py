@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,6 +169,10 @@ def test_refused_results_are_sent_again_on_an_admins_word(tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (0, "resend: 1 due again\n")
     (delivery,) = json.loads(_node("show", "A-1", "--json", folder=tmp_path).stdout)["deliveries"]
     assert (delivery["state"], delivery["error"]) == ("due", "takes no reports")
+    (attempt,) = delivery["attempts"]
+    assert (attempt["attempt"], attempt["outcome"], attempt["said"]) == (1, "refused", "takes no reports")
+    shown = _node("show", "A-1", folder=tmp_path).stdout
+    assert re.search(r"attempt 1  \d{4}-\S+ \S+ UTC  refused  takes no reports  by \S+/\d+", shown), shown
     assert _node("resend", "A-1", folder=tmp_path).stdout == "resend: 1 due already\n"
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
 
 from service.errors import PeerRefused, PeerUnavailable
 from service.peers import Destination
 from service.settings import load_settings
 from service.wire import statuses
-from service.wire.sender import Sender, result_contexts
+from service.wire.sender import Sender, image_contexts, result_contexts
 from tests.images import CR, DX, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
@@ -150,3 +150,18 @@ def test_every_status_is_accepted_transient_or_permanent() -> None:
     for status in range(0x10000):
         assert not (statuses.is_accepted(status) and statuses.is_transient(status))
     assert statuses.status_of(ValueError()) == 0xA701
+
+
+def test_a_process_that_would_encode_images_anew_forwards_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_radiograph()
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", False)
+    contexts = image_contexts([(DX, image.file_meta.TransferSyntaxUID)])
+    with (
+        _peer(0) as peer,
+        SENDER.associate(peer, contexts) as connection,
+        pytest.raises(RuntimeError, match="encoded anew"),
+    ):
+        connection.forward(tmp_path / "image.dcm", "")

@@ -156,6 +156,9 @@ def test_it_is_tried_again_with_the_same_id_until_it_is_taken(tmp_path: Path) ->
     assert len({headers["webhook-id"] for headers in taken.headers}) == 1
     (call,) = _calls(node, study)
     assert (call.state, call.attempt, call.error) == ("sent", 3, "")
+    attempts = [(one.attempt, one.outcome, one.said.split(" answered ")[-1]) for one in call.attempts or ()]
+    assert attempts[0] == (1, "try-again", "503: not now") and attempts[-1] == (3, "sent", "204")
+    assert len(attempts) == 3
     node.records.close()
 
 
@@ -260,7 +263,7 @@ def test_a_fault_of_our_own_over_one_call_does_not_hold_the_others_up(
 def _tell_and_die(data_dir: Path, table: dict[str, Any]) -> None:
     """A worker that is killed when the receiver has answered, and before that is written down."""
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     webhook_calls.sent = die

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from service.errors import TryAgain
 from service.peers import ResultKind
 from service.records import analyses
 from service.records.selection import Selection
+from service.wire.sender import configure_process
 from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
@@ -51,6 +54,7 @@ def _analyse(node: SmallNode) -> None:
 
 
 def _courier(node: SmallNode) -> Courier:
+    configure_process()
     return Courier(node.settings, node.records, node.archive)
 
 
@@ -106,12 +110,20 @@ def test_a_destination_that_was_away_gets_the_same_bytes_later(tmp_path: Path) -
     view = node.show(study)
     assert (view.outcome, view.deliveries[0].attempt) == ("delivering", 1)
     assert "does not answer" in view.deliveries[0].error
+    error = view.deliveries[0].error
     with node.records.writing() as session:
         session.connection().exec_driver_sql("UPDATE delivery SET not_before = '2020-01-01 00:00:00.000000'")
     with storescp(tmp_path / "pacs", ae_title="PACS", port=port) as pacs:
         _courier(node).drain()
         assert len(pacs.files()) == 1
-    assert node.show(study).outcome == "delivered"
+    view = node.show(study)
+    assert view.outcome == "delivered"
+    away, sent = view.deliveries[0].attempts or ()
+    assert (away.attempt, away.outcome, away.said) == (1, "no-association", error)
+    assert (sent.attempt, sent.outcome, sent.said) == (2, "sent", "0000")
+    assert away.seconds is not None and sent.seconds is not None
+    assert 0 < away.seconds < 60 and 0 < sent.seconds < 60
+    assert {away.worker, sent.worker} == {f"{socket.gethostname()}/{os.getpid()}"}
     node.records.close()
 
 
@@ -124,6 +136,8 @@ def test_a_refusal_is_final_and_the_other_destination_is_served(tmp_path: Path) 
     assert states[str(refusing)].state == "refused"
     assert states[str(refusing)].attempt == 1
     assert "C000" in states[str(refusing)].error
+    (refused,) = states[str(refusing)].attempts or ()
+    assert (refused.outcome, refused.said) == ("refused", states[str(refusing)].error)
     assert states[pacs.destination].state == "sent"
     node.records.close()
 

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
+from service.actions.deciding import KeepFirst, TakeLater
 from service.actions.resending import Resend
+from service.archive import Archive
 from service.completion import Completion
 from service.errors import NotThere, SettingsError, TryAgain, WrongState
 from service.models.roster import KnownModel, roster_of
-from service.peers import Destination
 from service.records.states import ModelState, Priority
 from service.web.api.callers import AdmittingRoute, AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
@@ -130,7 +131,7 @@ def retry(asked: AskedRetry, response: Response, node: OfNode, api: OfAPI, calle
 @_actions.post("/resend")
 def resend(asked: AskedResend, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """Send results again that a destination refused."""
-    to = _destination(asked.to, node) if asked.to else None
+    to = node.destination(asked.to) if asked.to else None
     action = Resend(to, asked.again, Priority[asked.priority.upper()])
     return _begin(action, asked, response, node, api, caller)
 
@@ -145,6 +146,20 @@ def force(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: An
 def cancel(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
     """End what is under way: analyses that wait or run, and results that are due."""
     return _begin(Cancel(caller.who), asked, response, node, api, caller)
+
+
+@_actions.post("/keep-first")
+def keep_first(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """End conflicts: the image that came first stays, what came later under its UID is set aside."""
+    return _begin(KeepFirst(), asked, response, node, api, caller)
+
+
+@_actions.post("/take-later")
+def take_later(asked: Asked, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Progress:
+    """End conflicts: what came last under a UID is the image, the others are set aside, and the study is read
+    again."""
+    action = TakeLater(_completion(node), Archive(node.settings.data_dir))
+    return _begin(action, asked, response, node, api, caller)
 
 
 router.include_router(_actions)
@@ -196,10 +211,3 @@ def _model(name: str, node: Node) -> KnownModel:
     if model.state is ModelState.RETIRED:
         raise WrongState(f"{model} is retired: it reads nothing any more")
     return model
-
-
-def _destination(address: str, node: Node) -> Destination:
-    found = node.rulebook.rules().destination_called(address)
-    if found is None:
-        raise NotThere("That is no destination of this node.")
-    return found

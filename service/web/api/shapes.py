@@ -93,6 +93,47 @@ class Finding(Shape):
     reported: bool = Field(description="Whether results tell it; else it is below the model's threshold.")
 
 
+class Attempt(Shape):
+    """An attempt at a delivery or a webhook call, or several in a row that ended alike."""
+
+    attempt: int = Field(description="The number of the last of them.")
+    count: int = Field(description="How many in a row.")
+    outcome: str = Field(
+        description="`sent`, `try-again`, `no-association`, `not-shown` (it only looked, and the destination "
+        "does not show the study yet), `refused` or `replaced`."
+    )
+    said: str = Field(description="The status that came, or why none did.")
+    seconds: float | None = Field(description="How long the last took; null where it was not measured.")
+    worker: str = Field(description="Who made the last, `HOST/PID`.")
+    first_at: datetime = Field(description="When the first ended.")
+    last_at: datetime = Field(description="When the last ended.")
+
+
+class Delivery(Shape):
+    """A result, or an image that is passed on, at one destination."""
+
+    destination: str = Field(description="`AET@HOST:PORT`.")
+    state: str = Field(description="`due`, `sent`, `committed`, `refused`, `withdrawn` or `replaced`.")
+    priority: PriorityName = Field(description="How soon it is sent.")
+    attempt: int = Field(description="Attempts so far.")
+    error: str = Field(description="What the last attempt ended with; empty where it went well.")
+    not_before: datetime = Field(description="When a due one is tried next.")
+    sent_at: datetime | None = Field(description="When the destination took it.")
+    attempts: list[Attempt] = Field(description="How each ended, the first ones first; at most 50.")
+
+
+class WebhookCall(Shape):
+    """An analysis as it is told to one webhook."""
+
+    webhook: str = Field(description="Its name in the settings.")
+    state: str = Field(description="`due`, `sent`, `refused` or `withdrawn`.")
+    attempt: int = Field(description="Attempts so far.")
+    error: str = Field(description="What the last attempt ended with; empty where it went well.")
+    not_before: datetime = Field(description="When a due one is tried next.")
+    sent_at: datetime | None = Field(description="When the receiver took it.")
+    attempts: list[Attempt] = Field(description="How each ended, the first ones first; at most 50.")
+
+
 class Image(Shape):
     """An object that was received, with what the newest analysis says of it."""
 
@@ -107,25 +148,14 @@ class Image(Shape):
     not_read: str = Field(description="Why it could not be read; empty where it could.")
     purged_at: datetime | None = Field(description="When its file was given up.")
     findings: list[Finding] = Field(description="What was found in it.")
+    deliveries: list[Delivery] = Field(description="Where it is passed on.")
 
     @classmethod
     def of(cls, image: StoredImage) -> Self:
         """An image as the records have it: what the archive knows, and what the analysis says."""
-        own = {name: getattr(image, name) for name in ("id", "sop_class", "size_bytes")}
+        own = {name: getattr(image, name) for name in ("id", "sop_class", "size_bytes", "deliveries")}
         rest = {name: getattr(image.view, name) for name in cls.model_fields if name not in own}
         return cls.model_validate({**own, **rest}, from_attributes=True)
-
-
-class Delivery(Shape):
-    """A result at one destination."""
-
-    destination: str = Field(description="`AET@HOST:PORT`.")
-    state: str = Field(description="`due`, `sent`, `committed`, `refused`, `withdrawn` or `replaced`.")
-    priority: PriorityName = Field(description="How soon it is sent.")
-    attempt: int = Field(description="Attempts so far.")
-    error: str = Field(description="What the last attempt ended with; empty where it went well.")
-    not_before: datetime = Field(description="When a due one is tried next.")
-    sent_at: datetime | None = Field(description="When the destination took it.")
 
 
 class Result(Shape):
@@ -156,6 +186,7 @@ class Analysis(Shape):
     started_at: datetime | None = Field(description="When its last attempt began.")
     finished_at: datetime | None = Field(description="When it ended.")
     results: list[Result] = Field(description="What was made of it.")
+    calls: list[WebhookCall] = Field(description="Which webhooks are told of it.")
 
 
 class Reason(Shape):

@@ -11,16 +11,17 @@ from starlette.datastructures import FormData
 
 from service.actions.action import Action
 from service.actions.analysing import Cancel, Force, Rerun, Retry
+from service.actions.deciding import KeepFirst, TakeLater
 from service.actions.resending import Resend
+from service.archive import Archive
 from service.completion import Completion
 from service.errors import NeverAgain, SettingsError
-from service.peers import Destination
-from service.records.states import Priority
+from service.records.states import Priority, Role
 from service.web.deeds import Deed
 from service.web.filters import Filters
 from service.web.node import Node, OfNode, roster_of_node
 from service.web.pages.footing import OfPages
-from service.web.visitors import AForm, AnOperator
+from service.web.visitors import AForm, AnOperator, Visitor
 
 router = APIRouter()
 
@@ -40,6 +41,8 @@ class Offer:
     does: str
     options: tuple[str, ...] = ()
     priority: str = ""
+    in_conflict: bool = False
+    """Whether it is offered only where there is a conflict."""
 
 
 ACTIONS: Final = (
@@ -54,7 +57,27 @@ ACTIONS: Final = (
     ),
     Offer("force", "Complete now", "Without waiting for the quiet period."),
     Offer("cancel", "Cancel", "Ends what waits or runs, and what is due."),
+    Offer(
+        "keep-first",
+        "Keep the first",
+        "Ends conflicts: the image that came first stays, what came later under its UID is set aside.",
+        in_conflict=True,
+    ),
+    Offer(
+        "take-later",
+        "Take the later",
+        "Ends conflicts: what came last under a UID is the image, the others are set aside, "
+        "and the study is read again.",
+        in_conflict=True,
+    ),
 )
+
+
+def offers(visitor: Visitor, in_conflict: bool) -> tuple[Offer, ...]:
+    """What a visitor may do to studies, of which some may be in conflict."""
+    if not visitor.may(Role.OPERATOR):
+        return ()
+    return tuple(offer for offer in ACTIONS if in_conflict or not offer.in_conflict)
 
 
 @router.get("/actions/{name}")
@@ -138,11 +161,16 @@ def _action(offer: Offer, form: FormData, node: Node, who: str) -> Action:
         return Retry(_priority(form) if form.get("priority") else None)
     if offer.name == "cancel":
         return Cancel(who)
+    if offer.name == "keep-first":
+        return KeepFirst()
     if offer.name == "resend":
-        return Resend(_destination(form, node), bool(form.get("again")), _priority(form, offer.priority))
+        to = node.destination(address) if (address := str(form.get("to") or "")) else None
+        return Resend(to, bool(form.get("again")), _priority(form, offer.priority))
     completion = Completion.at_present(node.settings, node.records)
     if offer.name == "force":
         return Force(completion)
+    if offer.name == "take-later":
+        return TakeLater(completion, Archive(node.settings.data_dir))
     priority, by = _priority(form, offer.priority), str(form.get("by") or "")
     if not by:
         return Rerun(completion, priority)
@@ -154,13 +182,3 @@ def _priority(form: FormData, default: str = "") -> Priority:
     if name.upper() not in Priority.__members__:
         raise SettingsError(f"There is no priority {name}.")
     return Priority[name.upper()]
-
-
-def _destination(form: FormData, node: Node) -> Destination | None:
-    address = str(form.get("to") or "")
-    if not address:
-        return None
-    found = node.rulebook.rules().destination_called(address)
-    if found is None:
-        raise SettingsError("That is no destination of this node.")
-    return found

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from litegpt.vocabulary import LABELS
-from service.records.states import Role
+from service.records.states import InstanceState
 from service.records.worklist import page_of
 from service.web.filters import Filters, read_key, states, write_key
 from service.web.node import OfNode
-from service.web.pages.acting import ACTIONS
+from service.web.pages.acting import offers
 from service.web.pages.footing import OfPages
 from service.web.visitors import AViewer
 
@@ -35,5 +35,5 @@ def studies(request: Request, node: OfNode, pages: OfPages, visitor: AViewer, af
         states=states(),
         labels=LABELS,
         destinations=node.rulebook.rules().addresses,
-        actions=ACTIONS if visitor.may(Role.OPERATOR) else (),
+        actions=offers(visitor, filters.state == InstanceState.CONFLICT),
     )

@@ -17,9 +17,9 @@ from service.records import dossier
 from service.records.dossier import Dossier, ShadowReading, StoredImage
 from service.records.journal import write_down
 from service.records.overview import FindingView
-from service.records.states import Role
+from service.records.states import InstanceState, Role
 from service.web.node import Node, OfNode
-from service.web.pages.acting import ACTIONS
+from service.web.pages.acting import offers
 from service.web.pages.footing import Footing, OfPages
 from service.web.pictures import Header, draw, read_header, tag_of
 from service.web.visitors import AForm, AnOperator, AViewer, Forbidden, Visitor
@@ -150,17 +150,18 @@ def _page(
 
 
 def _now(whole: Dossier, visitor: Visitor) -> dict[str, Any]:
+    in_conflict = any(image.view.state == InstanceState.CONFLICT for image in whole.images)
     return {
         "whole": whole,
         "study": whole.study,
         # Images and findings stand outside of what is refreshed: with another of these the page loads anew.
-        "version": "-".join(map(str, _version(whole))),
-        "actions": ACTIONS if visitor.may(Role.OPERATOR) else (),
+        "version": "-".join(map(str, _version(whole, in_conflict))),
+        "actions": offers(visitor, in_conflict),
     }
 
 
-def _version(whole: Dossier) -> Iterator[object]:
-    yield from (len(whole.images), whole.study.analysis_id, whole.study.analysis_state)
+def _version(whole: Dossier, in_conflict: bool) -> Iterator[object]:
+    yield from (len(whole.images), in_conflict, whole.study.analysis_id, whole.study.analysis_state)
     yield from (shadow.analysis_id for shadow in whole.shadows)
 
 

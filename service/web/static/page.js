@@ -28,6 +28,9 @@ for (const part of document.querySelectorAll("[data-refresh]")) {
     fresh.innerHTML = text;
     const version = (root) => root.querySelector("[data-version]")?.dataset.version;
     if (version(fresh.content) !== version(part)) return location.reload();
+    for (const open of part.querySelectorAll("details[id][open]")) {
+      fresh.content.getElementById(open.id)?.setAttribute("open", "");
+    }
     part.replaceChildren(fresh.content);
     part.classList.remove("stale");
   }

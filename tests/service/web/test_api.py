@@ -22,17 +22,20 @@ from starlette.routing import Mount
 from litegpt.radiograph import read_radiograph
 from service.errors import PeerUnavailable
 from service.models.changes import Admin
-from service.records import peers_seen, tokens, workers
+from service.peers import Destination
+from service.records import peers_seen, tokens, webhook_calls, workers
+from service.records.attempts import Ended, note_call, note_delivery
 from service.records.database import utc_now
+from service.records.forwarding import forward
 from service.records.peers_seen import Contact
-from service.records.states import AnalysisState, PeerKind, Role
+from service.records.states import AnalysisState, AttemptOutcome, PeerKind, Role
 from service.records.tables import Analysis, ApiToken, Delivery, Instance, Study
 from service.records.workers import Saying
 from service.settings import load_settings
 from service.web.app import create_app, create_metrics_app
 from service.web.attempts import PER_ADDRESS
 from service.web.problems import API
-from tests.images import make_radiograph
+from tests.images import make_radiograph, with_other_pixels
 from tests.models import model_copy
 from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.service.web.api_site import BOX, NAME, PATIENT_ID, ApiSite, api_site, told
@@ -218,6 +221,7 @@ def test_a_study_is_told_with_its_findings_and_where_its_results_went(api: ApiSi
     assert (below["reported"], whole["box"]) == (False, None)
     (delivery,) = study["analyses"][0]["results"][0]["deliveries"]
     assert (delivery["destination"], delivery["error"]) == (DESTINATION, "0xA700: refused")
+    assert (delivery["attempts"], read["deliveries"], study["analyses"][0]["calls"]) == ([], [], [])
     assert study["reasons"][0]["what"].startswith("1 result refused by")
     assert "image received from MODALITY" in [moment["what"] for moment in study["timeline"]]
     assert study["patients"] is None
@@ -647,3 +651,38 @@ def test_the_rules_are_told_and_a_wrong_file_is_no_fault_of_who_asks(tmp_path: P
         answer = ruled.do("/actions/rerun", studies=[ruled.failed])
         assert "line 2" in told(answer, 503)["detail"]
         assert answer.headers["retry-after"] == "5"
+
+
+def test_a_study_is_told_with_each_attempt_at_its_deliveries(api: ApiSite) -> None:
+    uid = api.site.take(make_radiograph())
+    api.site.read(uid)
+    with api.site.records.writing() as session:
+        (study,) = session.scalars(select(Study).where(Study.study_instance_uid == uid))
+        forward(session, study, study.instances[0], [Destination.parse("VNA@vna.example:104")])
+        webhook_calls.call(session, study.analyses[0].id, "radiology")
+        session.flush()
+        (image,), (result,) = study.instances[0].deliveries, study.analyses[0].results[0].deliveries
+        for delivery in (image, result):
+            note_delivery(session, delivery.id, 1, Ended(AttemptOutcome.REFUSED, "answered C000", 0.5))
+        note_call(session, study.analyses[0].calls[0].id, 1, Ended(AttemptOutcome.SENT, "204", 0.25))
+    answer = told(api.ask(f"/studies/{uid}"))
+    analysis = answer["analyses"][0]
+    everything = (answer["images"][0]["deliveries"], analysis["results"][0]["deliveries"], analysis["calls"])
+    ((image_attempt,),), ((result_attempt,),), ((call_attempt,),) = (
+        [row["attempts"] for row in rows] for rows in everything
+    )
+    for attempt in (image_attempt, result_attempt):
+        assert (attempt["outcome"], attempt["said"], attempt["seconds"]) == ("refused", "answered C000", 0.5)
+    assert (call_attempt["outcome"], call_attempt["said"], call_attempt["count"]) == ("sent", "204", 1)
+
+
+def test_a_conflict_is_ended(api: ApiSite) -> None:
+    first = make_radiograph()
+    uid = api.site.take(first, with_other_pixels(first))
+    for name in ("keep-first", "take-later"):
+        told(api.do(f"/actions/{name}", Role.VIEWER, studies=[uid]), 403)
+    rehearsed = told(api.do("/actions/take-later", studies=[uid], dry_run=True))
+    assert rehearsed["outcome"] == {"the later taken: the study is read again": 1}
+    assert told(api.do("/actions/keep-first", studies=[uid]))["outcome"] == {"the first kept": 1}
+    states = [(image["state"], image["reason"]) for image in told(api.ask(f"/studies/{uid}"))["images"]]
+    assert states == [("stored", ""), ("stored", "set aside: the first to come under its UID was kept")]

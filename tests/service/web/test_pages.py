@@ -25,11 +25,12 @@ from service.errors import PeerRefused, TryAgain
 from service.models.changes import Admin
 from service.peers import Destination
 from service.records import peers_seen, webhook_calls, workers
+from service.records.attempts import Ended, note_delivery
 from service.records.database import utc_now
 from service.records.forwarding import forward
 from service.records.journal import write_down
 from service.records.peers_seen import Contact
-from service.records.states import AnalysisState, DeliveryState, PeerKind, Purpose, Role
+from service.records.states import AnalysisState, AttemptOutcome, DeliveryState, PeerKind, Purpose, Role
 from service.records.tables import Analysis, AnalysisImage, AuditEvent, Delivery, Instance, Result, Study
 from service.records.workers import Saying
 from service.records.worklist import Key
@@ -38,7 +39,7 @@ from service.web.deeds import Deed
 from service.web.filters import Filters, read_key, write_key
 from service.web.pages.configuration import lines_of
 from service.web.works import Works
-from tests.images import make_radiograph
+from tests.images import make_radiograph, with_other_pixels
 from tests.models import model_copy
 from tests.service.receivers import SECRET
 from tests.service.study_rows import ago
@@ -114,9 +115,31 @@ def test_a_study_shows_where_its_images_go_and_which_webhooks_are_told(pages: Si
     said = text_of(pages.client("viewer").get(f"/studies/{uid}"))
     assert "passed on as it came VNA@vna.example:104 refused takes none of the objects offered" in said
     assert f"Webhook {_analysis_id(pages, uid)} radiology due" in said
+    assert "Attempts:" not in said
     assert f"litegpt-node cancel {uid} gives it up" in said
     listed = pages.client("viewer").get("/studies?destination=VNA@vna.example:104")
     assert "PASSED-ON" in text_of(listed)
+
+
+def test_each_attempt_at_a_delivery_is_told(pages: Site) -> None:
+    uid = pages.take(make_radiograph())
+    pages.read(uid)
+    with pages.records.writing() as session:
+        delivery = session.scalars(
+            select(Delivery).join(Result).join(Analysis).join(Study).where(Study.study_instance_uid == uid)
+        ).one()
+        away = Ended(AttemptOutcome.NO_ASSOCIATION, "PACS <b>does</b> not answer", 5.25)
+        for number in (1, 2, 3):
+            note_delivery(session, delivery.id, number, away)
+        note_delivery(session, delivery.id, 4, Ended(AttemptOutcome.SENT, "0000", 0.5))
+    answer = pages.client("viewer").get(f"/studies/{uid}")
+    said = text_of(answer)
+    assert "Attempts: 4 No. When" in said
+    away_line = r"3 ×, to 3 \S.* no-association PACS <b>does</b> not answer 5\.\d \S+/\d+ 4 "
+    assert re.search(away_line, said), said
+    assert re.search(r" sent 0000 0\.5 ", said)
+    assert "no-association, 3 times since" in said.split("Timeline")[1]
+    assert answer.text.count("<details") == 1
 
 
 def _analysis_id(pages: Site, uid: str) -> int:
@@ -403,6 +426,34 @@ def test_a_study_is_retried_after_a_rehearsal(pages: Site) -> None:
     assert "operator: retry: 1 queued" in text_of(client.get(f"/studies/{uid}"))
 
 
+def test_a_conflict_is_ended_on_the_study_s_page(pages: Site, read_study: str) -> None:
+    first = make_radiograph(AccessionNumber="CONFLICT")
+    uid = pages.take(first, with_other_pixels(first))
+    viewer, client = pages.client("viewer"), pages.client("operator")
+    page = client.get(f"/studies/{uid}")
+    for name in ("keep-first", "take-later"):
+        assert f"/actions/{name}?study={uid}" in page.text
+        assert f"/actions/{name}" not in viewer.get(f"/studies/{uid}").text
+        assert f"/actions/{name}" not in client.get(f"/studies/{read_study}").text
+        assert viewer.get(f"/actions/{name}?study={uid}").status == 403
+        form = {"csrf": viewer.csrf(), "study": uid, "step": "do"}
+        assert viewer.post(f"/actions/{name}", form).status == 403
+        assert client.post(f"/actions/{name}", {"study": uid, "step": "do"}).status == 403
+    assert "In conflict" in text_of(page)
+    assert "/actions/take-later?state=conflict" in client.get("/studies?state=conflict").text
+    said = _act(client, "take-later", "look", study=uid)
+    assert "1 the later taken: the study is read again" in said
+    assert [image.state for image in _images(pages, uid)] == ["stored", "conflict"]
+    assert "Done 1 the later taken" in _act(client, "take-later", "do", study=uid)
+    assert [(image.state, image.eligible) for image in _images(pages, uid)] == [
+        ("stored", False),
+        ("stored", True),
+    ]
+    said = text_of(client.get(f"/studies/{uid}"))
+    assert "set aside: a later one under its UID was taken" in said and "In conflict" not in said
+    assert "take-later by operator" in said
+
+
 def test_what_was_posted_is_posted_again_after_the_rehearsal(pages: Site) -> None:
     uid, client = _failed(pages), pages.client("operator")
     form = {"csrf": client.csrf(), "study": uid, "state": "failed", "priority": "backlog", "step": "look"}
@@ -429,9 +480,9 @@ def test_other_actions_on_a_selection(pages: Site, read_study: str) -> None:
     with pages.records.reading() as session:
         assert DeliveryState.DUE in session.scalars(select(Delivery.state)).all()
     assert "no study is called 1.2.3.4" in _act(client, "retry", "look", study="1.2.3.4")
-    for wrong in ({"priority": "now"}, {"to": "X@y:1"}, {"state": "lost"}):
-        name = "resend" if "to" in wrong else "rerun"
-        assert client.post(f"/actions/{name}", {"csrf": client.csrf(), **wrong}).status == 422
+    for wrong in ({"priority": "now"}, {"state": "lost"}):
+        assert client.post("/actions/rerun", {"csrf": client.csrf(), **wrong}).status == 422
+    assert client.post("/actions/resend", {"csrf": client.csrf(), "to": "X@y:1"}).status == 404
     assert client.post("/actions/delete", {"csrf": client.csrf()}).status == 404
 
 
