@@ -81,8 +81,8 @@ class Antechamber:
                 if key.fileobj is self._door:
                     self._door.recv(_READ_BYTES)
                     self._take_in()
-                else:
-                    self._hear(key.fileobj)
+                elif key.fileobj in self._waiting:  # not sent away while the others were looked at
+                    self._attend(key.fileobj)
             self._send_away(time.monotonic() - self._silent_seconds)
         self._take_in()
         self._send_away(time.monotonic())
@@ -105,10 +105,17 @@ class Antechamber:
             self._waiting[connection] = address, time.monotonic()
             self._selector.register(connection, selectors.EVENT_READ)
 
+    def _attend(self, connection: Any) -> None:
+        try:
+            self._hear(connection)
+        except Exception:  # the network's edge: others still want to come in
+            log.exception("a connection is given up")
+            if connection in self._waiting:
+                self._forget(connection)
+            connection.close()
+
     def _hear(self, connection: Any) -> None:
         """Lets a peer in that has said something, and forgets one that has left."""
-        if connection not in self._waiting:
-            return  # sent away while the others were looked at
         if connection in self._shaking_hands:
             self._shake_hands(connection)
             return

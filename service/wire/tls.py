@@ -55,7 +55,7 @@ class Identity:
         """
         context = _by_profile(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         context.options |= ssl.OP_NO_RENEGOTIATION
-        context.num_tickets = 0  # nobody resumes what another certificate or authority has allowed
+        context.num_tickets = 0  # of TLS 1.3: they would be said to peers that wait for nothing yet
         self.load_into(context)
         if self.authorities is not None:
             load_authorities(context, self.authorities, "dicom_tls_client_authorities")

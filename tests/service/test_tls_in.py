@@ -209,6 +209,7 @@ def test_callers_and_addresses_are_limited_as_without_tls(
     with _listening(tmp_path, node, **both) as listener, ExitStack() as opened:
         assert "Calling AE Title" in _storescu(listener, image, hospital, None, calling="CT2").output
         assert _storescu(listener, image, hospital, None).succeeded
+        wait_until(lambda: not listener._tls.active_associations, 10, "end of the association")
         for _ in range(2):
             slow = opened.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=10))
             slow.sendall(b"\x01\x00")
