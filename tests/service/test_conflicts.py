@@ -17,6 +17,7 @@ from pydicom import Dataset
 from pynetdicom import AE
 from sqlalchemy import select
 
+from litegpt.identity import ModelIdentity
 from service.actions.action import Course, Tally
 from service.actions.analysing import Rerun
 from service.actions.deciding import KeepFirst, TakeLater
@@ -156,6 +157,19 @@ def test_the_first_is_kept_and_nothing_is_read_anew(node: Node) -> None:
     assert node.keep_first() == {"not in conflict": 1} == node.take_later()
 
 
+def test_the_header_of_what_was_set_aside_is_nobody_s(node: Node) -> None:
+    _delivered(node)
+    node.keep_first()
+    other = ModelIdentity("another", "1", demonstration=True)
+    Course(node.records, "a test").run(Rerun(node.completion, model=other), Selection())
+    (claim,) = analyses.claim(
+        node.records, model_id="another", model_version="1", limit=9, lease=MINUTE, retry=RETRY
+    )
+    first = node.objects()[0]
+    assert [image.header_path for image in claim.images] == [first.path] == [claim.patient_header_path]
+    assert claim.other_images == ()
+
+
 def test_the_later_is_read_and_its_report_names_the_former_as_its_predecessor(node: Node) -> None:
     _delivered(node)
     files = node.files()
@@ -185,7 +199,7 @@ def test_whoever_reads_the_former_loses_it_and_what_it_found_is_not_sent(node: N
     node.complete()
     node.finish(node.claim()[0], "2.25.1")  # due
     Course(node.records, "a test").run(
-        Rerun(Completion.of(node.settings, MODEL), model=type(MODEL)("another", "1", demonstration=True)),
+        Rerun(node.completion, model=ModelIdentity("another", "1", demonstration=True)),
         Selection(),
     )
     (running,) = analyses.claim(

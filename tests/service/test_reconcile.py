@@ -201,7 +201,7 @@ def test_a_study_is_listed_with_every_reason_since_when_and_what_to_do(records: 
         ("1 result due at C@c:3, not tried yet, or just now", ago(minutes=4)),
     ]
     remedies = [reason.remedy for reason in study.reasons]
-    assert f"litegpt-node show {uid}" in remedies[0]
+    assert f"conflict take-later {uid}" in remedies[0]
     assert f"litegpt-node resend {uid}" in remedies[1]
 
 

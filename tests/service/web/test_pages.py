@@ -135,7 +135,7 @@ def test_each_attempt_at_a_delivery_is_told(pages: Site) -> None:
     answer = pages.client("viewer").get(f"/studies/{uid}")
     said = text_of(answer)
     assert "Attempts: 4 No. When" in said
-    away_line = r"3 ×, to 3 \S.* no-association PACS <b>does</b> not answer 5\.\d \S+/\d+ 4 "
+    away_line = r"3 ×, last 3 \S.* no-association PACS <b>does</b> not answer 5\.\d \S+/\d+ 4 "
     assert re.search(away_line, said), said
     assert re.search(r" sent 0000 0\.5 ", said)
     assert "no-association, 3 times since" in said.split("Timeline")[1]

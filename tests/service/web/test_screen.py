@@ -18,9 +18,10 @@ from sqlalchemy import select
 
 from litegpt.phantoms import phantom_files
 from service.models.changes import Admin
-from service.records.states import AnalysisState
-from service.records.tables import Analysis, Study
-from tests.images import make_radiograph
+from service.records.attempts import Ended, note_delivery
+from service.records.states import AnalysisState, AttemptOutcome
+from service.records.tables import Analysis, Delivery, Result, Study
+from tests.images import make_radiograph, with_other_pixels
 from tests.models import model_copy
 from tests.peers.scripted_archive import ScriptedArchive, scripted_archive
 from tests.service.web.site import PASSWORD, Site, finding, read_by_shadow
@@ -271,6 +272,36 @@ def test_what_a_shadow_found_is_seen_apart(
         shadow.get_by_label("Show Cardiomegaly").press("Space")
         _picture(page, f"shadow-{look}")
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
+def test_attempts_stay_open_while_the_page_updates_itself(browser: Browser, pages: Site) -> None:
+    first = make_radiograph(AccessionNumber="ATTEMPTS")
+    uid = pages.take(first, with_other_pixels(first))
+    pages.read(uid)
+    with pages.records.writing() as session:
+        of_study = select(Delivery).join(Result).join(Analysis).join(Study)
+        delivery = session.scalars(of_study.where(Study.study_instance_uid == uid)).one()
+        away = Ended(AttemptOutcome.NO_ASSOCIATION, "PACS@127.0.0.1:104 does not answer", 5.25)
+        note_delivery(session, delivery.id, 1, away)
+        note_delivery(session, delivery.id, 2, away)
+    with _browsing(browser, pages, "operator") as page:
+        _open(page, "ATTEMPTS")
+        row = page.locator(".attempts tbody tr")
+        expect(row).to_be_hidden()
+        page.get_by_text("Attempts: 2").click()
+        expect(row).to_contain_text("does not answer")
+        expect(page.get_by_role("link", name="Take the later")).to_be_visible()
+        page.locator("h1").click()  # nobody's hands are in it: it may update itself
+        page.evaluate("document.activeElement.blur()")
+        with pages.records.writing() as session:
+            note_delivery(session, delivery.id, 3, Ended(AttemptOutcome.SENT, "0000", 0.5))
+        expect(row).to_have_count(2, timeout=20_000)
+        expect(row.last).to_be_visible()
+        _picture(page, "attempts")
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        assert page.evaluate(_TOO_WIDE) == []
+        _picture(page, "attempts-phone-dark")
 
 
 def test_it_can_be_read_without_any_script(browser: Browser, pages: Site, square: str) -> None:
