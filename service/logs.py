@@ -15,12 +15,13 @@ from typing import Final
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_LOUD: Final = (
+LOUD: Final = (
     "alembic",
     "celery.app.trace",
     "celery.worker.request",
     "celery.worker.strategy",
     "highdicom",
+    "httpcore",
     "httpx",
     "kombu",
     "pynetdicom",
@@ -74,7 +75,7 @@ def configure(level: str, form: LogFormat = LogFormat.TEXT) -> None:
             handler.setFormatter(JSONLine())
         # Python's own warnings are lines of another form.
         logging.captureWarnings(True)
-    for name in _LOUD:
+    for name in LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
     # pydicom warns of every oddity in every header, and quotes it, patients' names included. Oddities that
     # matter are errors of ours.
