@@ -40,6 +40,7 @@ def listener(tmp_path: Path, process_settings: None) -> Iterator[Listener]:
         minimum_free_bytes=0,
         acse_timeout_seconds=2,
         network_timeout_seconds=2,
+        maximum_associations=200,
         dimse_timeout_seconds=2,
     )
     with listening_node(node) as (listener, _):
