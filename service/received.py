@@ -90,7 +90,9 @@ class FileMeta:
                 transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
                 dataset_offset=file.tell(),
             )
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the file system's own; pydicom raises plain OSErrors over content
             raise CannotUnderstand(f"the file meta information cannot be read: {error}") from error
 
 

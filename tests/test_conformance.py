@@ -17,6 +17,7 @@ from pynetdicom.events import Event
 from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import NodeError, NotSetUp, PeerFailed, PeerRefused, TooManyMatches
 from service.peers import Destination
+from service.records.conflicts import FIRST_KEPT, LATER_TAKEN
 from service.settings import Settings, settings_without_sources
 from service.wire import statuses
 from service.wire.listener import Listener, _application_entity
@@ -249,7 +250,7 @@ def test_the_reasons_not_to_read_are_those_of_the_code() -> None:
     intake = Path(__file__).resolve().parents[1] / "service" / "records" / "intake.py"
     for reason in OF_THE_INTAKE:
         assert f'"{reason}"' in intake.read_text()
-    assert met | OF_THE_INTAKE == set(documented)
+    assert met | OF_THE_INTAKE | {FIRST_KEPT, LATER_TAKEN} == set(documented)
     assert rules.reason_against(make_radiograph()) == ""
     assert rules.reason_against(make_radiograph(sop_class=SECONDARY_CAPTURE)) == "modality OT"
 

@@ -198,7 +198,7 @@ def test_a_study_is_seen_to_come_in_and_to_be_delivered(node: Node, pacs: Stores
         assert {one.status for one in dcmsend(node.port, file)} == {0}
         wait_until(lambda: screen.shows(r"WATCHED.*receiving"), 30, "study on the screen")
         wait_until(lambda: screen.shows(r"WATCHED.*delivered"), 60, "study delivered on the screen")
-        assert screen.shows(rf"{pacs.destination} +[1-9]")
+        assert screen.shows(rf"{pacs.destination} +up +[1-9]")
         os.write(screen.terminal, b"xq")
         assert screen.process.wait(20) == 0
     node.wait_for({uid}, "delivered")

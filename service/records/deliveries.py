@@ -18,12 +18,13 @@ from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from service.peers import Destination
+from service.records import peers_seen
 from service.records.analyses import WrittenResult, result_row
 from service.records.attempts import Ended, note_delivery
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
-from service.records.states import AttemptOutcome, DeliveryState
+from service.records.states import AttemptOutcome, DeliveryState, PeerKind
 from service.records.tables import Delivery, Instance, Result, Study
 
 _STILL_DUE = Delivery.state == DeliveryState.DUE
@@ -66,10 +67,11 @@ class DeliveryClaim:
 
 
 def destinations_due(records: Records) -> list[Destination]:
-    """The destinations for which something waits now."""
+    """The destinations for which something waits now, but for those that are down and left alone."""
     with records.reading() as session:
         names = session.scalars(select(Delivery.destination).where(_is_due()).distinct()).all()
-    return [Destination.parse(name) for name in sorted(names)]
+        resting = peers_seen.resting(session, PeerKind.DESTINATION, utc_now())
+    return [Destination.parse(name) for name in sorted(names) if name not in resting]
 
 
 def claim(records: Records, destination: Destination, *, limit: int, lease: timedelta) -> list[DeliveryClaim]:

@@ -6,9 +6,9 @@ A peer that answers is up, also where it refuses what it is given; it is down wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,6 +17,12 @@ from sqlalchemy.orm import Session
 from service.errors import NodeError, PeerFailed, PeerRefused, PeerUnavailable
 from service.records.states import PeerKind
 from service.records.tables import PeerSeen
+
+PATIENCE: Final = timedelta(seconds=10)
+"""A peer that has been down for no longer is tried whenever something is due there."""
+
+LONGEST_REST: Final = timedelta(seconds=60)
+"""A peer that is back waits no longer for what is due there."""
 
 
 class Reach(StrEnum):
@@ -41,6 +47,17 @@ class Seen:
     last_failure: datetime | None = None
     failure: str = ""
     down_since: datetime | None = None
+
+    @property
+    def rests_until(self) -> datetime | None:
+        """Until when it is left alone, so that waiting for it in vain does not delay the others.
+
+        The longer it has been down, the longer: a minute at most. None while it is up, or has just gone down.
+        """
+        if self.down_since is None or self.last_failure is None:
+            return None
+        rest = min(self.last_failure - self.down_since - PATIENCE, LONGEST_REST)
+        return self.last_failure + rest if rest > timedelta(0) else None
 
     @property
     def reach(self) -> Reach:
@@ -104,3 +121,8 @@ def seen(session: Session, kind: PeerKind) -> dict[str, Seen]:
     return {
         row.name: Seen(row.last_success_at, row.last_failure_at, row.failure, row.down_since) for row in rows
     }
+
+
+def resting(session: Session, kind: PeerKind, now: datetime) -> set[str]:
+    """The names of those that are down and are left alone at this moment."""
+    return {name for name, peer in seen(session, kind).items() if peer.rests_until and peer.rests_until > now}

@@ -47,7 +47,7 @@ from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.wire.association import send_at_once
 from service.wire.door import Door
-from service.wire.state_machine import end_whatever_happens
+from service.wire.ending import end_whatever_happens
 from service.wire.storage import Storage
 from service.wire.tls import AcceptorContext, Identity
 from service.wire.transport import Limits, drop_what_is_not_whole, measure

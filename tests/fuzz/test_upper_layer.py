@@ -27,6 +27,7 @@ pytestmark = pytest.mark.timeout(300 + EXAMPLES)
 
 REQUEST = pdu(1, association_request())
 ECHO = data(3, 3, command(0x0030, "1.2.840.10008.1.1", "", False))
+RELEASE = pdu(5, b"\0" * 4)
 ANSWER = b"\x30\x80"
 """The command field of a C-ECHO-RSP."""
 
@@ -56,6 +57,7 @@ def listener(tmp_path: Path, process_settings: None) -> Iterator[Listener]:
 @example(conversation=(REQUEST, ECHO))
 @example(conversation=(REQUEST + ECHO, b""))
 @example(conversation=(b"", b""))
+@example(conversation=(pdu(1, association_request([(1, "1.2.3", [])])), b""))
 def _bring(listener: Listener, conversation: tuple[bytes, bytes]) -> None:
     with socket.create_connection(
         ("127.0.0.1", listener.port), timeout=0.1, source_address=("127.0.0.2", 0)
@@ -64,15 +66,18 @@ def _bring(listener: Listener, conversation: tuple[bytes, bytes]) -> None:
             with suppress(OSError):
                 peer.sendall(part)
                 peer.recv(65536)
-    assert _answers_an_echo(listener), conversation
+    _require_an_echo(listener)
 
 
-def _answers_an_echo(listener: Listener) -> bool:
+def _require_an_echo(listener: Listener) -> None:
     with socket.create_connection(("127.0.0.1", listener.port), timeout=30) as peer:
         peer.sendall(REQUEST)
         accepted = peer.recv(65536)
+        assert accepted[:1] == b"\x02", accepted
         peer.sendall(ECHO)
-        return accepted[:1] == b"\x02" and ANSWER in peer.recv(65536)
+        assert ANSWER in peer.recv(65536)
+        peer.sendall(RELEASE)
+        assert peer.recv(65536)[:1] == b"\x06"
 
 
 def test_whatever_comes_the_next_one_is_answered(

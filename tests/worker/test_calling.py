@@ -295,9 +295,9 @@ def test_a_worker_that_is_killed_leaves_it_to_the_next_under_the_same_id(
 
 
 def test_no_name_of_a_patient_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
     for name in logs.LOUD:
         caplog.set_level(logging.WARNING, logger=name)
+    caplog.set_level(logging.DEBUG)  # last: it is the handler's, too
     with receiver() as taken:
         node, study = _node(tmp_path / "node", a=taken.table(tell_patient=True))
         _call(node, "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from service.records.database import Records, utc_now
 from service.records.figures import DestinationLine, WebhookLine
 from service.records.peers_seen import Contact, Reach, Seen
 from service.records.states import PeerKind
-from service.records.tables import Delivery, WebhookCall
+from service.records.tables import Delivery, PeerSeen, WebhookCall
 from tests.images import make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
@@ -178,3 +179,59 @@ def test_what_one_association_says(node: SmallNode) -> None:
     took = Contact()
     took.succeeded()
     assert _noted(node.records, took, at[5]) == Seen(at[5], at[4], "no", None)
+
+
+def _down(node: SmallNode, for_seconds: float, last_seconds_ago: float) -> None:
+    """Has the one that is down have been so for a while."""
+    last = utc_now() - timedelta(seconds=last_seconds_ago)
+    with node.records.writing() as session:
+        since = last - timedelta(seconds=for_seconds)
+        session.execute(
+            update(PeerSeen)
+            .where(PeerSeen.down_since.is_not(None))
+            .values(down_since=since, last_failure_at=last)
+        )
+
+
+def test_one_that_stays_down_is_left_alone_for_a_while_and_delays_nobody(tmp_path: Path) -> None:
+    with storescp(tmp_path / "pacs", ae_title="PACS") as pacs, socket.create_server(("127.0.0.1", 0)) as dead:
+        dead.settimeout(0)  # connections come as far as the kernel; nobody ever answers
+        away = f"AWAY@127.0.0.1:{dead.getsockname()[1]}"
+        node = small_node(tmp_path / "node", destinations=[away, pacs.destination], acse_timeout_seconds=1)
+        for studies, (for_seconds, last_ago), calls in (
+            (1, (5, 0), 1),  # nothing is known of it yet
+            (2, (300, 0), 1),  # it has just gone down
+            (3, (300, 61), 0),  # it has been down for long, and was tried a moment ago
+            (4, (300, 0), 1),  # a minute later
+        ):
+            _read(node)
+            _due_again(node)
+            _courier(node).drain(0.5)
+            assert pacs.store_requests() == studies
+            assert _calls(dead) == calls, (studies, calls)
+            _down(node, for_seconds, last_ago)
+        node.records.close()
+
+
+def _calls(server: socket.socket) -> int:
+    """How many connections have come, since it was last asked."""
+    count = 0
+    while True:
+        try:
+            server.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+@pytest.mark.parametrize(
+    ("down_seconds", "rest_seconds"), [(0, None), (10, None), (11, 1), (40, 30), (70, 60), (7200, 60)]
+)
+def test_the_longer_it_is_down_the_longer_it_is_left_alone(
+    down_seconds: float, rest_seconds: float | None
+) -> None:
+    last = utc_now()
+    peer_seen = Seen(None, last, "does not answer", last - timedelta(seconds=down_seconds))
+    rest = None if peer_seen.rests_until is None else (peer_seen.rests_until - last).total_seconds()
+    assert rest == rest_seconds
+    assert Seen(last, last, "refused", None).rests_until is None

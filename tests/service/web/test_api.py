@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import CursorResult, select, update
 from starlette.routing import Mount
 
 from litegpt.radiograph import read_radiograph
@@ -28,7 +28,7 @@ from service.records.attempts import Ended, note_call, note_delivery
 from service.records.database import utc_now
 from service.records.forwarding import forward
 from service.records.peers_seen import Contact
-from service.records.states import AnalysisState, AttemptOutcome, PeerKind, Role
+from service.records.states import AnalysisState, AttemptOutcome, DeliveryState, PeerKind, Role
 from service.records.tables import Analysis, ApiToken, Delivery, Instance, Study
 from service.records.workers import Saying
 from service.settings import load_settings
@@ -572,6 +572,9 @@ def test_the_node_as_a_whole(api: ApiSite) -> None:
     now, away = utc_now(), Contact()
     away.failed(PeerUnavailable("no answer"))
     with api.site.records.writing() as session:
+        refused = {"state": DeliveryState.REFUSED, "error": "0xA700: refused"}
+        there = update(Delivery).where(Delivery.destination == DESTINATION)
+        deliveries = cast("CursorResult[Any]", session.execute(there.values(refused))).rowcount
         peers_seen.note(session, PeerKind.DESTINATION, DESTINATION, away, now)
         workers.beat(session, None, Saying("analysis", "gpu1", 7, now, "m 1", "H100", 2, now), now)
     overview = told(api.ask("/overview"))
@@ -587,7 +590,7 @@ def test_the_node_as_a_whole(api: ApiSite) -> None:
         "failure": "no answer",
         "waiting": 0,
         "oldest": None,
-        "refused": 1,
+        "refused": deliveries,
         "last_delivered": None,
         "last_error": "0xA700: refused",
     }
