@@ -125,6 +125,14 @@ class Settings(BaseSettings):
     wait_for_study_seconds: float = Field(
         0, ge=0, description="Results wait so long for a destination that answers C-FIND to show the study"
     )
+    request_commitment_from: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (),
+        description="Which of `destinations` and `forward_images_to` are asked to commit to what they got "
+        "(storage commitment); `AET@HOST:PORT`, as there",
+    )
+    commitment_timeout_seconds: float = Field(
+        3600, gt=0, description="They are asked again after this, then after twice as long, up to a day"
+    )
     webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field(
         (),
         description="Whom analyses are told by HTTP, a table `[webhooks.NAME]` each (docs/deliveries.md); "
@@ -250,7 +258,7 @@ class Settings(BaseSettings):
     def _check_called(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(ae_title(title) for title in value)
 
-    @field_validator("destinations", "forward_images_to", mode="before")
+    @field_validator("destinations", "forward_images_to", "request_commitment_from", mode="before")
     @classmethod
     def _parse_destinations(cls, value: object) -> object:
         parts = _split(value)
@@ -268,7 +276,15 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("destinations", "forward_images_to", mode="after")
+    @field_validator("request_commitment_from", mode="after")
+    @classmethod
+    def _check_commitment(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        for destination in value:
+            if destination.results != DEFAULT_RESULTS:
+                raise ValueError(f"{destination}: it is asked for whatever it got: leave out what follows =")
+        return value
+
+    @field_validator("destinations", "forward_images_to", "request_commitment_from", mode="after")
     @classmethod
     def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         once = tuple(dict.fromkeys(value))
@@ -327,6 +343,11 @@ class Settings(BaseSettings):
         if self.dicom_port is None and self.dicom_tls_port is None:
             raise ValueError("dicom_port or dicom_tls_port must be set: nobody could send images")
         return self
+
+    @property
+    def commitment_addresses(self) -> frozenset[str]:
+        """The addresses of ``request_commitment_from``."""
+        return frozenset(destination.address for destination in self.request_commitment_from)
 
     @property
     def dicom_ports(self) -> str:

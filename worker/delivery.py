@@ -27,6 +27,7 @@ from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
 from service.records.retry import Retry
 from service.rules.rulebook import Rulebook
+from service.selftest.marks import is_selftest
 from service.settings import Settings
 from service.wire.association import Contexts
 from service.wire.sender import Connection, Sender, image_contexts, result_contexts
@@ -122,7 +123,12 @@ class Courier:
         except (PeerUnavailable, OutOfResources) as error:
             self._postpone([claim], error)
         else:
-            self._write(claim, deliveries.sent, Outcome.SENT)
+            self._write(claim, partial(deliveries.sent, to_be_committed=self._asks_for(claim)), Outcome.SENT)
+
+    def _asks_for(self, claim: DeliveryClaim) -> bool:
+        """Whether the destination is to commit to it; a self-test's study is removed again."""
+        asked = claim.destination in self._settings.commitment_addresses
+        return asked and not is_selftest(claim.study_instance_uid)
 
     def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:
         """Has something else delivered in the place of what the destination does not take, if it can be."""

@@ -20,6 +20,7 @@ from service.records.database import Records
 from service.settings import Settings, load_settings
 from worker.app import app
 from worker.calling import Caller
+from worker.commitment import Inquirer
 from worker.delivery import Courier
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,11 @@ class DeliveryTask(NodeTask):
         return Courier(self.settings, self.records, self.archive)
 
     @cached_property
+    def inquirer(self) -> Inquirer:
+        """Asks destinations to commit to what they got."""
+        return Inquirer(self.settings, self.records)
+
+    @cached_property
     def caller(self) -> Caller:
         """Tells webhooks."""
         return Caller(self.settings, self.records, self.archive)
@@ -93,6 +99,7 @@ def analyse(task: AnalysisTask) -> None:
 def deliver(task: DeliveryTask) -> None:
     """Delivers whatever is due."""
     _answer(task, queue.DELIVERY, task.courier.drain)
+    _answer(task, queue.DELIVERY, task.inquirer.drain)
     _answer(task, queue.DELIVERY, task.caller.drain)
 
 

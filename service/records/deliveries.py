@@ -144,14 +144,16 @@ def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
         _write(session, claim, _STILL_DUE, not_before=utc_now() + lease)
 
 
-def sent(records: Records, claim: DeliveryClaim) -> None:
-    """Writes that the destination has stored the object.
+def sent(records: Records, claim: DeliveryClaim, *, to_be_committed: bool = False) -> None:
+    """Writes that the destination has stored the object, and whether it is to be asked to commit to it.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
     """
+    now = utc_now()
+    asked = {"commitment_due_at": now if to_be_committed else None, "commitment_asks": 0}
     with records.writing() as session:
-        _write(session, claim, state=DeliveryState.SENT, error="", sent_at=utc_now())
+        _write(session, claim, state=DeliveryState.SENT, error="", sent_at=now, **asked)
 
 
 def refused(records: Records, claim: DeliveryClaim, error: str) -> None:

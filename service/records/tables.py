@@ -76,6 +76,7 @@ def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
 _IN_CONFLICT = text("state = 'conflict'")
 _HAS_FAILED = text("state = 'failed'")
 _ALONE = text("state IN ('active', 'shadow')")
+_AWAITED = text("commitment_due_at IS NOT NULL")
 
 
 class Base(DeclarativeBase):
@@ -315,6 +316,14 @@ class Delivery(Base):
         Index(None, "state", "not_before"),
         Index("ix_delivery_sent", "destination", "sent_at"),
         Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
+        Index(
+            "ix_delivery_uncommitted",
+            "destination",
+            "commitment_due_at",
+            "id",
+            sqlite_where=_AWAITED,
+            postgresql_where=_AWAITED,
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -334,9 +343,34 @@ class Delivery(Base):
     """How many of its attempts only looked whether the destination shows the study yet: no failures."""
     error: Mapped[str] = mapped_column(default="")
     sent_at: Mapped[datetime | None]
+    commitment_id: Mapped[int | None] = mapped_column(ForeignKey("commitment.id"))
+    """The last transaction in which the destination was asked to commit to it, or answered."""
+    commitment_due_at: Mapped[datetime | None]
+    """When the destination is asked (again) to commit; None where that is not awaited, or no more."""
+    commitment_asks: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it was asked since the object was sent last."""
+    commitment_failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it said that it does not commit to the object."""
 
     result: Mapped[Result | None] = relationship(back_populates="deliveries")
     instance: Mapped[Instance | None] = relationship(back_populates="deliveries")
+    commitment: Mapped[Commitment | None] = relationship()
+
+
+class Commitment(Base):
+    """One transaction in which a destination was asked to commit to objects that it has (PS3.4 J)."""
+
+    __tablename__ = "commitment"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    destination: Mapped[str]
+    """``AET@HOST:PORT``."""
+    asked_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    """When its report came, whatever that said."""
+    error: Mapped[str] = mapped_column(default="")
+    """Why it could not be asked."""
 
 
 class WebhookCall(Base):

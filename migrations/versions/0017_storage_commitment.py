@@ -1,0 +1,47 @@
+"""Destinations may be asked to commit to what was sent to them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0017"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+_AWAITED = sa.text("commitment_due_at IS NOT NULL")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "commitment",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("transaction_uid", sa.String(length=64), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_commitment")),
+        sa.UniqueConstraint("transaction_uid", name=op.f("uq_commitment_transaction_uid")),
+    )
+    with op.batch_alter_table("delivery") as delivery:
+        delivery.add_column(sa.Column("commitment_id", sa.Integer(), nullable=True))
+        delivery.add_column(sa.Column("commitment_due_at", sa.DateTime(timezone=True), nullable=True))
+        for name in ("commitment_asks", "commitment_failures"):
+            delivery.add_column(sa.Column(name, sa.Integer(), server_default=sa.text("0"), nullable=False))
+        delivery.create_foreign_key("fk_delivery_commitment_id", "commitment", ["commitment_id"], ["id"])
+    op.create_index(
+        "ix_delivery_uncommitted",
+        "delivery",
+        ["destination", "commitment_due_at", "id"],
+        sqlite_where=_AWAITED,
+        postgresql_where=_AWAITED,
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_delivery_uncommitted", table_name="delivery")
+    with op.batch_alter_table("delivery") as delivery:
+        delivery.drop_constraint("fk_delivery_commitment_id", type_="foreignkey")
+        for name in ("commitment_failures", "commitment_asks", "commitment_due_at", "commitment_id"):
+            delivery.drop_column(name)
+    op.drop_table("commitment")
