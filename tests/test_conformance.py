@@ -19,6 +19,7 @@ from service.errors import NodeError, NotSetUp, PeerFailed, PeerRefused, TooMany
 from service.peers import Destination
 from service.settings import Settings, settings_without_sources
 from service.wire import statuses
+from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from service.wire.listener import Listener, _application_entity
 from service.wire.query import FIND, StudyQuestion
 from service.wire.retrieval import GET, GET_CONTEXTS, MOVE
@@ -198,6 +199,19 @@ def test_the_classes_and_keys_of_query_and_retrieve_are_those_of_the_code() -> N
     }
     documented = set(re.findall(r"`(\w+)`", " ".join(keys[0])))
     assert asked == documented | {"QueryRetrieveLevel"}
+
+
+def test_storage_commitment_is_as_stated() -> None:
+    classes, *_ = tables("Storage commitment")
+    assert [row[1:3] for row in classes] == [(STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)]
+    asked = settings_without_sources(request_commitment_from=["A@a:1"])
+    offered = {str(one.abstract_syntax): one for one in _application_entity(asked).supported_contexts}
+    assert offered.keys() - supported().keys() == {STORAGE_COMMITMENT}
+    context = offered[STORAGE_COMMITMENT]
+    assert [uid.name for uid in context.transfer_syntax] == [
+        *("Explicit VR Little Endian", "Implicit VR Little Endian")
+    ]
+    assert context.transfer_syntax == list(ENCODINGS)
 
 
 def test_settings_and_their_defaults_are_those_of_the_node() -> None:

@@ -25,7 +25,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("delivery") as delivery:
         delivery.add_column(sa.Column("commitment_id", sa.Integer(), nullable=True))
-        delivery.add_column(sa.Column("commitment_due_at", sa.DateTime(timezone=True), nullable=True))
+        for name in ("commitment_due_at", "committed_at"):
+            delivery.add_column(sa.Column(name, sa.DateTime(timezone=True), nullable=True))
         for name in ("commitment_asks", "commitment_failures"):
             delivery.add_column(sa.Column(name, sa.Integer(), server_default=sa.text("0"), nullable=False))
         delivery.create_foreign_key("fk_delivery_commitment_id", "commitment", ["commitment_id"], ["id"])
@@ -42,6 +43,9 @@ def downgrade() -> None:
     op.drop_index("ix_delivery_uncommitted", table_name="delivery")
     with op.batch_alter_table("delivery") as delivery:
         delivery.drop_constraint("fk_delivery_commitment_id", type_="foreignkey")
-        for name in ("commitment_failures", "commitment_asks", "commitment_due_at", "commitment_id"):
+        for name in (
+            *("commitment_failures", "commitment_asks"),
+            *("committed_at", "commitment_due_at", "commitment_id"),
+        ):
             delivery.drop_column(name)
     op.drop_table("commitment")

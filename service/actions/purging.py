@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from service.actions.analysing import newest_analyses
 from service.archive import Archive
+from service.records.commitments import AWAITED_BY_VALUE
 from service.records.database import Records, utc_now
 from service.records.journal import write_down
 from service.records.standing import settled
@@ -167,7 +168,8 @@ class Purge:
 def purgeable(limits: Limits) -> list[ColumnElement[bool]]:
     """The conditions on a ``Study`` whose files may go.
 
-    What the node promises to keep until a stated time (storage commitment, PS3.4 J) will be one more of them.
+    A study is not settled while a destination has not committed to what it was sent, and is to: what it does
+    not commit to is sent again.
     """
     conditions = [settled(), not_(_waits_for_a_shadow())]
     if limits.received_before is not None:
@@ -181,7 +183,7 @@ def _waits_for_a_shadow() -> ColumnElement[bool]:
     of_result = (Result.analysis_id == Analysis.id, Delivery.result_id == Result.id)
     return or_(
         exists().where(*in_shadow, Analysis.state.in_(WAITING)),
-        exists().where(*in_shadow, *of_result, Delivery.state == DeliveryState.DUE),
+        exists().where(*in_shadow, *of_result, or_(Delivery.state == DeliveryState.DUE, AWAITED_BY_VALUE)),
     )
 
 

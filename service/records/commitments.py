@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydicom.uid import generate_uid
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Subquery, and_, case, func, or_, select, union_all, update
 from sqlalchemy.orm import Session, joinedload
 
 from service.errors import NotThere
@@ -22,7 +22,7 @@ from service.peers import Destination
 from service.records.database import Records, utc_now
 from service.records.retry import Retry
 from service.records.states import DeliveryState
-from service.records.tables import Commitment, Delivery, Instance, Result
+from service.records.tables import Analysis, Commitment, Delivery, Instance, Result
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ AWAITED: Final[ColumnElement[bool]] = and_(
     Delivery.state == DeliveryState.SENT, Delivery.commitment_due_at.is_not(None)
 )
 """Of deliveries that wait for commitment."""
+
+AWAITED_BY_VALUE: Final = case((AWAITED, 1), else_=0) == 1
+"""The same out of sight of planners, which would go through all that wait for the sake of one study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,24 @@ def awaited(session: Session) -> dict[str, int]:
     """How many objects wait for commitment, by destination."""
     rows = select(Delivery.destination, func.count()).where(AWAITED).group_by(Delivery.destination)
     return {row[0]: row[1] for row in session.execute(rows)}
+
+
+def uncommitted(*of_analyses: ColumnElement[bool]) -> Subquery:
+    """For each study with results of these analyses, or images, that wait for commitment: since when."""
+    results = (
+        select(Analysis.study_id, Delivery.sent_at)
+        .join(Result, Result.analysis_id == Analysis.id)
+        .join(Delivery, Delivery.result_id == Result.id)
+        .where(AWAITED, *of_analyses)
+    )
+    images = (
+        select(Instance.study_id, Delivery.sent_at)
+        .join(Delivery, Delivery.instance_id == Instance.id)
+        .where(AWAITED)
+    )
+    both = union_all(results, images).subquery()
+    since = func.min(both.c.sent_at).label("due_since")
+    return select(both.c.study_id, since).group_by(both.c.study_id).subquery("uncommitted")
 
 
 def begin(records: Records, destination: Destination, timeout: timedelta) -> Transaction | None:
@@ -174,7 +195,7 @@ def take(records: Records, report: Report, ae_title: str, retry: Retry) -> None:
         for delivery in _asked_in(session, row, report.committed):
             delivery.state, delivery.error = DeliveryState.COMMITTED, ""
             delivery.commitment_due_at, delivery.commitment_id = None, row.id
-            delivery.commitment_failures = 0
+            delivery.committed_at, delivery.commitment_failures = row.answered_at, 0
         for delivery in _asked_in(session, row, report.failed.keys() - report.committed):
             if delivery.commitment_id == row.id:
                 _failed(delivery, report.failed[_object_of(delivery).sop_instance_uid], retry)

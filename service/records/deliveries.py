@@ -151,7 +151,11 @@ def sent(records: Records, claim: DeliveryClaim, *, to_be_committed: bool = Fals
         LeaseLost: If another worker has taken the delivery up since.
     """
     now = utc_now()
-    asked = {"commitment_due_at": now if to_be_committed else None, "commitment_asks": 0}
+    asked = {
+        "commitment_due_at": now if to_be_committed else None,
+        "commitment_asks": 0,
+        "committed_at": None,
+    }
     with records.writing() as session:
         _write(session, claim, state=DeliveryState.SENT, error="", sent_at=now, **asked)
 

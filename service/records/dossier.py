@@ -13,7 +13,7 @@ from service.errors import NotThere
 from service.records.journal import Event, events_of_study
 from service.records.overview import ImageView, StudyView, view_of, with_everything
 from service.records.reasons import Reason, reasons_of
-from service.records.states import Priority, Purpose
+from service.records.states import DeliveryState, Priority, Purpose
 from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 
 
@@ -31,7 +31,12 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """One result or image at one destination; ``not_before`` is when a due one is tried next."""
+    """One result or image at one destination.
+
+    Attributes:
+        not_before: When a due one is tried next.
+        commitment_due_at: When the destination is asked (again) to commit to it; None where it need not be.
+    """
 
     destination: str
     state: str
@@ -40,6 +45,17 @@ class DeliveryHistory:
     error: str
     not_before: datetime
     sent_at: datetime | None
+    commitment_due_at: datetime | None = None
+    commitment_asks: int = 0
+    committed_at: datetime | None = None
+
+    def moments(self, what: str, sent: str) -> list[Moment]:
+        """What happened to it, which is called ``what``."""
+        happened = (
+            (self.sent_at, f"{sent} {self.destination}"),
+            (self.committed_at, f"committed to by {self.destination}"),
+        )
+        return [Moment(at, f"{what} {words}") for at, words in happened if at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +252,9 @@ def _delivery(row: Delivery) -> DeliveryHistory:
         error=row.error,
         not_before=row.not_before,
         sent_at=row.sent_at,
+        commitment_due_at=row.commitment_due_at if row.state == DeliveryState.SENT else None,
+        commitment_asks=row.commitment_asks,
+        committed_at=row.committed_at,
     )
 
 
@@ -257,11 +276,7 @@ def _received(image: ImageView) -> str:
 
 
 def _of_forwards(image: StoredImage) -> list[Moment]:
-    return [
-        Moment(delivery.sent_at, f"image passed on to {delivery.destination}")
-        for delivery in image.deliveries
-        if delivery.sent_at
-    ]
+    return [moment for delivery in image.deliveries for moment in delivery.moments("image", "passed on to")]
 
 
 def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
@@ -278,9 +293,9 @@ def _of_analysis(analysis: AnalysisHistory) -> list[Moment]:
         moments.append(Moment(analysis.finished_at, f"{name} {analysis.state}"))
     for result in analysis.results:
         moments += [
-            Moment(delivery.sent_at, f"{result.sop_class} sent to {delivery.destination}")
+            moment
             for delivery in result.deliveries
-            if delivery.sent_at
+            for moment in delivery.moments(result.sop_class, "sent to")
         ]
     told = [call for call in analysis.calls if call.sent_at]
     return moments + [Moment(call.sent_at, f"webhook {call.webhook} told") for call in told if call.sent_at]

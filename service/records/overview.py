@@ -14,7 +14,15 @@ from sqlalchemy.orm import Session, selectinload
 
 from service.errors import NotThere
 from service.records.states import AnalysisState, DeliveryState, StudyState
-from service.records.tables import Analysis, AnalysisImage, Instance, Result, Study, WebhookCall
+from service.records.tables import (
+    Analysis,
+    AnalysisImage,
+    Delivery,
+    Instance,
+    Result,
+    Study,
+    WebhookCall,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -81,6 +89,8 @@ class DeliveryView:
     path: str
     purged_at: datetime | None = None
     is_image: bool = False
+    awaits_commitment: bool = False
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +305,16 @@ def _deliveries(analysis: Analysis) -> list[DeliveryView]:
             delivery.sent_at,
             result.path,
             result.purged_at,
+            **_commitment(delivery),
         )
         for result in analysis.results
         for delivery in result.deliveries
     ]
+
+
+def _commitment(row: Delivery) -> dict[str, Any]:
+    awaits = row.state == DeliveryState.SENT and row.commitment_due_at is not None
+    return {"awaits_commitment": awaits, "committed_at": row.committed_at}
 
 
 def _call(row: WebhookCall) -> CallView:
@@ -317,6 +333,7 @@ def _forwards(study: Study) -> list[DeliveryView]:
             instance.path,
             instance.purged_at,
             is_image=True,
+            **_commitment(delivery),
         )
         for instance in study.instances
         for delivery in instance.deliveries

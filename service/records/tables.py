@@ -347,6 +347,8 @@ class Delivery(Base):
     """The last transaction in which the destination was asked to commit to it, or answered."""
     commitment_due_at: Mapped[datetime | None]
     """When the destination is asked (again) to commit; None where that is not awaited, or no more."""
+    committed_at: Mapped[datetime | None]
+    """When its destination said that it commits to what was sent last."""
     commitment_asks: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """How often it was asked since the object was sent last."""
     commitment_failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))

@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from service.records import commitments
 from service.records.forwarding import oldest_due
 from service.records.standing import IN_EARNEST
 from service.records.states import WAITING, AnalysisState, DeliveryState
@@ -30,6 +31,7 @@ class Flow:
         quarantined: Studies whose newest analysis has failed for good.
         oldest_waiting: When the oldest analysis that waits or runs was asked for.
         oldest_due: When the oldest result that is due was made, or the oldest image came, by destination.
+        uncommitted: How many objects wait for a destination to commit to them, by destination.
     """
 
     studies: Mapping[str, int]
@@ -38,6 +40,7 @@ class Flow:
     quarantined: int
     oldest_waiting: datetime | None
     oldest_due: Mapping[str, datetime]
+    uncommitted: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def flow(session: Session) -> Flow:
         quarantined=session.scalar(_quarantined()) or 0,
         oldest_waiting=session.scalar(oldest),
         oldest_due=_earliest({row[0]: row[1] for row in session.execute(due)}, oldest_due(session)),
+        uncommitted=commitments.awaited(session),
     )
 
 

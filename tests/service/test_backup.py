@@ -162,7 +162,7 @@ NEWER_COLUMNS = {
     "result": {"purged_at"},
     "delivery": {
         *("priority", "instance_id", "looks"),
-        *("commitment_id", "commitment_due_at", "commitment_asks", "commitment_failures"),
+        *("commitment_id", "commitment_due_at", "committed_at", "commitment_asks", "commitment_failures"),
     },
 }
 """What the first version of the schema did not have."""
