@@ -43,6 +43,7 @@ _DICOM: Final = (
     *("dicom_port", "dicom_tls_port", "dicom_tls_certificate", "dicom_tls_key"),
     *("dicom_tls_client_authorities", "dicom_tls_authorities", "dicom_users_file"),
 )
+_COMMITMENT: Final = ("request_commitment_from", "commitment_reports_to")
 
 RULE_TABLES: Final = ("study_rules", "result_rules")
 """What else may stand in a settings file (``service.rules``)."""
@@ -132,6 +133,12 @@ class Settings(BaseSettings):
     )
     commitment_timeout_seconds: float = Field(
         3600, gt=0, description="They are asked again after this, then after twice as long, up to a day"
+    )
+    commit_for_days: float = Field(
+        0, ge=0, description="The node commits to modalities to keep what they ask for so long; 0: to nobody"
+    )
+    commitment_reports_to: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (), description="The modalities that may ask, where they take reports, `AET@HOST:PORT`"
     )
     webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field(
         (),
@@ -258,7 +265,7 @@ class Settings(BaseSettings):
     def _check_called(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(ae_title(title) for title in value)
 
-    @field_validator("destinations", "forward_images_to", "request_commitment_from", mode="before")
+    @field_validator("destinations", "forward_images_to", *_COMMITMENT, mode="before")
     @classmethod
     def _parse_destinations(cls, value: object) -> object:
         parts = _split(value)
@@ -276,15 +283,17 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("request_commitment_from", mode="after")
+    @field_validator(*_COMMITMENT, mode="after")
     @classmethod
     def _check_commitment(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         for destination in value:
             if destination.results != DEFAULT_RESULTS:
-                raise ValueError(f"{destination}: it is asked for whatever it got: leave out what follows =")
+                raise ValueError(
+                    f"{destination}: no kinds of results are said here: leave out what follows ="
+                )
         return value
 
-    @field_validator("destinations", "forward_images_to", "request_commitment_from", mode="after")
+    @field_validator("destinations", "forward_images_to", *_COMMITMENT, mode="after")
     @classmethod
     def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         once = tuple(dict.fromkeys(value))
@@ -324,6 +333,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_safekeeping(self) -> Self:
+        if self.commit_for_days and not self.commitment_reports_to:
+            raise ValueError("commit_for_days needs commitment_reports_to: nobody could be told")
+        return self
+
+    @model_validator(mode="after")
     def _check_web(self) -> Self:
         if (self.web_tls_certificate is None) != (self.web_tls_key is None):
             raise ValueError("web_tls_certificate and web_tls_key go together")
@@ -343,6 +358,11 @@ class Settings(BaseSettings):
         if self.dicom_port is None and self.dicom_tls_port is None:
             raise ValueError("dicom_port or dicom_tls_port must be set: nobody could send images")
         return self
+
+    @property
+    def commits_to(self) -> frozenset[str]:
+        """AE titles of the modalities that may ask the node to commit."""
+        return frozenset(one.ae_title for one in self.commitment_reports_to if self.commit_for_days)
 
     @property
     def commitment_addresses(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ from service import heartbeat, queue
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import TryAgain
-from service.records import analyses, commitments, deliveries, webhook_calls
+from service.records import analyses, commitments, deliveries, safekeeping, webhook_calls
 from service.records.database import Records
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
@@ -89,6 +89,7 @@ class Sweeper:
                 queue.ANALYSIS: analyses.count_due(session),
                 queue.DELIVERY: deliveries.count_due(session)
                 + commitments.count_due(session)
+                + safekeeping.count_due(session)
                 + webhook_calls.count_due(session),
             }
         for name, count in waiting.items():

@@ -22,6 +22,7 @@ from worker.app import app
 from worker.calling import Caller
 from worker.commitment import Inquirer
 from worker.delivery import Courier
+from worker.safekeeping import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,11 @@ class DeliveryTask(NodeTask):
         return Inquirer(self.settings, self.records)
 
     @cached_property
+    def keeper(self) -> Keeper:
+        """Answers modalities that ask the node to commit."""
+        return Keeper(self.settings, self.records, self.archive)
+
+    @cached_property
     def caller(self) -> Caller:
         """Tells webhooks."""
         return Caller(self.settings, self.records, self.archive)
@@ -100,6 +106,7 @@ def deliver(task: DeliveryTask) -> None:
     """Delivers whatever is due."""
     _answer(task, queue.DELIVERY, task.courier.drain)
     _answer(task, queue.DELIVERY, task.inquirer.drain)
+    _answer(task, queue.DELIVERY, task.keeper.drain)
     _answer(task, queue.DELIVERY, task.caller.drain)
 
 

@@ -1,4 +1,4 @@
-"""Destinations may be asked to commit to what was sent to them."""
+"""Destinations may be asked to commit to what was sent to them, and modalities may ask the node."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -37,9 +37,38 @@ def upgrade() -> None:
         sqlite_where=_AWAITED,
         postgresql_where=_AWAITED,
     )
+    op.create_table(
+        "safekeeping_request",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("ae_title", sa.String(length=16), nullable=False),
+        sa.Column("transaction_uid", sa.String(length=64), nullable=False),
+        sa.Column("objects", sa.Text(), nullable=False),
+        sa.Column("judged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('due', 'sent', 'refused', 'withdrawn')",
+            name=op.f("ck_safekeeping_request_state_known"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_safekeeping_request")),
+        sa.UniqueConstraint(
+            "ae_title", "transaction_uid", name=op.f("uq_safekeeping_request_ae_title_transaction_uid")
+        ),
+    )
+    op.create_index(
+        op.f("ix_safekeeping_request_state_not_before"), "safekeeping_request", ["state", "not_before"]
+    )
+    op.add_column("instance", sa.Column("committed_until", sa.DateTime(timezone=True), nullable=True))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("instance") as instance:
+        instance.drop_column("committed_until")
+    op.drop_table("safekeeping_request")
     op.drop_index("ix_delivery_uncommitted", table_name="delivery")
     with op.batch_alter_table("delivery") as delivery:
         delivery.drop_constraint("fk_delivery_commitment_id", type_="foreignkey")

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from service.actions.analysing import newest_analyses
 from service.archive import Archive
+from service.records import safekeeping
 from service.records.commitments import AWAITED_BY_VALUE
 from service.records.database import Records, utc_now
 from service.records.journal import write_down
@@ -169,9 +170,9 @@ def purgeable(limits: Limits) -> list[ColumnElement[bool]]:
     """The conditions on a ``Study`` whose files may go.
 
     A study is not settled while a destination has not committed to what it was sent, and is to: what it does
-    not commit to is sent again.
+    not commit to is sent again. What the node has promised to keep stays until then.
     """
-    conditions = [settled(), not_(_waits_for_a_shadow())]
+    conditions = [settled(), not_(_waits_for_a_shadow()), not_(safekeeping.kept(utc_now()))]
     if limits.received_before is not None:
         conditions.append(Study.last_eligible_at < limits.received_before)
     return conditions

@@ -163,6 +163,8 @@ class Instance(Base):
     received_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]
     """When the file was given up: it is gone, or will be at once. None again where it came again."""
+    committed_until: Mapped[datetime | None]
+    """Until when the node has promised a modality to keep the file."""
 
     study: Mapped[Study] = relationship(back_populates="instances")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="instance", order_by="Delivery.id")
@@ -373,6 +375,34 @@ class Commitment(Base):
     """When its report came, whatever that said."""
     error: Mapped[str] = mapped_column(default="")
     """Why it could not be asked."""
+
+
+class SafekeepingRequest(Base):
+    """One request of a modality that the node commit to objects, and its answer (PS3.4 J)."""
+
+    __tablename__ = "safekeeping_request"
+    __table_args__ = (
+        _one_of("state", CallState),
+        UniqueConstraint("ae_title", "transaction_uid"),
+        Index(None, "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ae_title: Mapped[str] = mapped_column(String(16))
+    """Who asks; where its report goes stands in the settings."""
+    transaction_uid: Mapped[str] = mapped_column(String(64))
+    objects: Mapped[str]
+    """JSON: for each object its SOP Class UID, SOP Instance UID and Failure Reason, 0 where it is kept."""
+    judged_at: Mapped[datetime | None]
+    """When that was found out, and promised."""
+    state: Mapped[str] = mapped_column(String(16), default=CallState.DUE)
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Attempts begun. A worker writes what came only while this is still its own number."""
+    not_before: Mapped[datetime]
+    """When it is to be answered; while a worker does, when that worker's lease ends."""
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
 
 
 class WebhookCall(Base):

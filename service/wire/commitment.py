@@ -43,7 +43,7 @@ REPORT_SECONDS: Final = 3.0
 """How long a report is waited for on the association on which was asked; most come on another one."""
 
 _LOOK_EVERY_SECONDS: Final = 0.1
-_REQUEST: Final = 1
+REQUEST: Final = 1
 """Action Type ID of Request Storage Commitment (J.3.2.1)."""
 
 _EVENTS: Final = (1, 2)
@@ -117,7 +117,7 @@ class Inquiry:
             raise PeerUnavailable(f"{self._peer}: the association is gone")
         try:
             reply, _ = self._association.send_n_action(
-                request_of(transaction), _REQUEST, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
+                request_of(transaction), REQUEST, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
             )
         except (RuntimeError, ValueError) as error:
             raise PeerUnavailable(f"{self._peer}: {error}") from error
@@ -175,9 +175,9 @@ def report_in(information: Dataset) -> Report:
         uid = text(information, "TransactionUID")
         failed = {
             text(item, "ReferencedSOPInstanceUID"): int(item.get("FailureReason") or PROCESSING_FAILURE)
-            for item in _items(information, "FailedSOPSequence")
+            for item in items_of(information, "FailedSOPSequence")
         }
-        items = _items(information, "ReferencedSOPSequence")
+        items = items_of(information, "ReferencedSOPSequence")
         committed = frozenset(text(item, "ReferencedSOPInstanceUID") for item in items)
     except MALFORMED as error:
         raise CannotUnderstand(f"a report that cannot be read: {type(error).__name__}") from error
@@ -186,5 +186,6 @@ def report_in(information: Dataset) -> Report:
     return Report(uid, committed, failed)
 
 
-def _items(dataset: Dataset, keyword: str) -> Iterable[Dataset]:
+def items_of(dataset: Dataset, keyword: str) -> Iterable[Dataset]:
+    """The items of a sequence, none where it is absent."""
     return dataset.get(keyword) or ()

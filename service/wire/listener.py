@@ -48,6 +48,7 @@ from service.settings import Settings
 from service.wire.association import send_at_once
 from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, Reports
 from service.wire.door import Door
+from service.wire.safekeeping import Requests
 from service.wire.storage import Storage
 from service.wire.tls import AcceptorContext, Identity
 from service.wire.transport import Limits, drop_what_is_not_whole, measure
@@ -116,6 +117,7 @@ class Listener:
             receiver, settings.ae_title, self._metrics.storage, settings.maximum_dataset_bytes
         )
         self._reports = Reports(self._records, Retry.of(settings))
+        self._requests = Requests(self._records, settings.commits_to)
         self._users = Users(settings.dicom_users_file) if settings.dicom_users_file else None
         self._plain: Door | None = None
         self._tls: Door | None = None
@@ -174,6 +176,7 @@ class Listener:
             (evt.EVT_REJECTED, self._on_rejected),
             (evt.EVT_C_STORE, self._storage.on_store),
             (evt.EVT_N_EVENT_REPORT, self._reports.on_report),
+            (evt.EVT_N_ACTION, self._requests.on_action),
         ]
 
     @property
@@ -297,7 +300,7 @@ def _application_entity(settings: Settings) -> AE:
         syntaxes = list(AllTransferSyntaxes)
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
-    if settings.request_commitment_from:
+    if settings.request_commitment_from or settings.commits_to:
         # Whoever reports to us is the SCP, and says so (PS3.7 D.3.3.4).
         entity.add_supported_context(UID(STORAGE_COMMITMENT), list(ENCODINGS), scu_role=True, scp_role=True)
     return entity

@@ -153,11 +153,11 @@ def test_a_backup_sees_one_moment(
 
 NEWER_TABLES = (
     *("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user"),
-    *("model", "model_activation", "webhook_call", "commitment"),
+    *("model", "model_activation", "webhook_call", "commitment", "safekeeping_request"),
 )
 NEWER_COLUMNS = {
     "study": {"priority"},
-    "instance": {"purged_at", "facts"},
+    "instance": {"purged_at", "facts", "committed_until"},
     "analysis": {"priority", "rule", "result_rule", "purpose", "counts"},
     "result": {"purged_at"},
     "delivery": {
