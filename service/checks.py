@@ -82,6 +82,8 @@ def examine(settings: Settings) -> Iterator[Line]:
         yield line(f"images to {to}", partial(echo, settings, to))
     for to in settings.request_commitment_from:
         yield line(f"commitment by {to}", partial(commitment, settings, to))
+    if settings.commits_to:
+        yield line("commitment to modalities", lambda: safekeeping(settings))
     for webhook in settings.webhooks:
         yield Line(f"webhook {webhook.name}", f"{webhook.origin}; `webhook-test {webhook.name}` tries it")
 
@@ -322,6 +324,19 @@ def commitment(settings: Settings, destination: Destination) -> str:
         raise SettingsError("it cannot report on an association of its own: calling_ae_titles leaves it out")
     with associated(settings, destination, [(STORAGE_COMMITMENT, ENCODINGS)]):
         return "offers storage commitment"
+
+
+def safekeeping(settings: Settings) -> str:
+    """The modalities that we commit to may call.
+
+    Raises:
+        SettingsError: If one may not.
+    """
+    callers = {caller.ae_title for caller in settings.calling_ae_titles}
+    if callers and (strangers := settings.commits_to - callers):
+        raise SettingsError(f"calling_ae_titles leaves {', '.join(sorted(strangers))} out")
+    to = ", ".join(map(str, settings.commitment_reports_to))
+    return f"for {settings.commit_for_days:g} days, on request of {to}"
 
 
 def require_folder(folder: Path) -> None:

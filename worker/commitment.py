@@ -27,6 +27,7 @@ class Inquirer:
         self._records = records
         self._retry = Retry.of(settings)
         self._timeout = timedelta(seconds=settings.commitment_timeout_seconds)
+        self._complained: set[str] = set()
         self._reports = Reports(records, self._retry)
 
     def drain(self, seconds: float = inf) -> bool:
@@ -59,17 +60,24 @@ class Inquirer:
                 log.info("%s asked to commit to %s", destination.address, _words(transaction))
                 inquiry.ask(transaction)
         except KindRefused as error:
-            log.warning(
-                "%s offers no storage commitment (%s): %s stay sent, not committed; "
-                "take it out of request_commitment_from",
-                destination.address,
-                error,
-                _words(transaction),
-            )
+            self._complain(destination, transaction, error)
             commitments.give_up(self._records, transaction, str(error))
         except (PeerUnavailable, PeerRefused) as error:
             log.warning("%s not asked to commit to %s: %s", destination.address, _words(transaction), error)
             commitments.put_off(self._records, transaction, str(error), self._retry)
+
+    def _complain(self, destination: Destination, transaction: Transaction, error: KindRefused) -> None:
+        """Once in this process; what follows is the same again, with other objects."""
+        level = logging.INFO if destination.address in self._complained else logging.WARNING
+        self._complained.add(destination.address)
+        log.log(
+            level,
+            "%s offers no storage commitment (%s): %s stay sent, not committed; "
+            "take it out of request_commitment_from",
+            destination.address,
+            error,
+            _words(transaction),
+        )
 
     def _leave(self, destination: Destination) -> None:
         """Of one that was asked until the settings changed."""

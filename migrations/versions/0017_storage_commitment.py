@@ -66,8 +66,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("instance") as instance:
-        instance.drop_column("committed_until")
+    op.drop_column("instance", "committed_until")
     op.drop_table("safekeeping_request")
     op.drop_index("ix_delivery_uncommitted", table_name="delivery")
     with op.batch_alter_table("delivery") as delivery:

@@ -17,6 +17,7 @@ from pynetdicom.events import Event
 from sqlalchemy import select, update
 
 from service.actions.purging import Limits, Purge
+from service.checks import Line, examine
 from service.errors import SettingsError
 from service.records.database import utc_now
 from service.records.tables import Instance, SafekeepingRequest
@@ -220,6 +221,17 @@ def test_requests_that_are_none_or_of_strangers_are_refused(tmp_path: Path, moda
         many = _request(*((DX, f"1.2.{number}") for number in range(10_001)))
         assert _ask(port, many) == 0x0213
         assert _states(node) == []
+
+
+def test_check_says_to_whom_the_node_commits(tmp_path: Path) -> None:
+    def line(**values: object) -> Line:
+        settings = load_settings(
+            data_dir=tmp_path, web_port="", commit_for_days=30, commitment_reports_to="CT1@ct1:104", **values
+        )
+        return next(line for line in examine(settings) if line.name == "commitment to modalities")
+
+    assert line().fact == "for 30 days, on request of CT1@ct1:104"
+    assert line(calling_ae_titles="CT2").complaint == "calling_ae_titles leaves CT1 out"
 
 
 def test_without_the_settings_nobody_may_ask(tmp_path: Path, modality: Modality) -> None:
