@@ -33,7 +33,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_delivery_uncommitted",
         "delivery",
-        ["destination", "commitment_due_at", "id"],
+        ["destination", "commitment_due_at", "id", "state"],
         sqlite_where=_AWAITED,
         postgresql_where=_AWAITED,
     )

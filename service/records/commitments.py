@@ -32,7 +32,9 @@ OBJECTS_AT_ONCE: Final = 100
 _LONGEST_WAIT: Final = timedelta(days=1)
 
 AWAITED: Final[ColumnElement[bool]] = and_(
-    Delivery.state == DeliveryState.SENT, Delivery.commitment_due_at.is_not(None)
+    # By value: SQLite would take the index of states, and go through all that was ever sent.
+    func.coalesce(Delivery.state, "") == DeliveryState.SENT.value,
+    Delivery.commitment_due_at.is_not(None),
 )
 """Of deliveries that wait for commitment."""
 

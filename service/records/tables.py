@@ -323,6 +323,7 @@ class Delivery(Base):
             "destination",
             "commitment_due_at",
             "id",
+            "state",
             sqlite_where=_AWAITED,
             postgresql_where=_AWAITED,
         ),

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.event import listen
 
 from service.archive import Archive
 from service.errors import LeaseLost, NotThere
@@ -117,3 +118,20 @@ def test_a_promise_is_written_once_and_by_one_worker(
         assert until is not None and until < utc_now()
     safekeeping.told(records, second)
     assert safekeeping.claim(records, HOUR) is None
+
+
+def test_what_waits_is_found_without_going_through_all_that_was_sent(records: Records) -> None:
+    """SQLite has no statistics, and would take the index of states: it is asked each second."""
+    if records.engine.dialect.name != "sqlite":
+        return
+    questions: list[str] = []
+    listen(records.engine, "before_cursor_execute", lambda *event: questions.append(event[2]))
+    with records.reading() as session:
+        commitments.count_due(session)
+        commitments.awaited(session)
+        asked = [one for one in questions if "commitment_due_at" in one]
+        assert len(asked) == 2
+        for question in asked:
+            values = ("x",) * question.count("?")
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {question}", values).all()
+            assert "COVERING INDEX ix_delivery_uncommitted" in str(plan), plan

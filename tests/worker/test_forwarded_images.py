@@ -219,7 +219,7 @@ def _deliver_and_die(data_dir: Path, to: Sequence[str]) -> None:
     """A worker that is killed when the peer has the image, and before that is written down."""
     from service.records import deliveries
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     deliveries.sent = die
