@@ -31,6 +31,8 @@ from service.settings import Settings
 from service.sweeper import PART
 from service.web import ports
 from service.web.ports import Port
+from service.wire.association import associated
+from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT
 from service.wire.sender import Sender
 from service.wire.tls import Identity, requestor_context
 from service.wire.users import Users
@@ -78,6 +80,10 @@ def examine(settings: Settings) -> Iterator[Line]:
         yield line(str(to), partial(echo, settings, to))
     for to in _image_destinations(settings):
         yield line(f"images to {to}", partial(echo, settings, to))
+    for to in settings.request_commitment_from:
+        yield line(f"commitment by {to}", partial(commitment, settings, to))
+    if settings.commits_to:
+        yield line("commitment to modalities", lambda: safekeeping(settings))
     for webhook in settings.webhooks:
         yield Line(f"webhook {webhook.name}", f"{webhook.origin}; `webhook-test {webhook.name}` tries it")
 
@@ -306,6 +312,38 @@ def echo(settings: Settings, destination: Destination) -> str:
     """
     Sender(settings).echo(destination)
     return "answers C-ECHO"
+
+
+def commitment(settings: Settings, destination: Destination) -> str:
+    """The destination gets something, and offers storage commitment.
+
+    Raises:
+        SettingsError: If nothing is sent there, or it may not report to us.
+        PeerUnavailable: If it does not answer.
+        KindRefused: If it does not offer it.
+        PeerRefused: If it does not want us.
+    """
+    served = {to.address for to in (*_destinations(settings), *settings.forward_images_to)}
+    if destination.address not in served:
+        raise SettingsError("it is no destination of results or images, so there is nothing to ask it for")
+    callers = settings.calling_ae_titles
+    if callers and destination.ae_title not in {caller.ae_title for caller in callers}:
+        raise SettingsError("it cannot report on an association of its own: calling_ae_titles leaves it out")
+    with associated(settings, destination, [(STORAGE_COMMITMENT, ENCODINGS)]):
+        return "offers storage commitment"
+
+
+def safekeeping(settings: Settings) -> str:
+    """The modalities that we commit to may call.
+
+    Raises:
+        SettingsError: If one may not.
+    """
+    callers = {caller.ae_title for caller in settings.calling_ae_titles}
+    if callers and (strangers := settings.commits_to - callers):
+        raise SettingsError(f"calling_ae_titles leaves {', '.join(sorted(strangers))} out")
+    to = ", ".join(map(str, settings.commitment_reports_to))
+    return f"for {settings.commit_for_days:g} days, on request of {to}"
 
 
 def require_folder(folder: Path) -> None:

@@ -43,6 +43,7 @@ _DICOM: Final = (
     *("dicom_port", "dicom_tls_port", "dicom_tls_certificate", "dicom_tls_key"),
     *("dicom_tls_client_authorities", "dicom_tls_authorities", "dicom_users_file"),
 )
+_COMMITMENT: Final = ("request_commitment_from", "commitment_reports_to")
 
 RULE_TABLES: Final = ("study_rules", "result_rules")
 """What else may stand in a settings file (``service.rules``)."""
@@ -124,6 +125,20 @@ class Settings(BaseSettings):
     )
     wait_for_study_seconds: float = Field(
         0, ge=0, description="Results wait so long for a destination that answers C-FIND to show the study"
+    )
+    request_commitment_from: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (),
+        description="Which of `destinations` and `forward_images_to` are asked to commit to what they got "
+        "(storage commitment); `AET@HOST:PORT`, as there",
+    )
+    commitment_timeout_seconds: float = Field(
+        3600, gt=0, description="They are asked again after this, then after twice as long, up to a day"
+    )
+    commit_for_days: float = Field(
+        0, ge=0, description="The node commits to modalities to keep what they ask for so long; 0: to nobody"
+    )
+    commitment_reports_to: Annotated[tuple[Destination, ...], NoDecode] = Field(
+        (), description="The modalities that may ask, where they take reports, `AET@HOST:PORT`"
     )
     webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field(
         (),
@@ -257,7 +272,7 @@ class Settings(BaseSettings):
     def _check_called(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(ae_title(title) for title in value)
 
-    @field_validator("destinations", "forward_images_to", mode="before")
+    @field_validator("destinations", "forward_images_to", *_COMMITMENT, mode="before")
     @classmethod
     def _parse_destinations(cls, value: object) -> object:
         parts = _split(value)
@@ -275,7 +290,17 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("destinations", "forward_images_to", mode="after")
+    @field_validator(*_COMMITMENT, mode="after")
+    @classmethod
+    def _check_commitment(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        for destination in value:
+            if destination.results != DEFAULT_RESULTS:
+                raise ValueError(
+                    f"{destination}: no kinds of results are said here: leave out what follows ="
+                )
+        return value
+
+    @field_validator("destinations", "forward_images_to", *_COMMITMENT, mode="after")
     @classmethod
     def _count_destinations_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         once = tuple(dict.fromkeys(value))
@@ -315,6 +340,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_safekeeping(self) -> Self:
+        if self.commit_for_days and not self.commitment_reports_to:
+            raise ValueError("commit_for_days needs commitment_reports_to: nobody could be told")
+        return self
+
+    @model_validator(mode="after")
     def _check_web(self) -> Self:
         if (self.web_tls_certificate is None) != (self.web_tls_key is None):
             raise ValueError("web_tls_certificate and web_tls_key go together")
@@ -334,6 +365,16 @@ class Settings(BaseSettings):
         if self.dicom_port is None and self.dicom_tls_port is None:
             raise ValueError("dicom_port or dicom_tls_port must be set: nobody could send images")
         return self
+
+    @property
+    def commits_to(self) -> frozenset[str]:
+        """AE titles of the modalities that may ask the node to commit."""
+        return frozenset(one.ae_title for one in self.commitment_reports_to if self.commit_for_days)
+
+    @property
+    def commitment_addresses(self) -> frozenset[str]:
+        """The addresses of ``request_commitment_from``."""
+        return frozenset(destination.address for destination in self.request_commitment_from)
 
     @property
     def dicom_ports(self) -> str:

@@ -16,7 +16,7 @@ from service import heartbeat, queue
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import TryAgain
-from service.records import analyses, deliveries, webhook_calls, workers
+from service.records import analyses, commitments, deliveries, safekeeping, webhook_calls, workers
 from service.records.database import Records, utc_now
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
@@ -88,7 +88,10 @@ class Sweeper:
         with self._records.reading() as session:
             waiting = {
                 queue.ANALYSIS: analyses.count_due(session),
-                queue.DELIVERY: deliveries.count_due(session) + webhook_calls.count_due(session),
+                queue.DELIVERY: deliveries.count_due(session)
+                + commitments.count_due(session)
+                + safekeeping.count_due(session)
+                + webhook_calls.count_due(session),
             }
         for name, count in waiting.items():
             before, at = self._rung.get(name, (0, 0.0))

@@ -18,8 +18,10 @@ from service.eligibility import RADIOGRAPHS, Eligibility
 from service.errors import NodeError, NotSetUp, PeerFailed, PeerRefused, TooManyMatches
 from service.peers import Destination
 from service.records.conflicts import FIRST_KEPT, LATER_TAKEN
+from service.records.safekeeping import CLASS_INSTANCE_CONFLICT, NO_SUCH_OBJECT
 from service.settings import Settings, settings_without_sources
-from service.wire import statuses
+from service.wire import commitment, safekeeping, statuses
+from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from service.wire.listener import Listener, _application_entity
 from service.wire.query import FIND, StudyQuestion
 from service.wire.retrieval import GET, GET_CONTEXTS, MOVE
@@ -199,6 +201,33 @@ def test_the_classes_and_keys_of_query_and_retrieve_are_those_of_the_code() -> N
     }
     documented = set(re.findall(r"`(\w+)`", " ".join(keys[0])))
     assert asked == documented | {"QueryRetrieveLevel"}
+
+
+def test_storage_commitment_is_as_stated() -> None:
+    classes, *_ = tables("Storage commitment")
+    assert [row[1:3] for row in classes] == [(STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)]
+    asked = settings_without_sources(request_commitment_from=["A@a:1"])
+    offered = {str(one.abstract_syntax): one for one in _application_entity(asked).supported_contexts}
+    assert offered.keys() - supported().keys() == {STORAGE_COMMITMENT}
+    context = offered[STORAGE_COMMITMENT]
+    assert [uid.name for uid in context.transfer_syntax] == [
+        *("Explicit VR Little Endian", "Implicit VR Little Endian")
+    ]
+    assert context.transfer_syntax == list(ENCODINGS)
+
+
+def test_the_answers_to_requests_and_reports_of_commitment_are_those_of_the_code() -> None:
+    def stated(rows: list[Row]) -> set[int]:
+        return {int(row[0].strip("`"), 16) for row in rows if row[0].startswith("`")}
+
+    _, _, _, reports = tables("Storage commitment")
+    of_reports = (commitment.NO_SUCH_INSTANCE, commitment.NO_SUCH_EVENT, commitment.INVALID_ARGUMENT)
+    assert stated(reports) == {statuses.SUCCESS, commitment.PROCESSING_FAILURE, *of_reports}
+    requests, failures, _ = tables("Storage commitment to modalities")
+    of_requests = (safekeeping.NO_SUCH_ACTION, safekeeping.NOT_AUTHORIZED, safekeeping.RESOURCE_LIMITATION)
+    shared = stated(reports) - {commitment.NO_SUCH_EVENT}
+    assert stated(requests) == shared | set(of_requests)
+    assert stated(failures) == {NO_SUCH_OBJECT, CLASS_INSTANCE_CONFLICT}
 
 
 def test_settings_and_their_defaults_are_those_of_the_node() -> None:

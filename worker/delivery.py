@@ -31,6 +31,7 @@ from service.records.peers_seen import Contact
 from service.records.retry import Retry
 from service.records.states import AttemptOutcome, PeerKind
 from service.rules.rulebook import Rulebook
+from service.selftest.marks import is_selftest
 from service.settings import Settings
 from service.wire.association import Contexts
 from service.wire.sender import Connection, Sender, image_contexts, result_contexts
@@ -154,8 +155,18 @@ class Courier:
             self._postpone([claim], error, begun)
         else:
             contact.succeeded()
-            write = partial(deliveries.sent, said=f"{status:04X}", seconds=_since(begun))
+            write = partial(
+                deliveries.sent,
+                said=f"{status:04X}",
+                seconds=_since(begun),
+                to_be_committed=self._asks_for(claim),
+            )
             self._write(claim, write, Outcome.SENT)
+
+    def _asks_for(self, claim: DeliveryClaim) -> bool:
+        """Whether the destination is to commit to it; a self-test's study is removed again."""
+        asked = claim.destination in self._settings.commitment_addresses
+        return asked and not is_selftest(claim.study_instance_uid)
 
     def _replace(self, claim: DeliveryClaim, refusal: KindRefused) -> None:
         """Has something else delivered in the place of what the destination does not take, if it can be."""

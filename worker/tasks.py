@@ -21,7 +21,9 @@ from service.records.database import Records
 from service.settings import Settings, load_settings
 from worker.app import app
 from worker.calling import Caller
+from worker.commitment import Inquirer
 from worker.delivery import Courier
+from worker.safekeeping import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,16 @@ class DeliveryTask(NodeTask):
         return Courier(self.settings, self.records, self.archive, pulse=self.pulse)
 
     @cached_property
+    def inquirer(self) -> Inquirer:
+        """Asks destinations to commit to what they got."""
+        return Inquirer(self.settings, self.records)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Answers modalities that ask the node to commit."""
+        return Keeper(self.settings, self.records, self.archive)
+
+    @cached_property
     def caller(self) -> Caller:
         """Tells webhooks."""
         return Caller(self.settings, self.records, self.archive, self.pulse)
@@ -102,6 +114,8 @@ def analyse(task: AnalysisTask) -> None:
 def deliver(task: DeliveryTask) -> None:
     """Delivers whatever is due."""
     _answer(task, queue.DELIVERY, task.courier.drain)
+    _answer(task, queue.DELIVERY, task.inquirer.drain)
+    _answer(task, queue.DELIVERY, task.keeper.drain)
     _answer(task, queue.DELIVERY, task.caller.drain)
 
 

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from service.actions.analysing import newest_analyses
 from service.archive import Archive
-from service.records import attempts
+from service.records import attempts, safekeeping
+from service.records.commitments import AWAITED_BY_VALUE
 from service.records.database import Records, utc_now
 from service.records.journal import write_down
 from service.records.standing import settled
@@ -169,9 +170,10 @@ class Purge:
 def purgeable(limits: Limits) -> list[ColumnElement[bool]]:
     """The conditions on a ``Study`` whose files may go.
 
-    What the node promises to keep until a stated time (storage commitment, PS3.4 J) will be one more of them.
+    A study is not settled while a destination has not committed to what it was sent, and is to: what it does
+    not commit to is sent again. What the node has promised to keep stays until then.
     """
-    conditions = [settled(), not_(_waits_for_a_shadow())]
+    conditions = [settled(), not_(_waits_for_a_shadow()), not_(safekeeping.kept(utc_now()))]
     if limits.received_before is not None:
         conditions.append(Study.last_eligible_at < limits.received_before)
     return conditions
@@ -183,7 +185,7 @@ def _waits_for_a_shadow() -> ColumnElement[bool]:
     of_result = (Result.analysis_id == Analysis.id, Delivery.result_id == Result.id)
     return or_(
         exists().where(*in_shadow, Analysis.state.in_(WAITING)),
-        exists().where(*in_shadow, *of_result, Delivery.state == DeliveryState.DUE),
+        exists().where(*in_shadow, *of_result, or_(Delivery.state == DeliveryState.DUE, AWAITED_BY_VALUE)),
     )
 
 

@@ -117,6 +117,6 @@ class Resend:
     def _send(self, delivery: Delivery) -> str:
         if delivery.state in _ENDED_BADLY or (self.again and delivery.state in _ENDED_WELL):
             delivery.state, delivery.not_before = DeliveryState.DUE, utc_now()
-            delivery.priority = self.priority
+            delivery.priority, delivery.commitment_failures = self.priority, 0
             return "due again"
         return "due already" if delivery.state == DeliveryState.DUE else "delivered already"

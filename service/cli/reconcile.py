@@ -56,8 +56,9 @@ def reconcile(
     list_all: All = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Say whether everything received was analysed and delivered, and what is missing and why.
+    """Say whether everything received was analysed, delivered, and committed to; what is missing and why.
 
+    Only what request_commitment_from names is waited for to commit.
     A study is settled, open (on its way), or stuck: in quarantine, refused, in conflict, or open too long.
     Exit code 1 where one is stuck, else 0. A study was received when its last receiving period began.
     """
@@ -155,7 +156,9 @@ def _images_table(sums: Sums) -> Table:
 
 
 def _deliveries_table(sums: Sums) -> Table:
-    names = ("made", "delivered", "due", "refused", "replaced", "withdrawn")
+    names = ["made", "delivered", "due", "refused", "replaced", "withdrawn"]
+    if any(row.committed or row.uncommitted for row in sums.deliveries):
+        names[2:2] = ["committed", "uncommitted"]
     table = _table("delivered to", "", *names)
     for row in sums.deliveries:
         table.add_row(Text(row.destination), row.objects, *(str(getattr(row, name)) for name in names))

@@ -107,7 +107,8 @@ def _lines(view: StudyView) -> Iterator[Text]:
     for delivery in view.deliveries:
         when = f"{delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC" if delivery.sent_at else ""
         what = f"{delivery.sop_class} to {delivery.destination}"
-        yield Text(f"delivery  {what}  {delivery.state}  {when}  {delivery.error}".rstrip())
+        waits = ", not committed to yet" if delivery.awaits_commitment else ""
+        yield Text(f"delivery  {what}  {delivery.state}{waits}  {when}  {delivery.error}".rstrip())
         yield Text(f"          {_file(delivery)}")
         yield from map(_attempt, delivery.attempts or ())
     for call in view.calls:

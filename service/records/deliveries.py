@@ -147,7 +147,14 @@ def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
         _write(session, claim, None, _STILL_DUE, not_before=utc_now() + lease)
 
 
-def sent(records: Records, claim: DeliveryClaim, said: str = "", seconds: float | None = None) -> None:
+def sent(
+    records: Records,
+    claim: DeliveryClaim,
+    said: str = "",
+    seconds: float | None = None,
+    *,
+    to_be_committed: bool = False,
+) -> None:
     """Writes that the destination has stored the object.
 
     Args:
@@ -155,13 +162,20 @@ def sent(records: Records, claim: DeliveryClaim, said: str = "", seconds: float 
         claim: What was sent.
         said: The status that came.
         seconds: How long that took.
+        to_be_committed: Whether the destination is to be asked to commit to it.
 
     Raises:
         LeaseLost: If another worker has taken the delivery up since.
     """
+    now = utc_now()
+    asked = {
+        "commitment_due_at": now if to_be_committed else None,
+        "commitment_asks": 0,
+        "committed_at": None,
+    }
     with records.writing() as session:
         ended = Ended(AttemptOutcome.SENT, said, seconds)
-        _write(session, claim, ended, state=DeliveryState.SENT, error="", sent_at=utc_now())
+        _write(session, claim, ended, state=DeliveryState.SENT, error="", sent_at=now, **asked)
 
 
 def refused(records: Records, claim: DeliveryClaim, error: str, seconds: float | None = None) -> None:

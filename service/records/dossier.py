@@ -22,7 +22,7 @@ from service.records.overview import (
     with_everything,
 )
 from service.records.reasons import Reason, reasons_of
-from service.records.states import AnalysisState, Priority, Purpose
+from service.records.states import AnalysisState, DeliveryState, Priority, Purpose
 from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
 
 
@@ -40,8 +40,13 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """One result or image at one destination; ``not_before`` is when a due one is tried next, ``attempts``
-    says how each before ended, the first ones first."""
+    """One result or image at one destination.
+
+    Attributes:
+        not_before: When a due one is tried next.
+        attempts: How each before ended, the first ones first.
+        commitment_due_at: When the destination is asked (again) to commit to it; None where it need not be.
+    """
 
     id: int
     destination: str
@@ -52,6 +57,9 @@ class DeliveryHistory:
     not_before: datetime
     sent_at: datetime | None
     attempts: tuple[Attempt, ...]
+    commitment_due_at: datetime | None = None
+    commitment_asks: int = 0
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +302,9 @@ def _delivery(row: Delivery, history: History) -> DeliveryHistory:
         not_before=row.not_before,
         sent_at=row.sent_at,
         attempts=history.of_delivery(row.id),
+        commitment_due_at=row.commitment_due_at if row.state == DeliveryState.SENT else None,
+        commitment_asks=row.commitment_asks,
+        committed_at=row.committed_at,
     )
 
 
@@ -330,7 +341,11 @@ def _of_delivery(delivery: DeliveryHistory | CallHistory, arrived: str, what: st
         Moment(one.last_at, f"{what}: {one.outcome}{_how_often(one)}, {one.said}")
         for one in failures(delivery.attempts)
     ]
-    return [*moments, *([Moment(delivery.sent_at, arrived)] if delivery.sent_at else [])]
+    if delivery.sent_at:
+        moments.append(Moment(delivery.sent_at, arrived))
+    if isinstance(delivery, DeliveryHistory) and delivery.committed_at:
+        moments.append(Moment(delivery.committed_at, f"{what} committed to by {delivery.destination}"))
+    return moments
 
 
 def _how_often(attempt: Attempt) -> str:

@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session, selectinload
 from service.errors import NotThere
 from service.records.attempts import Attempt, History, history_of
 from service.records.states import AnalysisState, DeliveryState, StudyState
-from service.records.tables import Analysis, AnalysisImage, Instance, Result, Study, WebhookCall
+from service.records.tables import (
+    Analysis,
+    AnalysisImage,
+    Delivery,
+    Instance,
+    Result,
+    Study,
+    WebhookCall,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -83,6 +91,8 @@ class DeliveryView:
     purged_at: datetime | None = None
     is_image: bool = False
     attempts: tuple[Attempt, ...] | None = None
+    awaits_commitment: bool = False
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,10 +321,16 @@ def _deliveries(analysis: Analysis, history: History | None) -> list[DeliveryVie
             result.path,
             result.purged_at,
             attempts=history.of_delivery(delivery.id) if history else None,
+            **_commitment(delivery),
         )
         for result in analysis.results
         for delivery in result.deliveries
     ]
+
+
+def _commitment(row: Delivery) -> dict[str, Any]:
+    awaits = row.state == DeliveryState.SENT and row.commitment_due_at is not None
+    return {"awaits_commitment": awaits, "committed_at": row.committed_at}
 
 
 def _call(row: WebhookCall, history: History | None) -> CallView:
@@ -335,6 +351,7 @@ def _forwards(study: Study, history: History | None) -> list[DeliveryView]:
             instance.purged_at,
             is_image=True,
             attempts=history.of_delivery(delivery.id) if history else None,
+            **_commitment(delivery),
         )
         for instance in study.instances
         for delivery in instance.deliveries

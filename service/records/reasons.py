@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.records.commitments import AWAITED_BY_VALUE
 from service.records.standing import IN_EARNEST, newest_analyses
 from service.records.states import WAITING, AnalysisState, CallState, DeliveryState, InstanceState, StudyState
-from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
+from service.records.tables import Analysis, Commitment, Delivery, Instance, Result, Study, WebhookCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def _in_turn(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[i
     yield from _analyses(session, studies)
     yield from _deliveries(session, studies)
     yield from _forwards(session, studies)
+    yield from _uncommitted(session, studies)
     yield from _calls(session, studies)
 
 
@@ -156,6 +158,37 @@ def _forwards(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[
     )
     for row in rows:
         yield row.study_id, _delivery(row, studies[row.study_id].study_instance_uid, "image")
+
+
+def _uncommitted(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:
+    of_them: tuple[Any, ...] = (
+        *(Delivery.destination, func.count(), func.min(Delivery.sent_at)),
+        *(func.max(Delivery.commitment_asks), func.max(Commitment.error)),
+    )
+    results = (
+        select(Analysis.study_id, *of_them)
+        .join(Result, Result.analysis_id == Analysis.id)
+        .join(Delivery, Delivery.result_id == Result.id)
+        .where(Analysis.study_id.in_(studies), IN_EARNEST)
+    )
+    images = (
+        select(Instance.study_id, *of_them)
+        .join(Delivery, Delivery.instance_id == Instance.id)
+        .where(Instance.study_id.in_(studies))
+    )
+    for noun, rows, of in (("result", results, Analysis), ("image", images, Instance)):
+        asked = (
+            rows.outerjoin(Commitment, Commitment.id == Delivery.commitment_id)
+            .where(AWAITED_BY_VALUE)
+            .group_by(of.study_id, Delivery.destination)
+            .order_by(Delivery.destination)
+        )
+        for study_id, to, count, since, asks, error in session.execute(asked):
+            last = f", last error: {_line(error)}" if error else ""
+            told = f"asked {asks} times{last}" if asks else "not asked yet, or just now"
+            what = f"{_number(count, noun)} not committed to by {to} yet, {told}"
+            remedy = "it is asked again by itself; the destination's own log tells why it does not report"
+            yield study_id, Reason(what, since, remedy)
 
 
 def _calls(session: Session, studies: Mapping[int, Study]) -> Iterator[tuple[int, Reason]]:

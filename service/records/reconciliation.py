@@ -5,6 +5,7 @@ The sums are made by the database and the studies come one by one, so memory doe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Executable, String, case, func, literal, select
 from sqlalchemy.orm import Session
 
+from service.records.commitments import AWAITED
 from service.records.overview import DELIVERED
 from service.records.reasons import Reason, reasons_of
 from service.records.standing import IN_EARNEST, Question, Verdict, newest_analyses, standing
@@ -62,6 +64,8 @@ class DeliverySums:
 
     Attributes:
         objects: ``results`` that were made for it, or ``images`` that are passed on to it.
+        committed: How many of those delivered it commits to.
+        uncommitted: How many of them wait for that.
     """
 
     destination: str
@@ -72,6 +76,8 @@ class DeliverySums:
     replaced: int
     withdrawn: int
     objects: str = RESULTS
+    committed: int = 0
+    uncommitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +224,8 @@ def _counts(session: Session, statement: Executable) -> dict[str, int]:
 
 
 def _deliveries(session: Session, question: Question) -> tuple[DeliverySums, ...]:
-    counted = select(Delivery.destination, Delivery.state, func.count())
+    waiting = func.sum(case((AWAITED, 1), else_=0))
+    counted = select(Delivery.destination, Delivery.state, func.count(), waiting)
     results = (
         counted.join(Result, Result.id == Delivery.result_id)
         .join(Analysis, Analysis.id == Result.analysis_id)
@@ -229,15 +236,19 @@ def _deliveries(session: Session, question: Question) -> tuple[DeliverySums, ...
         Study, Study.id == Instance.study_id
     )
     at: dict[tuple[str, str], dict[str, int]] = {}
+    uncommitted: Counter[tuple[str, str]] = Counter()
     for objects, rows in ((RESULTS, results), (IMAGES, images)):
         asked = rows.where(*question.asks_for()).group_by(Delivery.destination, Delivery.state)
-        for destination, state, count in session.execute(asked):
+        for destination, state, count, awaited in session.execute(asked):
             at.setdefault((destination, objects), {})[state] = count
+            uncommitted[destination, objects] += awaited
     names = sorted(at, key=lambda name: (name[1] != RESULTS, name[0]))
-    return tuple(_delivery_sums(*name, at[name]) for name in names)
+    return tuple(_delivery_sums(*name, at[name], uncommitted[name]) for name in names)
 
 
-def _delivery_sums(destination: str, objects: str, by_state: dict[str, int]) -> DeliverySums:
+def _delivery_sums(
+    destination: str, objects: str, by_state: dict[str, int], uncommitted: int
+) -> DeliverySums:
     return DeliverySums(
         destination,
         objects=objects,
@@ -247,4 +258,6 @@ def _delivery_sums(destination: str, objects: str, by_state: dict[str, int]) -> 
         refused=by_state.get(DeliveryState.REFUSED, 0),
         replaced=by_state.get(DeliveryState.REPLACED, 0),
         withdrawn=by_state.get(DeliveryState.WITHDRAWN, 0),
+        committed=by_state.get(DeliveryState.COMMITTED, 0),
+        uncommitted=uncommitted,
     )

@@ -1,6 +1,7 @@
 """Where each study stands, as one SQL expression: settled, on its way, or stuck, in which state, since when.
 
 A study is judged by its newest analysis, as ``overview`` does, and by the images that are to be passed on.
+What is delivered, and waits for its destination to commit to it, is on its way, too.
 While it receives, that the analysis failed or a destination refused something does not count: a newer one
 follows.
 """
@@ -17,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
 from sqlalchemy.orm import aliased
 
+from service.records.commitments import AWAITED_BY_VALUE, uncommitted
 from service.records.forwarding import UNFORWARDED, has_forward, unforwarded
 from service.records.overview import Outcome
 from service.records.states import (
@@ -95,6 +97,7 @@ def standing(question: Question) -> Subquery:
         .outerjoin(facts.waiting, facts.waiting.c.study_id == Study.id)
         .outerjoin(facts.undelivered, facts.undelivered.c.study_id == Study.id)
         .outerjoin(facts.unforwarded, facts.unforwarded.c.study_id == Study.id)
+        .outerjoin(facts.uncommitted, facts.uncommitted.c.study_id == Study.id)
         .outerjoin(facts.untold, facts.untold.c.study_id == Study.id)
         .outerjoin(facts.conflicts, facts.conflicts.c.study_id == Study.id)
         .where(*question.asks_for())
@@ -119,6 +122,8 @@ def settled() -> ColumnElement[bool]:
         exists().where(*result_of, Analysis.study_id == Study.id, delivery == due),
         exists().where(*result_of, Analysis.id == newest, delivery == refused),
         has_forward(delivery.in_([state.value for state in UNFORWARDED])),
+        exists().where(*result_of, Analysis.study_id == Study.id, AWAITED_BY_VALUE),
+        has_forward(AWAITED_BY_VALUE),
         exists().where(*call_of, Analysis.study_id == Study.id, told == CallState.DUE.value),
         exists().where(*call_of, Analysis.id == newest, told == CallState.REFUSED.value),
     )
@@ -135,13 +140,14 @@ class _Facts:
     waiting: Subquery
     undelivered: Subquery
     unforwarded: Subquery
+    uncommitted: Subquery
     untold: Subquery
     conflicts: Subquery
 
     @classmethod
     def gather(cls) -> _Facts:
         current = aliased(Analysis, name="current")
-        undelivered = (_undelivered(), unforwarded(), _untold())
+        undelivered = (_undelivered(), unforwarded(), uncommitted(IN_EARNEST), _untold())
         return cls(newest_analyses(), current, _waiting(), *undelivered, _conflicts())
 
     @property
@@ -174,12 +180,13 @@ class _Facts:
     @property
     def on_its_way(self) -> ColumnElement[bool]:
         unanswered = self.current.state == AnalysisState.SUPERSEDED
-        return or_(self.receives, unanswered, self.waits, self.delivering)
+        uncommitted = self.uncommitted.c.due_since.is_not(None)
+        return or_(self.receives, unanswered, self.waits, self.delivering, uncommitted)
 
     @property
     def begun(self) -> ColumnElement[Any]:
         received = _earlier(Study.receiving_since, self.waiting.c.since)
-        return reduce(_earlier, self._due_since, received)
+        return reduce(_earlier, [*self._due_since, self.uncommitted.c.due_since], received)
 
     @property
     def _due_since(self) -> list[ColumnElement[Any]]:

@@ -78,6 +78,7 @@ def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
 _IN_CONFLICT = text("state = 'conflict'")
 _HAS_FAILED = text("state = 'failed'")
 _ALONE = text("state IN ('active', 'shadow')")
+_AWAITED = text("commitment_due_at IS NOT NULL")
 
 
 class Base(DeclarativeBase):
@@ -166,6 +167,8 @@ class Instance(Base):
     """When the file was given up: it is gone, or will be at once. None again where it came again."""
     set_aside_at: Mapped[datetime | None]
     """When an admin ended a conflict in favour of another object under its UID: it is kept, and not used."""
+    committed_until: Mapped[datetime | None]
+    """Until when the node has promised a modality to keep the file."""
 
     study: Mapped[Study] = relationship(back_populates="instances")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="instance", order_by="Delivery.id")
@@ -319,6 +322,15 @@ class Delivery(Base):
         Index(None, "state", "not_before"),
         Index("ix_delivery_sent", "destination", "sent_at"),
         Index("ix_delivery_due", "state", "destination", "priority", "not_before", "id"),
+        Index(
+            "ix_delivery_uncommitted",
+            "destination",
+            "commitment_due_at",
+            "id",
+            "state",
+            sqlite_where=_AWAITED,
+            postgresql_where=_AWAITED,
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -338,9 +350,64 @@ class Delivery(Base):
     """How many of its attempts only looked whether the destination shows the study yet: no failures."""
     error: Mapped[str] = mapped_column(default="")
     sent_at: Mapped[datetime | None]
+    commitment_id: Mapped[int | None] = mapped_column(ForeignKey("commitment.id"))
+    """The last transaction in which the destination was asked to commit to it, or answered."""
+    commitment_due_at: Mapped[datetime | None]
+    """When the destination is asked (again) to commit; None where that is not awaited, or no more."""
+    committed_at: Mapped[datetime | None]
+    """When its destination said that it commits to what was sent last."""
+    commitment_asks: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it was asked since the object was sent last."""
+    commitment_failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it said that it does not commit to the object."""
 
     result: Mapped[Result | None] = relationship(back_populates="deliveries")
     instance: Mapped[Instance | None] = relationship(back_populates="deliveries")
+    commitment: Mapped[Commitment | None] = relationship()
+
+
+class Commitment(Base):
+    """One transaction in which a destination was asked to commit to objects that it has (PS3.4 J)."""
+
+    __tablename__ = "commitment"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    destination: Mapped[str]
+    """``AET@HOST:PORT``."""
+    asked_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    """When its report came, whatever that said."""
+    error: Mapped[str] = mapped_column(default="")
+    """Why it could not be asked."""
+
+
+class SafekeepingRequest(Base):
+    """One request of a modality that the node commit to objects, and its answer (PS3.4 J)."""
+
+    __tablename__ = "safekeeping_request"
+    __table_args__ = (
+        _one_of("state", CallState),
+        UniqueConstraint("ae_title", "transaction_uid"),
+        Index(None, "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ae_title: Mapped[str] = mapped_column(String(16))
+    """Who asks; where its report goes stands in the settings."""
+    transaction_uid: Mapped[str] = mapped_column(String(64))
+    objects: Mapped[str]
+    """JSON: for each object its SOP Class UID, SOP Instance UID and Failure Reason, 0 where it is kept."""
+    judged_at: Mapped[datetime | None]
+    """When that was found out, and promised."""
+    state: Mapped[str] = mapped_column(String(16), default=CallState.DUE)
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Attempts begun. A worker writes what came only while this is still its own number."""
+    not_before: Mapped[datetime]
+    """When it is to be answered; while a worker does, when that worker's lease ends."""
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
 
 
 class WebhookCall(Base):

@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from service.records import commitments
 from service.records.forwarding import oldest_due
 from service.records.peers_seen import Seen, seen
 from service.records.standing import IN_EARNEST
@@ -35,6 +36,7 @@ class Flow:
         oldest_call: When the oldest call that is due was asked for, by webhook.
         destinations, webhooks: Whether each is up, of those that anything was ever sent to.
         workers: The worker processes.
+        uncommitted: How many objects wait for a destination to commit to them, by destination.
     """
 
     studies: Mapping[str, int]
@@ -47,6 +49,7 @@ class Flow:
     destinations: Mapping[str, Seen]
     webhooks: Mapping[str, Seen]
     workers: tuple[WorkerLine, ...]
+    uncommitted: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ def flow(session: Session) -> Flow:
         destinations=seen(session, PeerKind.DESTINATION),
         webhooks=seen(session, PeerKind.WEBHOOK),
         workers=workers(session),
+        uncommitted=commitments.awaited(session),
     )
 
 

@@ -22,6 +22,8 @@ class Names:
 
     destinations: tuple[str, ...]
     webhooks: tuple[str, ...]
+    committing: tuple[str, ...] = ()
+    """The destinations that are asked to commit to what they got."""
 
     def destination(self, name: str) -> str:
         """What a destination is called."""
@@ -81,6 +83,12 @@ def _outgoing(flow: Flow, names: Names, now: datetime) -> Iterator[Metric]:
         _ages(names.destinations, names.destination, flow.oldest_due, now),
     )
     yield _labelled(
+        "litegpt_uncommitted",
+        "Results and images that wait for their destination to commit to them, by destination.",
+        "destination",
+        _uncommitted(flow, names),
+    )
+    yield _labelled(
         "litegpt_oldest_webhook_call_seconds",
         "Age of the oldest call that is due, by webhook; 0: there is none.",
         "webhook",
@@ -98,6 +106,14 @@ def _outgoing(flow: Flow, names: Names, now: datetime) -> Iterator[Metric]:
         "webhook",
         _up(names.webhooks, flow.webhooks),
     )
+
+
+def _uncommitted(flow: Flow, names: Names) -> dict[str, float]:
+    waiting = dict.fromkeys(names.committing, 0.0)
+    for name, number in flow.uncommitted.items():
+        told = names.destination(name)
+        waiting[told] = waiting.get(told, 0.0) + number
+    return waiting
 
 
 def _ages(

@@ -38,6 +38,7 @@ def associated(
     *,
     to_receive: Contexts = (),
     on_store: Callable[[Event], int] | None = None,
+    on_report: Callable[[Event], tuple[int, None]] | None = None,
     reply_timeout_seconds: float | None = None,
     refused: type[PeerRefused] | None = None,
     to_ourselves: bool = False,
@@ -51,6 +52,7 @@ def associated(
         to_receive: What the peer may store to us on this association, where we take the SCP's role
             (PS3.7 D.3.3.4).
         on_store: Takes what it stores, and answers a status.
+        on_report: Takes what it reports of events (N-EVENT-REPORT), and answers a status.
         reply_timeout_seconds: Wait for a DIMSE reply; ``dimse_timeout_seconds`` where it is None.
         refused: What is raised in the place of the two refusals.
         to_ourselves: Whether the peer is our own listener: by TLS, its certificate is ours.
@@ -72,6 +74,8 @@ def associated(
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
     if on_store is not None:
         handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_what_is_not_whole)]
+    if on_report is not None:
+        handlers.append((evt.EVT_N_EVENT_REPORT, on_report))
     try:
         association = entity.associate(
             peer.host,

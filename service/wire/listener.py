@@ -43,11 +43,14 @@ from service.peers import Destination
 from service.records.database import Records
 from service.records.forwarding import Forwarding
 from service.records.intake import Receiver
+from service.records.retry import Retry
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
 from service.wire.association import send_at_once
+from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, Reports
 from service.wire.door import Door
 from service.wire.ending import end_whatever_happens
+from service.wire.safekeeping import Requests
 from service.wire.storage import Storage
 from service.wire.tls import AcceptorContext, Identity
 from service.wire.transport import Limits, drop_what_is_not_whole, measure
@@ -81,6 +84,9 @@ COMPRESSED: Final = (
 )
 """What our decoders read. JPEG Extended is not among them: its usual 12 bits need a library under the GPL.
 A sender whose offer is refused sends another syntax; one whose image cannot be read never learns of it."""
+
+_BRINGS_NO_IMAGE: Final = frozenset({Verification, UID(STORAGE_COMMITMENT)})
+"""Classes for which there is room on a full disk."""
 
 _GRACE_SECONDS: Final = 2.0
 """How long associations may go on when the listener stops."""
@@ -118,6 +124,8 @@ class Listener:
         self._storage = Storage(
             receiver, settings.ae_title, self._metrics.storage, settings.maximum_dataset_bytes
         )
+        self._reports = Reports(self._records, Retry.of(settings))
+        self._requests = Requests(self._records, settings.commits_to)
         self._users = Users(settings.dicom_users_file) if settings.dicom_users_file else None
         self._plain: Door | None = None
         self._tls: Door | None = None
@@ -176,6 +184,8 @@ class Listener:
             (evt.EVT_ACCEPTED, self._on_accepted),
             (evt.EVT_REJECTED, self._on_rejected),
             (evt.EVT_C_STORE, self._storage.on_store),
+            (evt.EVT_N_EVENT_REPORT, self._reports.on_report),
+            (evt.EVT_N_ACTION, self._requests.on_action),
         ]
 
     @property
@@ -223,7 +233,7 @@ class Listener:
             self._reject(event, unknown, REJECTIONS[unknown])
             return
         proposed = request.presentation_context_definition_list
-        if all(context.abstract_syntax == Verification for context in proposed):
+        if all(context.abstract_syntax in _BRINGS_NO_IMAGE for context in proposed):
             return
         free = self._archive.free_bytes()
         if free >= self._settings.minimum_free_bytes:
@@ -299,4 +309,7 @@ def _application_entity(settings: Settings) -> AE:
         syntaxes = list(AllTransferSyntaxes)
     for sop_class in classes:
         entity.add_supported_context(sop_class, syntaxes)
+    if settings.request_commitment_from or settings.commits_to:
+        # Whoever reports to us is the SCP, and says so (PS3.7 D.3.3.4).
+        entity.add_supported_context(UID(STORAGE_COMMITMENT), list(ENCODINGS), scu_role=True, scp_role=True)
     return entity

@@ -37,6 +37,7 @@ class DeliveryRow:
     destination: str = "PACS@host:104"
     error: str = ""
     made_at: datetime = NOW
+    awaits_commitment: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,4 +205,5 @@ def _delivery(row: DeliveryRow) -> Delivery:
         not_before=row.made_at,
         error=row.error,
         sent_at=row.made_at if row.state == DeliveryState.SENT else None,
+        commitment_due_at=row.made_at if row.awaits_commitment else None,
     )

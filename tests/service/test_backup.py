@@ -164,13 +164,17 @@ def test_a_backup_sees_one_moment(
 NEWER_TABLES = (
     *("audit_event", "retrieval_study", "retrieval_job", "web_session", "api_token", "web_user"),
     *("model", "model_activation", "delivery_attempt", "webhook_call", "peer_seen", "worker_process"),
+    *("commitment", "safekeeping_request"),
 )
 NEWER_COLUMNS = {
     "study": {"priority"},
-    "instance": {"purged_at", "facts", "set_aside_at"},
+    "instance": {"purged_at", "facts", "set_aside_at", "committed_until"},
     "analysis": {"priority", "rule", "result_rule", "purpose", "counts"},
     "result": {"purged_at"},
-    "delivery": {"priority", "instance_id", "looks"},
+    "delivery": {
+        *("priority", "instance_id", "looks"),
+        *("commitment_id", "commitment_due_at", "committed_at", "commitment_asks", "commitment_failures"),
+    },
 }
 """What the first version of the schema did not have."""
 

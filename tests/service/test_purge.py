@@ -38,7 +38,7 @@ from service.records.retrievals import images_here
 from service.records.retry import Retry
 from service.records.selection import Selection
 from service.records.standing import Verdict, settled
-from service.records.tables import Analysis, AuditEvent, Base, Finding, Instance, Result, Study
+from service.records.tables import Analysis, AuditEvent, Base, Delivery, Finding, Instance, Result, Study
 from service.settings import Settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
@@ -229,6 +229,17 @@ def test_what_is_not_settled_stays(node: Node) -> None:
     node.take(make_radiograph(sop_class=DX_FOR_PROCESSING))  # nothing to analyse, which is in order
     assert node.purge(-1).studies == 1
     assert node.files() == before
+
+
+def test_what_a_destination_has_not_committed_to_stays(node: Node) -> None:
+    """Results of a shadow as well, which keep no study from being settled."""
+    node.settle(make_radiograph())
+    for purpose in ("regular", "shadow"):
+        for due_at, gone in ((utc_now(), 0), (None, 1)):
+            with node.records.writing() as session:
+                session.execute(update(Analysis).values(purpose=purpose))
+                session.execute(update(Delivery).values(commitment_due_at=due_at))
+            assert node.purge(dry_run=True).studies == gone, (purpose, due_at)
 
 
 def test_the_oldest_go_until_enough_is_free(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

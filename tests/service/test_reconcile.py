@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from service.records.reconciliation import (
 )
 from service.records.standing import Question, Verdict
 from service.records.states import AnalysisState, CallState, DeliveryState, InstanceState, StudyState
-from service.records.tables import Base, Study
+from service.records.tables import Base, Commitment, Delivery, Study
 from service.settings import Settings, load_settings
 from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 
@@ -70,9 +71,24 @@ def _write(records: Records, *rows: StudyRow) -> list[str]:
 WITHDRAWN = DeliveryRow(DeliveryState.WITHDRAWN)
 OTHER_DUE = DeliveryRow(DeliveryState.DUE, "B@b:2")
 REPLACED = DeliveryRow(DeliveryState.REPLACED)
+UNCOMMITTED = DeliveryRow(DeliveryState.SENT, awaits_commitment=True)
 CASES = {
     "all sent": (StudyRow((DONE,)), "settled", "delivered", 0),
     "committed": (StudyRow((_done(DeliveryRow(DeliveryState.COMMITTED)),)), "settled", "delivered", 0),
+    "sent and not committed to": (StudyRow((_done(UNCOMMITTED, SENT),)), "open", "delivered", 1),
+    "not committed to for long": (
+        StudyRow((_done(UNCOMMITTED),), received_at=ago(days=2)),
+        *("stuck", "delivered", 1),
+    ),
+    "former not committed to": (StudyRow((_done(UNCOMMITTED), DONE)), "open", "delivered", 1),
+    "due again after it waited for commitment": (
+        StudyRow((_done(DeliveryRow(DeliveryState.DUE, awaits_commitment=True)),)),
+        *("open", "delivering", 1),
+    ),
+    "images not committed to": (
+        StudyRow((_done(),), (ImageRow(forwards=(UNCOMMITTED,)),)),
+        *("open", "done", 1),
+    ),
     "no destination": (StudyRow((_done(),)), "settled", "done", 0),
     "nothing eligible": (
         StudyRow((_in(AnalysisState.NOT_APPLICABLE),), (ImageRow("a lateral view"),)),
@@ -205,6 +221,32 @@ def test_a_study_is_listed_with_every_reason_since_when_and_what_to_do(records: 
     assert f"litegpt-node resend {uid}" in remedies[1]
 
 
+def test_what_a_destination_has_not_committed_to_is_summed_and_told(records: Records) -> None:
+    waits = replace(UNCOMMITTED, made_at=ago(minutes=3))
+    committed = DeliveryRow(DeliveryState.COMMITTED)
+    rows = (_done(waits, committed, committed, SENT),)
+    _write(records, StudyRow(rows, (ImageRow(forwards=(waits,)),), received_at=ago(minutes=9)))
+    sums, (study,) = _ask(records)
+    assert [(one.objects, one.delivered, one.committed, one.uncommitted) for one in sums.deliveries] == [
+        *(("results", 4, 2, 1), ("images", 1, 0, 1))
+    ]
+    to = "not committed to by PACS@host:104 yet, not asked yet, or just now"
+    assert [(one.what, one.since) for one in study.reasons] == [
+        (f"1 result {to}", ago(minutes=3)),
+        (f"1 image {to}", ago(minutes=3)),
+    ]
+    with records.writing() as session:
+        asked = Commitment(
+            transaction_uid="2.25.1", destination="", asked_at=NOW, error="PACS@host:104\nis away"
+        )
+        session.add(asked)
+        session.flush()
+        session.execute(update(Delivery).values(commitment_id=asked.id, commitment_asks=3))
+    (study,) = _ask(records)[1]
+    words = "not committed to by PACS@host:104 yet, asked 3 times, last error: PACS@host:104 is away"
+    assert study.reasons[0].what == f"1 result {words}"
+
+
 def test_what_an_analysis_waits_for_is_told(records: Records) -> None:
     def waits(analysis: AnalysisRow) -> tuple[str, datetime]:
         (uid,) = _write(records, StudyRow((analysis,), received_at=ago(minutes=30)))
@@ -278,7 +320,7 @@ def test_deliveries_are_summed_by_destination(records: Records) -> None:
         StudyRow((DONE,), (ImageRow(forwards=(OTHER_DUE,)), ImageRow(forwards=(OTHER_DUE,)))),
     )
     assert _ask(records)[0].deliveries == (
-        DeliverySums("A@a:1", made=7, delivered=3, due=1, refused=1, replaced=1, withdrawn=1),
+        DeliverySums("A@a:1", made=7, delivered=3, due=1, refused=1, replaced=1, withdrawn=1, committed=1),
         DeliverySums("B@b:2", made=1, delivered=1, due=0, refused=0, replaced=0, withdrawn=0),
         DeliverySums("PACS@host:104", made=1, delivered=1, due=0, refused=0, replaced=0, withdrawn=0),
         DeliverySums(
@@ -318,6 +360,7 @@ DELIVERIES = st.builds(
     DeliveryRow,
     st.sampled_from([*DeliveryState, *[DeliveryState.SENT] * 4, *[DeliveryState.DUE] * 2]),
     made_at=MINUTES,
+    awaits_commitment=st.sampled_from([False, False, True]),
 )
 ANALYSES = st.builds(
     AnalysisRow,
@@ -327,7 +370,7 @@ ANALYSES = st.builds(
     calls=st.sampled_from([(), (), (), (), *((state,) for state in CallState)]),
 )
 FORWARDS = st.sampled_from(
-    [(), (), (), (SENT,), (SENT,), (DUE,), (REFUSED,), (WITHDRAWN,), (SENT, OTHER_DUE)]
+    [(), (), (), (SENT,), (SENT,), (DUE,), (REFUSED,), (WITHDRAWN,), (SENT, OTHER_DUE), (UNCOMMITTED,)]
 )
 IMAGES = st.one_of(
     st.builds(ImageRow, st.sampled_from(["", "", "a lateral view"]), received_at=MINUTES, forwards=FORWARDS),
@@ -350,6 +393,9 @@ def _verdict(row: StudyRow) -> Verdict:
     due += [analysis.created_at for analysis in row.analyses if CallState.DUE in analysis.calls]
     passed_on = [(image, one) for image in row.images for one in image.forwards]
     due += [image.received_at for image, one in passed_on if one.state == DeliveryState.DUE]
+    sent = [one for made in row.analyses for one in made.deliveries] + [one for _, one in passed_on]
+    awaiting = [one for one in sent if one.state == DeliveryState.SENT and one.awaits_commitment]
+    due += [one.made_at for one in awaiting]
     working = {AnalysisState.QUEUED, AnalysisState.RUNNING}
     waiting = [analysis.created_at for analysis in row.analyses if analysis.state in working]
     if any(image.state == InstanceState.CONFLICT for image in row.images):
@@ -571,6 +617,8 @@ def test_json_is_one_object_of_a_stable_form(node: Records, tmp_path: Path) -> N
             "replaced": 0,
             "withdrawn": 0,
             "objects": "results",
+            "committed": 0,
+            "uncommitted": 0,
         }
     ]
     study = told["unsettled"][0]

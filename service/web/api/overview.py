@@ -174,6 +174,8 @@ class DeliverySums(Shape):
     refused: int = Field(description="It refused them for good.")
     replaced: int = Field(description="It takes no such objects and got a simpler form.")
     withdrawn: int = Field(description="Superseded or cancelled before they were sent.")
+    committed: int = Field(description="Delivered, and it commits to them.")
+    uncommitted: int = Field(description="Delivered, and it has not answered yet whether it does.")
 
 
 class Sums(Shape):

@@ -119,6 +119,10 @@ class Delivery(Shape):
     error: str = Field(description="What the last attempt ended with; empty where it went well.")
     not_before: datetime = Field(description="When a due one is tried next.")
     sent_at: datetime | None = Field(description="When the destination took it.")
+    commitment_due_at: datetime | None = Field(
+        description="When the destination is asked (again) to commit to it; none where it need not be."
+    )
+    committed_at: datetime | None = Field(description="When the destination said that it commits to it.")
     attempts: list[Attempt] = Field(description="How each ended, the first ones first; at most 50.")
 
 

@@ -102,6 +102,26 @@ def test_a_study_is_shown_with_all_that_happened(pages: Site, read_study: str) -
     assert sorted(rects) == [("", "12.5", "20.0"), (" below", "0.0", "0.0")]
 
 
+def test_a_study_shows_what_its_destinations_commit_to(pages: Site) -> None:
+    uid = pages.take(make_radiograph(AccessionNumber="COMMITTED"))
+    pages.read(uid)
+
+    def write(**values: object) -> str:
+        with pages.records.writing() as session:
+            of_study = select(Result.id).join(Analysis).join(Study).where(Study.study_instance_uid == uid)
+            of_result = update(Delivery).where(Delivery.result_id.in_(of_study))
+            session.execute(of_result.values(error="", sent_at=utc_now(), **values))
+        return text_of(pages.client("viewer").get(f"/studies/{uid}"))
+
+    said = write(state=DeliveryState.SENT, commitment_due_at=utc_now(), commitment_asks=2)
+    assert "not committed to yet, asked 2 ×" in said
+    assert f"1 result not committed to by {DESTINATION} yet, asked 2 times" in said
+    said = write(state=DeliveryState.COMMITTED, commitment_due_at=None, committed_at=utc_now())
+    assert "not committed to" not in said
+    assert re.search(r"committed [\d-]+ [\d:]+.* committed to [\d-]+ [\d:]+", said)
+    assert f"Comprehensive 3D SR committed to by {DESTINATION}" in said
+
+
 def test_a_study_shows_where_its_images_go_and_which_webhooks_are_told(pages: Site) -> None:
     uid = pages.take(make_radiograph(AccessionNumber="PASSED-ON"))
     pages.read(uid)
