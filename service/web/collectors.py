@@ -59,7 +59,6 @@ class RecordsCollector(Collector):
     def __init__(self, settings: Settings, records: Records, rulebook: Rulebook) -> None:
         self._records = records
         self._rulebook = rulebook
-        self._asked = sorted(settings.commitment_addresses)
         self._webhooks = [webhook.name for webhook in settings.webhooks]
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
@@ -141,7 +140,7 @@ class RecordsCollector(Collector):
         for destination, age in ages.items():
             undelivered.add_metric([destination], age)
         yield undelivered
-        waiting = dict.fromkeys([*self._asked, *map(self._told, flow.uncommitted)], 0)
+        waiting = dict.fromkeys([*self._configured(), *map(self._told, flow.uncommitted)], 0)
         for destination, number in flow.uncommitted.items():
             waiting[self._told(destination)] += number
         uncommitted = GaugeMetricFamily(
