@@ -59,7 +59,6 @@ class RecordsCollector(Collector):
     def __init__(self, settings: Settings, records: Records, rulebook: Rulebook) -> None:
         self._records = records
         self._rulebook = rulebook
-        self._asked = tuple(sorted(settings.commitment_addresses))
         self._webhooks = settings.webhook_names
         self._flow = Kept("count of what moves", self._read_flow, FLOW_SECONDS, most_of_time=_MOST_OF_TIME)
         self._stock = Kept("count of the stock", self._read_stock, STOCK_SECONDS, most_of_time=_MOST_OF_TIME)
@@ -79,7 +78,7 @@ class RecordsCollector(Collector):
         if flow is None:
             return
         # The rules' file is looked at once a scrape, not once a label.
-        names = Names(self._rulebook.rules().addresses, self._webhooks, self._asked)
+        names = Names(self._rulebook.rules().addresses, self._webhooks)
         yield from gauges.moving(flow, names, utc_now())
         self._stock.is_answered_by(now + _PATIENCE_FOR_STOCK_SECONDS)
         if self._stock.last is not None:

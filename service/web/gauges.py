@@ -22,8 +22,6 @@ class Names:
 
     destinations: tuple[str, ...]
     webhooks: tuple[str, ...]
-    committing: tuple[str, ...] = ()
-    """The destinations that are asked to commit to what they got."""
 
     def destination(self, name: str) -> str:
         """What a destination is called."""
@@ -109,7 +107,7 @@ def _outgoing(flow: Flow, names: Names, now: datetime) -> Iterator[Metric]:
 
 
 def _uncommitted(flow: Flow, names: Names) -> dict[str, float]:
-    waiting = dict.fromkeys(names.committing, 0.0)
+    waiting = dict.fromkeys(names.destinations, 0.0)
     for name, number in flow.uncommitted.items():
         told = names.destination(name)
         waiting[told] = waiting.get(told, 0.0) + number

@@ -22,6 +22,7 @@ from tests.service.study_rows import StudyRow, write
 from tests.service.test_reconcile import CASES
 
 IN_WORK = {
+    "due again after it waited for commitment",
     "receiving",
     "receiving for long",
     "receiving just as long",

@@ -7,15 +7,16 @@ from datetime import timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.errors import PeerUnavailable
+from service.peers import Destination
 from service.records import peers_seen, tally, workers
 from service.records.database import Records, utc_now
 from service.records.peers_seen import Contact
 from service.records.states import AnalysisState, DeliveryState, InstanceState, PeerKind, StudyState
-from service.records.tables import Analysis, AnalysisImage, Finding, WebhookCall
+from service.records.tables import Analysis, AnalysisImage, Delivery, Finding, WebhookCall
 from service.records.tally import FindingsOf, Stored
 from service.records.workers import Saying
 from service.rules.rulebook import Rulebook, Rules
@@ -23,7 +24,7 @@ from service.settings import Settings, load_settings
 from service.web.collectors import RecordsCollector
 from tests.scrape import Scrape
 from tests.service.receivers import SECRET
-from tests.service.study_rows import AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
+from tests.service.study_rows import NOW, AnalysisRow, DeliveryRow, ImageRow, StudyRow, ago, write
 
 PACS = "PACS@host:104"
 FORMER = "FORMER@host:104"
@@ -73,6 +74,16 @@ def test_what_moves(filled: Records) -> None:
     assert flow.quarantined == 2
     assert flow.oldest_waiting == ago(minutes=20)
     assert flow.oldest_due == {PACS: ago(hours=2), FORMER: ago(hours=3)}
+    assert flow.uncommitted == {}
+
+
+def test_what_destinations_have_still_to_commit_to(filled: Records, settings: Settings) -> None:
+    with filled.writing() as session:
+        session.execute(update(Delivery).where(Delivery.state == "sent").values(commitment_due_at=NOW))
+    told = _told(filled, settings.model_copy(update={"destinations": (Destination.parse(PACS),)}))
+    assert told("litegpt_uncommitted", destination=PACS) == 2
+    told = _told(filled, settings.model_copy(update={"destinations": ()}))
+    assert told("litegpt_uncommitted", destination="other") == 2
 
 
 def test_what_has_come_together(filled: Records) -> None:
