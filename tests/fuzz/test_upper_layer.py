@@ -39,9 +39,11 @@ def listener(tmp_path: Path, process_settings: None) -> Iterator[Listener]:
         dicom_host="127.0.0.1",
         dicom_port=0,
         minimum_free_bytes=0,
-        acse_timeout_seconds=2,
-        network_timeout_seconds=2,
-        maximum_associations=200,
+        # Long enough for a machine that is busy with something else, and room for what has not ended meanwhile.
+        acse_timeout_seconds=10,
+        network_timeout_seconds=5,
+        maximum_associations=400,
+        maximum_associations_per_address=200,
         dimse_timeout_seconds=2,
     )
     with listening_node(node) as (listener, _):
