@@ -39,7 +39,7 @@ def listener(tmp_path: Path, process_settings: None) -> Iterator[Listener]:
         dicom_host="127.0.0.1",
         dicom_port=0,
         minimum_free_bytes=0,
-        # Long enough for a machine that is busy with something else, and room for what has not ended meanwhile.
+        # Long enough for a machine that is busy, and room for what has not ended meanwhile.
         acse_timeout_seconds=10,
         network_timeout_seconds=5,
         maximum_associations=400,
