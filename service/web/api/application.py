@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 
-from service.web.api import acting, administering, jobs, ordering, overview, studies
+from service.web.api import acting, administering, jobs, models, ordering, overview, studies
 from service.web.api.footing import Footing, OfAPI
 from service.web.api.problems import tell_problems
 from service.web.api.reference import groups_of
@@ -41,7 +41,7 @@ def add_api(app: FastAPI, pages: PagesFooting) -> None:
     )
     # The node is opened by the application around this one.
     api.state = app.state
-    for room in (overview, studies, acting, ordering, jobs, administering):
+    for room in (overview, models, studies, acting, ordering, jobs, administering):
         api.include_router(room.router)
     api.add_api_route("/openapi.json", _contract, include_in_schema=False)
     api.add_api_route("/docs", _page, include_in_schema=False)

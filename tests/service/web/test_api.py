@@ -22,6 +22,7 @@ from starlette.routing import Mount
 from litegpt.radiograph import read_radiograph
 from service.errors import PeerUnavailable
 from service.models.changes import Admin
+from service.models.roster import roster_of
 from service.peers import Destination
 from service.records import peers_seen, tokens, webhook_calls, workers
 from service.records.attempts import Ended, note_call, note_delivery
@@ -566,6 +567,23 @@ def test_a_stranger_s_body_is_not_even_looked_at(api: ApiSite, body: str) -> Non
     for given in ({}, {"Authorization": "Bearer litegpt_x"}):
         answer = Client(api.site.port)._ask("POST", f"{API}/actions/cancel", body, headers | given)
         assert told(answer, 401)["status"] == 401
+
+
+def test_models_are_told_by_the_names_that_a_rerun_takes(api: ApiSite, tmp_path: Path) -> None:
+    with api.site.records.writing() as session:
+        Admin(session, api.site.settings, "a test").add(str(model_copy(tmp_path / "listed", "listed")))
+
+    def counted() -> Any:
+        answer = told(api.ask("/models"))
+        return answer if answer["counted_at"] else None
+
+    models = {line["model"]: line for line in wait_until(counted, 30, "the count")["models"]}
+    with api.site.records.reading() as session:
+        active, *_ = roster_of(session, api.site.settings).models
+    assert models[str(active)]["state"] == "active" and models[str(active)]["demonstration"]
+    assert models[str(active)]["read"]["studies"] >= 1
+    assert models["litegpt-phantom listed"]["state"] == "available"
+    told(api.do("/actions/rerun", studies=[api.read], model="litegpt-phantom listed", dry_run=True))
 
 
 def test_the_node_as_a_whole(api: ApiSite) -> None:
