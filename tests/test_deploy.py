@@ -60,6 +60,7 @@ FIRES = {
     "LiteGPTDestinationRefuses": {
         'litegpt_delivery_attempts_total{destination="PACS@host:104",outcome="refused"}': "0+1x60"
     },
+    "LiteGPTUncommitted": {'litegpt_oldest_uncommitted_seconds{destination="PACS@host:104"}': "180000"},
     "LiteGPTWebhookNotTold": {'litegpt_oldest_webhook_call_seconds{webhook="radiology"}': "3601"},
     "LiteGPTWebhookRefuses": {'litegpt_webhook_calls{webhook="radiology",state="refused"}': "1"},
     "LiteGPTModalityIsSilent": {'litegpt_modality_silence_seconds{calling_ae_title="DX1"}': "21700"},

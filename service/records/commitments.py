@@ -83,10 +83,30 @@ def count_due(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(Delivery).where(_is_due())) or 0
 
 
-def awaited(session: Session) -> dict[str, int]:
-    """How many objects wait for commitment, by destination."""
-    rows = select(Delivery.destination, func.count()).where(AWAITED).group_by(Delivery.destination)
-    return {row[0]: row[1] for row in session.execute(rows)}
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What waits for one destination to commit to it.
+
+    Attributes:
+        oldest: When the first of these objects was sent.
+    """
+
+    count: int
+    oldest: datetime
+
+
+def awaited(session: Session) -> dict[str, Awaited]:
+    """What waits for commitment, by destination."""
+    rows = (
+        select(Delivery.destination, func.count(), func.min(Delivery.sent_at))
+        .where(AWAITED)
+        .group_by(Delivery.destination)
+    )
+    return {
+        destination: Awaited(count, oldest)
+        for destination, count, oldest in session.execute(rows)
+        if oldest is not None  # which is so of all that were sent
+    }
 
 
 def uncommitted(*of_analyses: ColumnElement[bool]) -> Subquery:

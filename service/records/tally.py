@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from service.records import commitments
+from service.records.commitments import Awaited
 from service.records.forwarding import oldest_due
 from service.records.peers_seen import Seen, seen
 from service.records.standing import IN_EARNEST
@@ -36,7 +37,7 @@ class Flow:
         oldest_call: When the oldest call that is due was asked for, by webhook.
         destinations, webhooks: Whether each is up, of those that anything was ever sent to.
         workers: The worker processes.
-        uncommitted: How many objects wait for a destination to commit to them, by destination.
+        uncommitted: What waits for a destination to commit to it, by destination.
     """
 
     studies: Mapping[str, int]
@@ -49,7 +50,7 @@ class Flow:
     destinations: Mapping[str, Seen]
     webhooks: Mapping[str, Seen]
     workers: tuple[WorkerLine, ...]
-    uncommitted: Mapping[str, int]
+    uncommitted: Mapping[str, Awaited]
 
 
 @dataclass(frozen=True, slots=True)

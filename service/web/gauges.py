@@ -86,6 +86,13 @@ def _outgoing(flow: Flow, names: Names, now: datetime) -> Iterator[Metric]:
         "destination",
         _uncommitted(flow, names),
     )
+    oldest = {name: awaited.oldest for name, awaited in flow.uncommitted.items()}
+    yield _labelled(
+        "litegpt_oldest_uncommitted_seconds",
+        "How long ago the oldest of these was sent, by destination; 0: there is none.",
+        "destination",
+        _ages(names.destinations, names.destination, oldest, now),
+    )
     yield _labelled(
         "litegpt_oldest_webhook_call_seconds",
         "Age of the oldest call that is due, by webhook; 0: there is none.",
@@ -108,9 +115,9 @@ def _outgoing(flow: Flow, names: Names, now: datetime) -> Iterator[Metric]:
 
 def _uncommitted(flow: Flow, names: Names) -> dict[str, float]:
     waiting = dict.fromkeys(names.destinations, 0.0)
-    for name, number in flow.uncommitted.items():
+    for name, awaited in flow.uncommitted.items():
         told = names.destination(name)
-        waiting[told] = waiting.get(told, 0.0) + number
+        waiting[told] = waiting.get(told, 0.0) + awaited.count
     return waiting
 
 

@@ -53,7 +53,7 @@ def test_what_is_asked_for_is_not_due_until_the_time_out(records: Records, trans
     assert commitments.begin(records, PACS, HOUR) is None
     with records.reading() as session:
         assert commitments.count_due(session) == 0
-        assert commitments.awaited(session) == {PACS.address: 3}
+        assert {to: one.count for to, one in commitments.awaited(session).items()} == {PACS.address: 3}
 
 
 def test_each_object_is_what_the_report_says_of_it(records: Records, transaction: Transaction) -> None:
@@ -134,4 +134,4 @@ def test_what_waits_is_found_without_going_through_all_that_was_sent(records: Re
         for question in asked:
             values = ("x",) * question.count("?")
             plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {question}", values).all()
-            assert "COVERING INDEX ix_delivery_uncommitted" in str(plan), plan
+            assert "INDEX ix_delivery_uncommitted" in str(plan), plan  # which holds what waits, and no more

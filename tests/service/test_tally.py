@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import PeerUnavailable
@@ -82,6 +82,10 @@ def test_what_destinations_have_still_to_commit_to(filled: Records, settings: Se
         session.execute(update(Delivery).where(Delivery.state == "sent").values(commitment_due_at=NOW))
     told = _told(filled, settings.model_copy(update={"destinations": (Destination.parse(PACS),)}))
     assert told("litegpt_uncommitted", destination=PACS) == 2
+    with filled.reading() as session:
+        oldest = session.scalar(select(func.min(Delivery.sent_at)).where(Delivery.state == "sent"))
+    age = told("litegpt_oldest_uncommitted_seconds", destination=PACS)
+    assert oldest is not None and abs(age - (utc_now() - oldest).total_seconds()) < 60
     told = _told(filled, settings.model_copy(update={"destinations": ()}))
     assert told("litegpt_uncommitted", destination="other") == 2
 

@@ -75,7 +75,7 @@ def _states(node: SmallNode, studies: list[str]) -> list[str]:
 
 def _awaited(node: SmallNode) -> int:
     with node.records.reading() as session:
-        return sum(commitments.awaited(session).values())
+        return sum(one.count for one in commitments.awaited(session).values())
 
 
 def test_a_report_on_the_same_association_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

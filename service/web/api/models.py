@@ -36,9 +36,7 @@ class ModelLine(Shape):
     """A model that the node knows, or knew."""
 
     model: str = Field(description="Id and version, as `rerun` takes it.")
-    state: str = Field(
-        description="`active`, `shadow`, `available`, `retired`; `gone`: it once read."
-    )
+    state: str = Field(description="`active`, `shadow`, `available`, `retired`; `gone`: it once read.")
     demonstration: bool = Field(description="Whether it is only a demonstration, not for clinical use.")
     added_at: datetime | None = Field(description="When it was added; none of the settings' model.")
     activated_at: datetime | None = Field(description="Since when it is what it is.")
