@@ -334,7 +334,7 @@ def test_ctrl_c_leaves_the_job_to_the_retriever(node: SmallNode, tmp_path: Path)
         with _retriever(node, tmp_path / "retriever.log") as process:
             process.wait_until(lambda: _states(node)["done"], 30, "study")
             assert _said(node, "health", "retriever") == ""
-    _said(node, "health", "retriever")
+    _said(node, "health", "retriever", code=1)  # it has ended, and said so
     _said(node, "job", "1", "--cancel", code=1)
     _said(node, "job", "2", code=1)
 
