@@ -39,7 +39,7 @@ def test_two_redis_databases_do_not_see_each_other(redis_server_url: str) -> Non
 
 
 def test_private_postgres_starts_and_stops() -> None:
-    with postgres_service._private_server() as url:
+    with postgres_service.started_server() as url:
         assert postgres_service._answers(url)
     assert not postgres_service._answers(url)
 

@@ -34,7 +34,7 @@ def postgres_server() -> Iterator[URL]:
     elif _answers(make_url(DEFAULT)):
         yield make_url(DEFAULT)
     else:
-        with _started_server() as url:
+        with started_server() as url:
             yield url
 
 
@@ -130,7 +130,8 @@ def private_server() -> Iterator[PrivateServer]:
 
 
 @contextmanager
-def _started_server() -> Iterator[URL]:
+def started_server() -> Iterator[URL]:
+    """A new server that runs until the block ends."""
     with private_server() as own:
         log = own.folder.with_suffix(".log")
         # SIGINT is PostgreSQL's "fast shutdown": it does not wait for clients to leave.
