@@ -18,7 +18,7 @@ from service.web.node import OfNode, roster_of_node
 
 router = APIRouter(route_class=AdmittingRoute, tags=["overview"], responses=responses())
 
-_AT_ONCE_SECONDS: Final = 0.3
+_AT_ONCE_SECONDS: Final = 0.1
 """How long the answer waits for figures; then it tells those that were counted before, if any."""
 
 

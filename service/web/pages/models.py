@@ -14,7 +14,7 @@ from service.web.visitors import AViewer
 
 router = APIRouter()
 
-_AT_ONCE_SECONDS: Final = 0.3
+_AT_ONCE_SECONDS: Final = 0.1
 """How long the page waits for figures; then it shows those that were counted before, if any."""
 
 
