@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from math import inf
 
 from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
@@ -36,6 +35,7 @@ from worker.decoding import decoded, decoding
 from worker.engines import Engines
 from worker.errors import CannotReport, ModelAway
 from worker.results.making import make_results
+from worker.rounds import Rounds
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Reader:
     test_destinations: tuple[Destination, ...]
 
 
-class Analyst:
+class Analyst(Rounds):
     """One process's reader of studies. A model is loaded with the first of its studies.
 
     Attributes:
@@ -84,28 +84,18 @@ class Analyst:
         self._isolation = decoding(settings)
         self.engines = Engines(settings.models_loaded)
 
-    def drain(self, seconds: float = inf) -> bool:
-        """Analyses until nothing is due, or until the batch in hand when ``seconds`` are over.
-
-        Returns:
-            Whether nothing is due any more.
-
-        Raises:
-            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
-        """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            roster = self._roster()
-            claims = self._claim(roster)
-            if not claims:
-                return True
-            reader = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
-            # Whether it is a demonstration, its folder knows best.
-            claims = [replace(claim, model=reader.identity) for claim in claims]
-            with self._pulse.busy(len(claims)), self._kept(claims):
-                self._read_by(reader, claims)
-            self._ring_for_deliveries(reader)
-        return False
+    def _round(self) -> bool:
+        roster = self._roster()
+        claims = self._claim(roster)
+        if not claims:
+            return False
+        reader = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
+        # Whether it is a demonstration, its folder knows best.
+        claims = [replace(claim, model=reader.identity) for claim in claims]
+        with self._pulse.busy(len(claims)), self._kept(claims):
+            self._read_by(reader, claims)
+        self._ring_for_deliveries(reader)
+        return True
 
     def _roster(self) -> Roster:
         """The models as they are now; another one may have been activated since the last batch."""

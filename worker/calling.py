@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from datetime import timedelta
-from math import inf
 from typing import Final
 
 from service import queue
@@ -22,13 +21,14 @@ from service.records.webhook_calls import CallClaim
 from service.settings import Settings
 from service.webhooks.message import message_of
 from service.webhooks.posting import ANSWER_SECONDS, CONNECT_SECONDS, post
+from worker.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=4 * (CONNECT_SECONDS + ANSWER_SECONDS))
 
 
-class Caller:
+class Caller(Rounds):
     """Posts what is due, and writes down what each receiver answered."""
 
     def __init__(
@@ -45,24 +45,12 @@ class Caller:
         self._retry = Retry.of(settings)
         self._longest = timedelta(days=settings.webhook_days)
 
-    def drain(self, seconds: float = inf) -> bool:
-        """Posts until nothing is due, or until the round in hand when ``seconds`` are over.
-
-        Returns:
-            Whether nothing is due any more.
-
-        Raises:
-            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
-        """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            # One after the other: a receiver that hangs must not use up the leases of those behind it.
-            claims = webhook_calls.claim(self._records, limit=1, lease=LEASE)
-            if not claims:
-                return True
-            for claim in claims:
-                self._make(claim)
-        return False
+    def _round(self) -> bool:
+        # One after the other: a receiver that hangs must not use up the leases of those behind it.
+        claims = webhook_calls.claim(self._records, limit=1, lease=LEASE)
+        for claim in claims:
+            self._make(claim)
+        return bool(claims)
 
     def _make(self, claim: CallClaim) -> None:
         contact = Contact()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from datetime import timedelta
-from math import inf
 
 from service.errors import KindRefused, PeerRefused, PeerUnavailable
 from service.peers import Destination
@@ -15,11 +13,12 @@ from service.records.database import Records
 from service.records.retry import Retry
 from service.settings import Settings
 from service.wire.commitment import Reports, asking
+from worker.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
 
-class Inquirer:
+class Inquirer(Rounds):
     """Asks what is due, and writes down what came of it. Reports are written as they come."""
 
     def __init__(self, settings: Settings, records: Records) -> None:
@@ -30,26 +29,14 @@ class Inquirer:
         self._complained: set[str] = set()
         self._reports = Reports(records, self._retry)
 
-    def drain(self, seconds: float = inf) -> bool:
-        """Asks until nothing is due, or until the round in hand when ``seconds`` are over.
-
-        Returns:
-            Whether nothing is due any more.
-
-        Raises:
-            OutOfResources: If the records are away; what was begun is due again after its time-out.
-        """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            destinations = commitments.destinations_due(self._records)
-            if not destinations:
-                return True
-            for destination in destinations:
-                if destination.address in self._settings.commitment_addresses:
-                    self._ask(destination)
-                else:
-                    self._leave(destination)
-        return False
+    def _round(self) -> bool:
+        destinations = commitments.destinations_due(self._records)
+        for destination in destinations:
+            if destination.address in self._settings.commitment_addresses:
+                self._ask(destination)
+            else:
+                self._leave(destination)
+        return bool(destinations)
 
     def _ask(self, destination: Destination) -> None:
         transaction = commitments.begin(self._records, destination, self._timeout)

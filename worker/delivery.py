@@ -37,12 +37,13 @@ from service.wire.association import Contexts
 from service.wire.sender import Connection, Sender, image_contexts, result_contexts
 from worker.arrival import Arrivals, deadline_of
 from worker.errors import CannotReport
+from worker.rounds import Rounds
 from worker.substitution import replace
 
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class Courier(Rounds):
     """Sends what is due, and writes down what each destination answered."""
 
     def __init__(
@@ -70,23 +71,15 @@ class Courier:
         self._metrics = DeliveryMetrics(self._configured())
 
     def drain(self, seconds: float = inf) -> bool:
-        """Sends until nothing is due, or until the round in hand when ``seconds`` are over.
-
-        Returns:
-            Whether nothing is due any more.
-
-        Raises:
-            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
-        """
-        deadline = time.monotonic() + seconds
+        """As any work in rounds; the destinations that may have come meanwhile are counted, too."""
         self._metrics.know(self._configured())
-        while time.monotonic() < deadline:
-            destinations = deliveries.destinations_due(self._records)
-            if not destinations:
-                return True
-            for destination in destinations:
-                self._serve(destination)
-        return False
+        return super().drain(seconds)
+
+    def _round(self) -> bool:
+        destinations = deliveries.destinations_due(self._records)
+        for destination in destinations:
+            self._serve(destination)
+        return bool(destinations)
 
     def _configured(self) -> tuple[str, ...]:
         return self._rulebook.rules().addresses

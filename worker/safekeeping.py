@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from datetime import timedelta
-from math import inf
 
 from service.archive import Archive
 from service.errors import LeaseLost, NeverAgain, PeerRefused, TryAgain
@@ -15,11 +13,12 @@ from service.records.retry import Retry
 from service.records.safekeeping import Judged, RequestClaim
 from service.settings import Settings
 from service.wire.safekeeping import report
+from worker.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class Keeper(Rounds):
     """Answers what is due, and writes down what each modality said to that."""
 
     def __init__(self, settings: Settings, records: Records, archive: Archive) -> None:
@@ -31,22 +30,12 @@ class Keeper:
         self._lease = timedelta(seconds=settings.delivery_lease_seconds)
         self._keep = timedelta(days=settings.commit_for_days)
 
-    def drain(self, seconds: float = inf) -> bool:
-        """Answers until nothing is due, or until the request in hand when ``seconds`` are over.
-
-        Returns:
-            Whether nothing is due any more.
-
-        Raises:
-            OutOfResources: If the records are away; what was claimed is due again when its lease ends.
-        """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            request = safekeeping.claim(self._records, self._lease)
-            if request is None:
-                return True
-            self._answer(request)
-        return False
+    def _round(self) -> bool:
+        request = safekeeping.claim(self._records, self._lease)
+        if request is None:
+            return False
+        self._answer(request)
+        return True
 
     def _answer(self, request: RequestClaim) -> None:
         name = f"storage commitment for {request.ae_title}, transaction {request.transaction_uid}"
