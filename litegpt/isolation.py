@@ -28,9 +28,6 @@ from litegpt.errors import LiteGPTError
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
-_TRIES: Final = 2
-"""A process may also be ended by a system short of memory; what is to blame ends the second one, too."""
-
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -83,25 +80,27 @@ class Isolation:
         """
         if self._here:
             return function(*arguments, **named)
+        job = (function, arguments, named)
         with self._free:
-            for attempt in range(1, _TRIES + 1):
-                worker = self._take()
-                try:
-                    answered, answer = worker.work((function, arguments, named), self._limits.seconds)
-                except Broken:
-                    worker.kill()
-                    if attempt == _TRIES:
-                        raise
-                    continue
-                except BaseException:
-                    worker.kill()
-                    raise
-                with self._lock:
-                    self._idle.append(worker)
-                if answered:
-                    return answer  # type: ignore[no-any-return]
-                raise answer
-        raise AssertionError("each try returns or raises")
+            try:
+                answered, answer = self._once(job)
+            except Broken:
+                # It may have been ended by a system short of memory; what is to blame ends another one, too.
+                answered, answer = self._once(job)
+        if answered:
+            return answer  # type: ignore[no-any-return]
+        raise answer
+
+    def _once(self, job: object) -> tuple[bool, Any]:
+        worker = self._take()
+        try:
+            outcome = worker.work(job, self._limits.seconds)
+        except BaseException:
+            worker.kill()
+            raise
+        with self._lock:
+            self._idle.append(worker)
+        return outcome
 
     def close(self) -> None:
         """Ends the processes that have nothing to do."""
