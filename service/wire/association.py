@@ -112,6 +112,18 @@ def status_in(reply: Any) -> int | None:
     return int(reply.Status) if "Status" in reply else None
 
 
+def answered(peer: Destination, reply: Any) -> int:
+    """The status of a peer's reply.
+
+    Raises:
+        PeerUnavailable: If there was none.
+    """
+    status = status_in(reply)
+    if status is None:
+        raise PeerUnavailable(f"{peer}: {NO_REPLY}")
+    return status
+
+
 def _context(settings: Settings, peer: Destination, to_ourselves: bool) -> RequestorContext | None:
     """For TLS with the peer; None where it is called without."""
     if not peer.tls:

@@ -27,7 +27,7 @@ from service.records.database import Records
 from service.records.retry import Retry
 from service.settings import Settings
 from service.wire import statuses
-from service.wire.association import NO_REPLY, associated, status_in
+from service.wire.association import answered, associated
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +121,7 @@ class Inquiry:
             )
         except (RuntimeError, ValueError) as error:
             raise PeerUnavailable(f"{self._peer}: {error}") from error
-        status = status_in(reply)
-        if status is None:
-            raise PeerUnavailable(f"{self._peer}: {NO_REPLY}")
+        status = answered(self._peer, reply)
         if status in _NOT_OFFERED:
             raise KindRefused(f"{self._peer} answered {status:04X}: it offers no storage commitment")
         if not (status == statuses.SUCCESS or statuses.is_warning(status)):
@@ -156,13 +154,16 @@ def request_of(transaction: Transaction) -> Dataset:
     """The Action Information (J.3.2.1.1)."""
     request = Dataset()
     request.TransactionUID = transaction.uid
-    request.ReferencedSOPSequence = []
-    for sop_class_uid, sop_instance_uid in transaction.objects:
-        item = Dataset()
-        item.ReferencedSOPClassUID = sop_class_uid
-        item.ReferencedSOPInstanceUID = sop_instance_uid
-        request.ReferencedSOPSequence.append(item)
+    request.ReferencedSOPSequence = [reference_to(*uids) for uids in transaction.objects]
     return request
+
+
+def reference_to(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """An item that names an object."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    return item
 
 
 def report_in(information: Dataset) -> Report:

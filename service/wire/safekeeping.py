@@ -22,7 +22,7 @@ from service.records.database import Records
 from service.records.safekeeping import Judged
 from service.settings import Settings
 from service.wire import statuses
-from service.wire.association import NO_REPLY, associated, status_in
+from service.wire.association import answered, associated
 from service.wire.commitment import (
     ENCODINGS,
     INVALID_ARGUMENT,
@@ -32,6 +32,7 @@ from service.wire.commitment import (
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
     items_of,
+    reference_to,
 )
 
 log = logging.getLogger(__name__)
@@ -135,9 +136,7 @@ def report(
             )
         except (RuntimeError, ValueError) as error:
             raise PeerUnavailable(f"{modality}: {error}") from error
-        status = status_in(reply)
-        if status is None:
-            raise PeerUnavailable(f"{modality}: {NO_REPLY}")
+        status = answered(modality, reply)
         if statuses.is_transient(status):
             raise PeerUnavailable(f"{modality} answered a report with {status:04X}: not now")
         if not statuses.is_accepted(status):
@@ -158,9 +157,7 @@ def information_of(transaction_uid: str, objects: Sequence[Judged]) -> Dataset:
 
 
 def _item(one: Judged) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = one.sop_class_uid
-    item.ReferencedSOPInstanceUID = one.sop_instance_uid
+    item = reference_to(one.sop_class_uid, one.sop_instance_uid)
     if one.failure:
         item.FailureReason = one.failure
     return item

@@ -19,7 +19,7 @@ from service.peers import Destination
 from service.received import FileMeta
 from service.settings import Settings
 from service.wire import statuses
-from service.wire.association import NO_REPLY, Contexts, associated, status_in
+from service.wire.association import Contexts, answered, associated
 
 
 def configure_process() -> None:
@@ -95,7 +95,7 @@ class Connection:
             raise KindRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        return self._raise_for(status_in(reply))
+        return self._raise_for(answered(self._destination, reply))
 
     def forward(self, path: Path, digest: str) -> int:
         """Sends the dataset of a Part 10 file as it is, to the byte and in its own transfer syntax.
@@ -130,7 +130,7 @@ class Connection:
             raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
         except RuntimeError as error:
             raise PeerUnavailable(f"{self._destination}: {error}") from error
-        return self._raise_for(status_in(reply))
+        return self._raise_for(answered(self._destination, reply))
 
     def _require_association(self) -> None:
         if not self._association.is_established:
@@ -142,13 +142,11 @@ class Connection:
         Raises:
             PeerUnavailable: If no Success comes back.
         """
-        status = status_in(self._association.send_c_echo())
+        status = answered(self._destination, self._association.send_c_echo())
         if status != statuses.SUCCESS:
-            raise PeerUnavailable(f"{self._destination}: {NO_REPLY if status is None else f'{status:04X}'}")
+            raise PeerUnavailable(f"{self._destination}: {status:04X}")
 
-    def _raise_for(self, status: int | None) -> int:
-        if status is None:
-            raise PeerUnavailable(f"{self._destination}: {NO_REPLY}")
+    def _raise_for(self, status: int) -> int:
         if statuses.is_accepted(status):
             return status
         if statuses.is_transient(status):
