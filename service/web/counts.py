@@ -10,7 +10,7 @@ from service.records.database import Records, utc_now
 from service.retrieval.foresight import Foreseen, foresee
 from service.retrieval.order import Order
 from service.settings import Settings
-from service.web.works import Work
+from service.web.works import Work, Works
 from service.wire.query import querying
 
 
@@ -66,3 +66,23 @@ class Count(Work):
 
     def __str__(self) -> str:
         return f"{self.who} has studies of {self.order.source} counted"
+
+
+class Counts(Works[Count]):
+    """All of them. Whoever asks has one at a time, and sees no other: it may name a patient's id."""
+
+    def begin(self, records: Records, work: Count) -> None:
+        """Begins one; a former one of whoever asks is broken off.
+
+        Raises:
+            Busy: If as many go on as may.
+        """
+        for other in self.going_on():
+            if other.who == work.who:
+                other.break_off()
+        super().begin(records, work)
+
+    def find_of(self, who: str, count_id: str) -> Count | None:
+        """The one of that id, unless it is long over or somebody else's."""
+        found = self.find(count_id)
+        return found if found is not None and found.who == who else None

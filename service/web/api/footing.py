@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.web.attempts import Attempts
-from service.web.counts import Count
+from service.web.counts import Counts
 from service.web.deeds import Deed
 from service.web.rendering import Rendering
 from service.web.works import Works
@@ -25,7 +25,7 @@ class Footing:
 
     rendering: Rendering
     deeds: Works[Deed]
-    counts: Works[Count]
+    counts: Counts
     attempts: Attempts
 
 

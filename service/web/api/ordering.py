@@ -169,9 +169,6 @@ def order(ordered: Ordered, response: Response, node: OfNode, caller: AnOperator
 @router.post("/counts", responses=_COUNTING)
 def count(ordered: Ordered, response: Response, node: OfNode, api: OfAPI, caller: AnOperator) -> Counted:
     """Count what such a job would retrieve; nothing is retrieved. A client's former count is broken off."""
-    for other in api.counts.going_on():
-        if other.who == caller.who:
-            other.break_off()
     begun = Count(who=caller.who, order=ordered.order(node.settings), asked=(), settings=node.settings)
     api.counts.begin(node.records, begun)
     if not begun.ended.wait(_AT_ONCE_SECONDS):
@@ -196,8 +193,8 @@ def place(count_id: CountID, response: Response, node: OfNode, api: OfAPI, calle
 
 
 def _find(count_id: str, api: Footing, caller: Caller) -> Count:
-    found = api.counts.find(count_id)
-    if found is None or found.who != caller.who:
+    found = api.counts.find_of(caller.who, count_id)
+    if found is None:
         raise NotThere("That is long over, or the node was started anew since. No job was made.")
     return found
 

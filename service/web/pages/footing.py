@@ -19,7 +19,7 @@ from litegpt.errors import ModelError
 from service.errors import NodeError
 from service.settings import Settings
 from service.web.attempts import Attempts
-from service.web.counts import Count
+from service.web.counts import Counts
 from service.web.deeds import Deed
 from service.web.problems import API, ProblemResponse
 from service.web.rendering import Rendering
@@ -40,7 +40,7 @@ class Footing:
 
     rendering: Rendering
     deeds: Works[Deed]
-    counts: Works[Count]
+    counts: Counts
     attempts: Attempts
 
 
@@ -79,7 +79,7 @@ def add_pages(app: FastAPI, settings: Settings) -> Footing:
         study,
     )
 
-    footing = Footing(Rendering(settings), Works(), Works(_COUNTS_AT_ONCE), Attempts())
+    footing = Footing(Rendering(settings), Works(), Counts(_COUNTS_AT_ONCE), Attempts())
     app.state.pages = footing
     for room in (
         signing,

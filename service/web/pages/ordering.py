@@ -52,9 +52,6 @@ def look(request: Request, node: OfNode, pages: OfPages, visitor: AnOperator, fo
         order = read_order(asked, node.settings)
     except ValueError as error:
         return _form(request, node, pages, visitor, asked, complaint=str(error))
-    for other in pages.counts.going_on():
-        if other.who == visitor.name:
-            other.break_off()
     count = Count(who=visitor.name, order=order, asked=tuple(asked.items()), settings=node.settings)
     pages.counts.begin(node.records, count)
     count.ended.wait(_AT_ONCE_SECONDS)
@@ -145,9 +142,8 @@ def _sources(node: Node) -> list[str]:
 
 
 def _count(pages: Footing, count_id: str, visitor: Visitor) -> Count:
-    """Whoever asked sees it, and nobody else: it may name a patient's id."""
-    found = pages.counts.find(count_id)
-    if found is None or found.who != visitor.name:
+    found = pages.counts.find_of(visitor.name, count_id)
+    if found is None:
         raise NeverAgain("That is long over, or the node was started anew since. No job was made.")
     return found
 
