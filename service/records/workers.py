@@ -10,9 +10,10 @@ from typing import Any, Final, cast
 from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
+from service.heartbeat import BEAT_IS_OLD_SECONDS
 from service.records.tables import WorkerProcess
 
-SILENT_AFTER: Final = timedelta(seconds=30)
+SILENT_AFTER: Final = timedelta(seconds=BEAT_IS_OLD_SECONDS)
 """A process that has said nothing for so long is shown as silent."""
 
 SILENT: Final = "silent"

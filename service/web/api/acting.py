@@ -14,14 +14,14 @@ from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.errors import NotThere, SettingsError, TryAgain, WrongState
-from service.models.roster import KnownModel, roster_of
+from service.models.roster import KnownModel
 from service.records.states import ModelState, Priority
 from service.web.api.callers import AdmittingRoute, AnOperator, Caller
 from service.web.api.choosing import Chosen, Words, selection_of
 from service.web.api.footing import Footing, OfAPI
 from service.web.api.problems import responses
 from service.web.deeds import Deed
-from service.web.node import Node, OfNode
+from service.web.node import Node, OfNode, roster_of_node
 from service.web.problems import API
 
 _AT_ONCE_SECONDS: Final = 1.0
@@ -202,8 +202,7 @@ def _completion(node: Node) -> Completion:
 
 
 def _model(name: str, node: Node) -> KnownModel:
-    with node.records.reading() as session:
-        roster = roster_of(session, node.settings)
+    roster = roster_of_node(node)
     try:
         model = roster.called(name)
     except SettingsError as error:

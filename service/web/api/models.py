@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
-from typing import Final, Self
+from typing import Self
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -17,9 +16,6 @@ from service.web.api.shapes import Shape
 from service.web.node import OfNode, roster_of_node
 
 router = APIRouter(route_class=AdmittingRoute, tags=["overview"], responses=responses())
-
-_AT_ONCE_SECONDS: Final = 0.1
-"""How long the answer waits for figures; then it tells those that were counted before, if any."""
 
 
 class HasRead(Shape):
@@ -78,9 +74,7 @@ class Models(Shape):
 def models(node: OfNode, caller: AViewer) -> Models:
     """Which models there are, and what each of them has read."""
     roster = roster_of_node(node)
-    node.by_model.begin()
-    node.by_model.is_answered_by(time.monotonic() + _AT_ONCE_SECONDS)
-    counted = node.by_model.last
+    counted = node.counted_by_model()
     read = {one.name: one for one in counted.models} if counted else {}
     lines = [ModelLine.of(model, read.pop(str(model), None)) for model in roster.models]
     lines += map(ModelLine.of_former, read.values())
