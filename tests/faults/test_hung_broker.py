@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,7 +18,7 @@ from service.settings import PREFIX, Settings, load_settings
 from tests.node import BIN, QUICK
 from tests.peers.dcmtk import dcmsend
 from tests.peers.radiographs import as_new_studies, study_uids
-from tests.ports import free_port, listens
+from tests.ports import deaf_port, free_port, listens
 from tests.processes import running
 
 SECONDS_FOR_ALL_IMAGES = 15
@@ -30,23 +28,8 @@ SECONDS_FOR_ALL_IMAGES = 15
 @pytest.fixture
 def hung_redis() -> Iterator[int]:
     """The port of somebody who accepts and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        kept: list[socket.socket] = []
-
-        def accept() -> None:
-            while True:
-                try:
-                    kept.append(server.accept()[0])
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        for connection in kept:
-            connection.close()
+    with deaf_port() as port:
+        yield port
 
 
 def test_images_are_stored_and_studies_completed(tmp_path: Path, hung_redis: int) -> None:

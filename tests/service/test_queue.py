@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from kombu.exceptions import ContentDisallowed
 from service import queue
 from service.errors import OutOfResources
 from service.settings import load_settings
-from tests.ports import free_port
+from tests.ports import deaf_port, free_port
 
 
 def test_an_embedded_bell_is_a_file_that_says_only_which_task(tmp_path: Path) -> None:
@@ -51,8 +50,8 @@ def test_a_redis_that_is_away_is_try_again() -> None:
 
 def test_a_redis_that_accepts_and_never_answers_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "_SOCKET_TIMEOUT_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        bell = queue.Bell(load_settings(broker_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+    with deaf_port() as port:
+        bell = queue.Bell(load_settings(broker_url=f"redis://127.0.0.1:{port}/0"))
         with pytest.raises(OutOfResources, match=r"[Tt]imeout"):
             bell.ring(queue.ANALYSIS)
 

@@ -26,7 +26,7 @@ from service.web.bounds import Bounds
 from service.web.kept import Kept
 from service.web.readiness import LIMIT_SECONDS
 from tests.node import BIN, node_up
-from tests.ports import free_port, listens
+from tests.ports import deaf_port, free_port, listens
 from tests.processes import Process, running
 from tests.scrape import ask, ask_json, web_url
 from tests.waiting import wait_until
@@ -64,13 +64,6 @@ def _web(data_dir: Path, **settings: str) -> Iterator[Process]:
     ) as process:
         process.wait_until(lambda: "pages at" in process.output(), 30, "pages")
         yield process
-
-
-@contextmanager
-def _deaf() -> Iterator[int]:
-    """A port at which connections are accepted and nothing is ever answered."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.20", "pacs.hospital.example", ""])
@@ -155,7 +148,7 @@ def test_a_full_disk_is_not_ready(data_dir: Path) -> None:
 
 
 def test_a_broker_that_hangs_hangs_neither_readiness_nor_the_end(data_dir: Path) -> None:
-    with _deaf() as port, _web(data_dir, broker_url=f"redis://127.0.0.1:{port}/0") as process:
+    with deaf_port() as port, _web(data_dir, broker_url=f"redis://127.0.0.1:{port}/0") as process:
         url = web_url(data_dir)
         for _ in range(3):
             start = time.monotonic()
@@ -203,7 +196,7 @@ def _of_web(process: Process) -> str:
 
 
 def test_alone_it_ends_where_its_port_is_taken_or_there_is_none(data_dir: Path) -> None:
-    with _deaf() as port:
+    with deaf_port() as port:
         ended = _node("web", "--data-dir", str(data_dir), LITEGPT_WEB_PORT=str(port))
         assert (ended.returncode, ended.stderr) == (
             2,

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from service.web.pages.configuration import lines_of
 from service.webhooks import posting
 from service.webhooks.posting import post
 from service.webhooks.webhook import Webhook
-from tests.ports import free_port, listens
+from tests.ports import deaf_port, free_port, listens
 from tests.processes import running
 from tests.service.receivers import SECRET, Receiver, receiver, self_signed
 
@@ -188,8 +187,8 @@ def test_who_hangs_up_hangs_or_is_not_there_is_tried_again(monkeypatch: pytest.M
 @contextmanager
 def _hanging() -> Iterator[Receiver]:
     """A receiver that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield Receiver((), f"http://127.0.0.1:{server.getsockname()[1]}/")
+    with deaf_port() as port:
+        yield Receiver((), f"http://127.0.0.1:{port}/")
 
 
 def test_a_certificate_that_nobody_trusts_is_told_nothing(
