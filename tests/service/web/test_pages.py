@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import threading
+from collections import Counter
 from datetime import timedelta
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -324,7 +325,11 @@ def test_the_overview_tells_what_is_stuck_and_what_to_do(pages: Site, read_study
     said = wait_until(overview, 60, "study among the stuck ones")
     for words in ("is quarantined after 1 attempt: the model broke off", f"litegpt-node resend {read_study}"):
         assert words in said
-    assert re.search(rf"{DESTINATION} nothing sent yet results .{{1,60}} never 0xA700: refused", said)
+    with pages.records.reading() as session:
+        states = Counter(session.scalars(select(Delivery.state).where(Delivery.destination == DESTINATION)))
+    oldest = r"( \d+ (s|min))+" if states["due"] else ""
+    counts = rf"results {states['due']}{oldest} {states['refused']} never"
+    assert re.search(rf"{DESTINATION} nothing sent yet {counts} 0xA700: refused", said)
     assert "sweeper not in order no sweeper has been round lately" in said
     assert "model in order litegpt-phantom" in said
     assert f"/studies/{uid}" in client.get("/").text
