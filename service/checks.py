@@ -323,7 +323,7 @@ def commitment(settings: Settings, destination: Destination) -> str:
         KindRefused: If it does not offer it.
         PeerRefused: If it does not want us.
     """
-    served = {to.address for to in (*_destinations(settings), *settings.forward_images_to)}
+    served = {to.address for to in (*_destinations(settings), *_image_destinations(settings))}
     if destination.address not in served:
         raise SettingsError("it is no destination of results or images, so there is nothing to ask it for")
     callers = settings.calling_ae_titles

@@ -307,6 +307,14 @@ def test_check_says_whether_a_destination_commits(tmp_path: Path) -> None:
         assert "calling_ae_titles leaves it out" in (lines[pacs.destination].complaint or "")
 
 
+def test_check_knows_a_destination_that_gets_images_by_a_rule_alone(tmp_path: Path) -> None:
+    with committing_pacs() as pacs:
+        rules = tmp_path / "rules.toml"
+        rules.write_text(f"[[study_rules]]\nname = 'on'\nforward_images_to = ['{pacs.destination}']\n")
+        lines = _checked(tmp_path, rules_file=rules, request_commitment_from=[pacs.destination])
+        assert lines[pacs.destination].fact == "offers storage commitment"
+
+
 def _checked(folder: Path, **values: object) -> dict[str, Line]:
     settings = load_settings(data_dir=folder / "node", web_port="", **values)
     lines = {line.name: line for line in examine(settings)}

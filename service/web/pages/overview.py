@@ -70,7 +70,7 @@ def _values(node: Node) -> dict[str, Any]:
 def _what_each_gets(rules: Rules) -> dict[str, str]:
     """Results or images, by destination; one that the rules do not name any more gets nothing new."""
     results = {to.address for to in rules.destinations}
-    images = {to.address for to in rules.forward_images_to}
+    images = {to.address for to in rules.image_destinations}
     words = dict.fromkeys(results, "results") | dict.fromkeys(images, "images")
     return words | dict.fromkeys(results & images, "results, images")
 
