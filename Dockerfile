@@ -9,7 +9,8 @@ ENV PATH=/opt/litegpt/bin:$PATH \
 # The volume takes its owner from this folder the first time that it is mounted.
 RUN groupadd --gid 10001 litegpt \
     && useradd --uid 10001 --gid litegpt --no-create-home --home-dir /tmp --shell /usr/sbin/nologin litegpt \
-    && install -d -o litegpt -g litegpt /var/lib/litegpt /models
+    && install -d -o litegpt -g litegpt -m 700 /var/lib/litegpt \
+    && install -d -o litegpt -g litegpt /models
 
 # What the project needs, without the project: a change of our code does not download anything again.
 FROM base AS service-dependencies

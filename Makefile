@@ -38,7 +38,7 @@ up: $(READY) ## run the node for your own modality and PACS, until Ctrl-C; ARGS=
 	@exec $(BIN)/litegpt-node up $(ARGS)
 
 test: $(READY) lint ## lint, types, who may import whom, then all tests
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff, mypy and import-linter
 	@$(BIN)/ruff check

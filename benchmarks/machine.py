@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +40,17 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers", "peft")},
     }
+
+
+def report(program: str, out: Path | None, found: Mapping[str, Any]) -> None:
+    """Writes what was found as JSON, with what somebody who repeats it should know; or prints it."""
+    command = " ".join([f"python -m benchmarks.{program}", *sys.argv[1:]])
+    of_machine = {"command": command, "machine": describe(), "load_average": load_average()}
+    text = json.dumps({**of_machine, **found}, indent=1) + "\n"
+    if out:
+        out.write_text(text, encoding="ascii")
+    else:
+        print(text, end="")
 
 
 def load_average() -> float:

@@ -26,12 +26,16 @@ MALFORMED: Final = (
 )
 """What pydicom raises over values and files that are not as they should be; there is no common base."""
 
+UNDECODABLE: Final = (*MALFORMED, OSError)
+"""What it raises where an element of a dataset that has been read is decoded: over content it raises plain
+OSErrors, too, and no file is asked for anything there."""
+
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
     """The finite numbers of an attribute of any numeric VR; empty where it is absent, empty or malformed."""
     try:
         values = [float(value) for value in _values(dataset, keyword)]
-    except MALFORMED:
+    except UNDECODABLE:
         return []
     return values if all(math.isfinite(value) for value in values) else []
 
@@ -58,16 +62,17 @@ def text(dataset: Dataset, keyword: str) -> str:
     """The first value of a text attribute, on one line; empty where it is absent, empty or malformed."""
     try:
         values = _values(dataset, keyword)
-    except MALFORMED:
+        # An item of a sequence is no text, and would be decoded to be one.
+        return " ".join(str(values[0]).split()) if values and not isinstance(values[0], Dataset) else ""
+    except UNDECODABLE:
         return ""
-    return " ".join(str(values[0]).split()) if values else ""
 
 
 def sequence_item(dataset: Dataset, keyword: str) -> Dataset | None:
     """The first item of a sequence; None where there is none."""
     try:
         values = _values(dataset, keyword)
-    except MALFORMED:
+    except UNDECODABLE:
         return None
     return values[0] if values and isinstance(values[0], Dataset) else None
 

@@ -29,8 +29,9 @@ from litegpt.grammar import Grammar, compile_grammar
 from litegpt.identity import ModelIdentity
 from litegpt.model_folder import LiteGPT
 from litegpt.operating_point import OperatingPoint
-from litegpt.preprocessing import SquashedImage, prepare, squash
+from litegpt.preprocessing import prepare, square_sizes, squash
 from litegpt.radiograph import Radiograph
+from litegpt.squares import SquashedImage
 from litegpt.stopwatch import Stopwatch
 from litegpt.vocabulary import LABELS
 
@@ -134,15 +135,22 @@ class Engine:
         return self._identity
 
     @property
+    def square_sizes(self) -> tuple[int, ...]:
+        """Sides of the squares that it sees, in pixels: what ``squares.read_squares`` is asked for."""
+        return square_sizes(self._preprocessings)
+
+    @property
     def batch_size(self) -> int:
         """Images read at once: as many as memory was planned for, fewer after it ran out."""
         return self._batch_size
 
-    def read(self, radiographs: Sequence[Radiograph], *, candidates: bool = False) -> list[Reading]:
+    def read(
+        self, radiographs: Sequence[Radiograph | SquashedImage], *, candidates: bool = False
+    ) -> list[Reading]:
         """Reads radiographs, as many at once as memory allows.
 
         Args:
-            radiographs: Display images of any sizes.
+            radiographs: Display images of any sizes, or their squares of ``square_sizes``.
             candidates: Whether to look for a box for every label that is not said but is not quite
                 impossible: ranked measures ask for them, a report does not.
 
@@ -150,20 +158,25 @@ class Engine:
             One reading each, in the same order; boxes in pixels of each radiograph's own matrix.
 
         Raises:
+            ModelError: If squares have other sizes.
             torch.OutOfMemoryError: If not even one image fits.
         """
         with self._stopwatch.stage("squash"):
-            images = [squash(self._preprocessings, radiograph) for radiograph in radiographs]
+            images = [self._squashed(radiograph) for radiograph in radiographs]
         return self._read(images, candidates=candidates)
 
     def read_ahead(
-        self, items: Iterable[Item], load: Callable[[Item], Radiograph], *, candidates: bool = False
+        self,
+        items: Iterable[Item],
+        load: Callable[[Item], Radiograph | SquashedImage],
+        *,
+        candidates: bool = False,
     ) -> Iterator[Read[Item]]:
         """Loads images in the background while others are read.
 
         Args:
             items: Of any kind, such as paths.
-            load: Gets the radiograph of an item; called in other threads.
+            load: Gets the radiograph of an item, or its squares of ``square_sizes``; called in other threads.
             candidates: As of ``read``.
 
         Yields:
@@ -171,7 +184,7 @@ class Engine:
         """
 
         def squashed(item: Item) -> SquashedImage:
-            return squash(self._preprocessings, load(item))
+            return self._squashed(load(item))
 
         loading = load_ahead(items, squashed, self._batch_size)
         while batch := list(islice(loading, self._batch_size)):
@@ -180,6 +193,14 @@ class Engine:
             readings = iter(self._read(images, candidates=candidates))
             for item, came in loaded:
                 yield Read(item, next(readings) if isinstance(came, SquashedImage) else came)
+
+    def _squashed(self, image: Radiograph | SquashedImage) -> SquashedImage:
+        if isinstance(image, Radiograph):
+            return squash(self._preprocessings, image)
+        shapes = [square.shape for square in image.squares]
+        if shapes != [(size, size) for size in self.square_sizes]:
+            raise ModelError(f"squares of {shapes} pixels were made for another model")
+        return image
 
     def _read(self, images: Sequence[SquashedImage], *, candidates: bool) -> list[Reading]:
         readings: list[Reading] = []

@@ -30,8 +30,14 @@ logger = logging.getLogger(__name__)
 PERCENTILES: Final = (0.5, 99.5)
 """Of the pixels' values, the ends of the window where the image brings none."""
 
-_COUNTED_AT_ONCE: Final = 2**20
-"""Pixels; bincount copies what it counts as 64-bit integers."""
+_COUNTED_AT_ONCE: Final = 2**16
+"""Pixels; bincount copies what it counts as 64-bit integers, which should stay in the cache."""
+
+_SHOWN_AT_ONCE: Final = 2**17
+"""Pixels; ``take`` makes 64-bit integers of them, too."""
+
+_EVERY: Final = 8
+"""Of the rows and columns, those that are looked at first."""
 
 _Table = NDArray[np.float64]
 
@@ -62,14 +68,18 @@ class StoredValues:
 
     def without_padding(self, dataset: Dataset) -> StoredValues:
         """Leaves out Pixel Padding Value, or the range up to its Range Limit (PS3.3 C.7.5.1.1.2)."""
+        counts = self.counts_without_padding(dataset)
+        return StoredValues(self.values, counts) if counts.any() else self
+
+    def counts_without_padding(self, dataset: Dataset) -> NDArray[np.int64]:
+        """The counts, 0 for padding: of an image that is nothing else, for all."""
         first = _padding_value(dataset, "PixelPaddingValue", self.values)
         if first is None:
-            return self
+            return self.counts
         last = _padding_value(dataset, "PixelPaddingRangeLimit", self.values)
         low, high = sorted((first, first if last is None else last))
         padding = (self.values >= low) & (self.values <= high)  # (codes,)
-        counts = np.where(padding, 0, self.counts)
-        return StoredValues(self.values, counts) if counts.any() else self
+        return np.where(padding, 0, self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +130,67 @@ class Grayscale:
         if np.count_nonzero(stored.counts) < 2:
             raise RadiographError("all pixels of the image have the same value: there is nothing to read")
         modality = _modality_values(dataset, stored.values)  # (codes,)
-        shown, window = next(_voi_transforms(dataset, modality, stored.counts))
+        shown = next(_voi_transforms(dataset, modality, stored.counts))
+        return cls._made(dataset, stored.values, shown)
+
+    @classmethod
+    def of_image(
+        cls,
+        dataset: Dataset,
+        codes: NDArray[np.unsignedinteger[Any]],
+        bits_stored: int,
+        signed: bool,
+    ) -> Grayscale:
+        """The same of an image's codes, shape (rows, columns); all of them are counted only where some of
+        them do not show that what the header says can be used.
+
+        Raises:
+            RadiographError: As ``of``.
+        """
+        some = StoredValues.of(codes[::_EVERY, ::_EVERY], bits_stored, signed)
+        return cls._of_header(dataset, some) or cls.of(dataset, StoredValues.of(codes, bits_stored, signed))
+
+    @classmethod
+    def _of_header(cls, dataset: Dataset, some: StoredValues) -> Grayscale | None:
+        """By the header's own LUT or window, unless there is any doubt about it."""
+        occurring = some.counts_without_padding(dataset) > 0  # (codes,)
+        if np.count_nonzero(occurring) < 2:
+            return None
+        modality = _modality_values(dataset, some.values)  # (codes,)
+        for transform in (_voi_lut, _window):
+            try:
+                shown = transform(dataset, modality)
+            except ValueError:
+                return None
+            if shown is not None:
+                differ = np.ptp(shown[0][occurring]) > 0
+                return cls._made(dataset, some.values, shown) if differ else None
+        return None
+
+    @classmethod
+    def _made(cls, dataset: Dataset, values: NDArray[np.int64], by: _Shown) -> Grayscale:
+        shown, window = by
         if sequence_item(dataset, "ModalityLUTSequence") is not None:
             window = None  # it is meant for what that gives
         slope, intercept = _rescale(dataset)
-        return cls(slope, intercept, window, stored.values, shown, _is_inverse(dataset))
+        return cls(slope, intercept, window, values, shown, _is_inverse(dataset))
 
     def table(self) -> NDArray[np.uint8]:
         """The display value of every code, shape (codes,), 255 = brightest."""
         # After the VOI transform, never before: the window is meant for the values as stored (C.7.6.3.1.2)
         shown = 1.0 - self.shown if self.inverse else self.shown  # (codes,)
         return np.rint(shown * 255.0).astype(np.uint8)
+
+    def show(self, codes: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint8]:
+        """The display values of an image's codes, shape (rows, columns)."""
+        table = self.table()
+        shown = np.empty(codes.shape, np.uint8)  # (rows, columns)
+        rows = max(1, _SHOWN_AT_ONCE // codes.shape[1])
+        for start in range(0, codes.shape[0], rows):
+            some = slice(start, start + rows)
+            # Every code is in the table: "clip" never clips, but asks no more.
+            np.take(table, codes[some], mode="clip", out=shown[some])
+        return shown
 
 
 _Shown = tuple[_Table, Window | None]

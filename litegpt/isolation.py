@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,13 +55,19 @@ class Isolation:
     They end with this process, whatever ends it.
     """
 
-    def __init__(self, processes: int = 1, limits: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        processes: int = 1,
+        limits: Limits = Limits(),
+        initializer: Callable[[], object] | None = None,
+    ) -> None:
         """Args:
         processes: How many may work at once; who comes then waits. 0: the work is done in this process,
             without limits.
         limits: Of each piece of work.
+        initializer: What each process does first; nobody is told what comes of it.
         """
-        self._limits = limits
+        self._limits, self._initializer = limits, initializer
         self._here = processes == 0
         self._free = threading.Semaphore(processes)
         self._idle: list[_Worker] = []
@@ -92,8 +99,10 @@ class Isolation:
         raise answer
 
     def _once(self, job: object) -> tuple[bool, Any]:
-        worker = self._take()
+        worker, is_new = self._take()
         try:
+            if is_new and self._initializer is not None:
+                worker.work((self._initializer, (), {}), self._limits.seconds)
             outcome = worker.work(job, self._limits.seconds)
         except BaseException:
             worker.kill()
@@ -108,11 +117,12 @@ class Isolation:
             while self._idle:
                 self._idle.pop().kill()
 
-    def _take(self) -> _Worker:
+    def _take(self) -> tuple[_Worker, bool]:
+        """A process that is free, and whether it was started for this."""
         with self._lock:
             if self._idle:
-                return self._idle.pop()
-        return _Worker(self._limits)
+                return self._idle.pop(), False
+        return _Worker(self._limits), True
 
 
 class _Worker:
@@ -161,6 +171,7 @@ def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
 def _serve(connection: Connection, memory_bytes: int) -> None:
     """The child's side: works until nobody is there any more."""
     _limit_memory(memory_bytes)
+    warnings.simplefilter("ignore")  # pydicom's quote what a header says
     while True:
         try:
             function, arguments, named = connection.recv()
@@ -188,7 +199,7 @@ def _picklable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - the class takes other arguments than it keeps
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        return RuntimeError(type(error).__name__)  # its words may quote a header
     return error
 
 

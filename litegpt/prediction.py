@@ -14,6 +14,7 @@ from litegpt.findings import Finding, Reading
 from litegpt.identity import ModelIdentity
 from litegpt.overlay import draw_overlay
 from litegpt.radiograph import Radiograph, read_radiograph
+from litegpt.squares import SquashedImage, read_squares
 
 if TYPE_CHECKING:
     from litegpt.engine import Engine
@@ -64,12 +65,13 @@ class Prediction:
                 self._draw(self._overlay, path, came.findings)
             yield self._json_line(path, came)
 
-    def _load(self, path: Path) -> Radiograph:
-        radiograph = read_radiograph(path)
-        self._sizes[path] = radiograph.rows, radiograph.columns
+    def _load(self, path: Path) -> SquashedImage:
+        """The squares that a node's worker would read, too, whether a picture is wanted or not."""
+        image = read_squares(path, self._engine.square_sizes)
+        self._sizes[path] = image.rows, image.columns
         if self._overlay is not None:
-            self._shown[path] = radiograph
-        return radiograph
+            self._shown[path] = read_radiograph(path)
+        return image
 
     def _draw(self, folder: Path, path: Path, findings: Sequence[Finding]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

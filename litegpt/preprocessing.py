@@ -16,7 +16,7 @@ import torch
 
 from litegpt.errors import ModelError
 from litegpt.radiograph import Radiograph
-from litegpt.squares import squashed
+from litegpt.squares import SquashedImage, squashed
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -101,24 +101,15 @@ def channels(values: Any, what: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-@dataclass(frozen=True, slots=True)
-class SquashedImage:
-    """One image as the encoders get it, before it is normalised.
-
-    Attributes:
-        rows, columns: Size of the original matrix in pixels.
-        squares: (size, size) uint8 for each different preprocessing.
-    """
-
-    rows: int
-    columns: int
-    squares: tuple[npt.NDArray[np.uint8], ...]
+def square_sizes(preprocessings: Sequence[Preprocessing]) -> tuple[int, ...]:
+    """Of each different preprocessing, the side of its square in pixels: what a ``SquashedImage`` has."""
+    return tuple(one.size for one in dict.fromkeys(preprocessings))
 
 
 def squash(preprocessings: Sequence[Preprocessing], radiograph: Radiograph) -> SquashedImage:
     """Does to one image what costs time and needs no batch; safe in any thread."""
     rows, columns = radiograph.pixels.shape
-    squares = [one.squash(radiograph.pixels) for one in dict.fromkeys(preprocessings)]
+    squares = [squashed(radiograph.pixels, size) for size in square_sizes(preprocessings)]
     return SquashedImage(rows, columns, tuple(squares))
 
 

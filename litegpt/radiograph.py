@@ -21,10 +21,11 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from litegpt.attributes import MALFORMED, integer, required_integer, text
+from litegpt.attributes import MALFORMED
 from litegpt.codestream import check_codestream
 from litegpt.errors import RadiographError, one_line
-from litegpt.grayscale import Grayscale, StoredValues
+from litegpt.grayscale import Grayscale
+from litegpt.pixel_layout import PixelLayout, pixel_data
 
 MAXIMUM_PIXELS: Final = 100_000_000
 """Rows × Columns of the largest image read by default; the largest detectors have about 20 million."""
@@ -38,7 +39,7 @@ image, and GDCM aborts the whole process over some damaged JPEG-LS; so it decode
 Lossless).
 """
 
-_UNREADABLE: Final = (*MALFORMED, MemoryError, RuntimeError, zlib.error)
+UNREADABLE: Final = (*MALFORMED, MemoryError, RuntimeError, zlib.error)
 """What pydicom and the decoders raise over broken files."""
 
 
@@ -81,79 +82,35 @@ def read_radiograph(source: Path | Dataset, *, maximum_pixels: int = MAXIMUM_PIX
             large, pixel data truncated or undecodable, one value everywhere. Its message is one line.
         OSError: If the file itself cannot be read, which may pass.
     """
+    return displayed(*open_image(source, maximum_pixels))
+
+
+def open_image(source: Path | Dataset, maximum_pixels: int) -> tuple[Dataset, PixelLayout]:
+    """An image's dataset and layout, and its compressed pixels looked at: all that comes before decoding.
+
+    Args, raises: As ``read_radiograph``.
+    """
     dataset = source if isinstance(source, Dataset) else _read_file(source)
-    layout = _PixelLayout.of(dataset, maximum_pixels)
+    layout = PixelLayout.of(dataset, maximum_pixels)
+    syntax = layout.transfer_syntax
+    if syntax.is_private or not syntax.is_transfer_syntax:
+        raise RadiographError(f"the transfer syntax {syntax} is unknown")
+    check_codestream(pixel_data(dataset), syntax, layout.rows, layout.columns)
+    return dataset, layout
+
+
+def displayed(dataset: Dataset, layout: PixelLayout) -> Radiograph:
+    """An image that was opened, as it should be displayed.
+
+    Raises:
+        RadiographError: As ``read_radiograph``.
+    """
     pixels = _decode(dataset, layout)  # (rows, columns) or (rows, columns, 3)
     if layout.is_colour:
         return Radiograph(_luminance(dataset, pixels, layout))
     codes = layout.codes(pixels)  # (rows, columns)
-    grayscale = Grayscale.of(dataset, StoredValues.of(codes, layout.bits_stored, layout.signed))
-    return Radiograph(grayscale.table()[codes], grayscale)
-
-
-@dataclass(frozen=True, slots=True)
-class _PixelLayout:
-    """What the Image Pixel module says (PS3.3 C.7.6.3), checked."""
-
-    rows: int
-    columns: int
-    samples: int
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-    photometric: str
-    transfer_syntax: UID
-
-    @classmethod
-    def of(cls, dataset: Dataset, maximum_pixels: int) -> _PixelLayout:
-        rows, columns = required_integer(dataset, "Rows"), required_integer(dataset, "Columns")
-        if rows < 1 or columns < 1:
-            raise RadiographError(f"the image has {rows} rows and {columns} columns")
-        if rows * columns > maximum_pixels:
-            raise RadiographError(f"{rows} × {columns} pixels are more than the {maximum_pixels} allowed")
-        if (frames := integer(dataset, "NumberOfFrames") or 1) != 1:
-            raise RadiographError(f"the image has {frames} frames; a radiograph has one")
-        if not _pixel_data(dataset):
-            raise RadiographError("the object has no pixel data")
-        bits_allocated = required_integer(dataset, "BitsAllocated")
-        bits_stored = required_integer(dataset, "BitsStored")
-        if bits_allocated not in (8, 16) or not 1 <= bits_stored <= bits_allocated:
-            raise RadiographError(f"{bits_stored} bits stored in {bits_allocated} are no radiograph's pixels")
-        samples = required_integer(dataset, "SamplesPerPixel")
-        photometric = text(dataset, "PhotometricInterpretation")
-        if not photometric:
-            raise RadiographError("the image does not say its PhotometricInterpretation")
-        if samples != (1 if photometric.startswith(("MONOCHROME", "PALETTE")) else 3):
-            raise RadiographError(f"{samples} samples a pixel contradict {photometric}")
-        return cls(
-            rows,
-            columns,
-            samples,
-            bits_allocated,
-            bits_stored,
-            integer(dataset, "HighBit") or bits_stored - 1,
-            required_integer(dataset, "PixelRepresentation") == 1,
-            photometric,
-            _transfer_syntax(dataset),
-        )
-
-    @property
-    def is_colour(self) -> bool:
-        return not self.photometric.startswith("MONOCHROME")
-
-    def codes(self, pixels: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
-        """The Bits Stored bits of each cell, as unsigned codes: unused bits may hold anything (PS3.5 8.1.1).
-
-        Old files have overlays above High Bit, or stored bits that do not begin at bit 0.
-        """
-        native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-        codes: NDArray[Any] = native.view(f"u{native.dtype.itemsize}")
-        shift = self.high_bit + 1 - self.bits_stored
-        if 0 < shift <= self.bits_allocated - self.bits_stored and not self.transfer_syntax.is_encapsulated:
-            codes = codes >> shift
-        codes = codes & codes.dtype.type(2**self.bits_stored - 1)
-        return codes
+    grayscale = Grayscale.of_image(dataset, codes, layout.bits_stored, layout.signed)
+    return Radiograph(grayscale.show(codes), grayscale)
 
 
 def _read_file(path: Path) -> Dataset:
@@ -161,33 +118,14 @@ def _read_file(path: Path) -> Dataset:
         return dcmread(path)
     except InvalidDicomError:
         raise RadiographError("the file is not a DICOM file") from None
-    except (*_UNREADABLE, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system's own; pydicom raises plain OSErrors over content
         raise RadiographError(f"the file is not readable as DICOM: {one_line(error)}") from error
 
 
-def _pixel_data(dataset: Dataset) -> bytes:
-    try:
-        value = dataset.get("PixelData")
-    except MALFORMED as error:
-        raise RadiographError(f"the pixel data cannot be read: {one_line(error)}") from error
-    return value if isinstance(value, bytes) else b""
-
-
-def _transfer_syntax(dataset: Dataset) -> UID:
-    file_meta = getattr(dataset, "file_meta", None)
-    transfer_syntax = file_meta.get("TransferSyntaxUID") if file_meta is not None else None
-    if not transfer_syntax:
-        raise RadiographError("the object does not say its transfer syntax")
-    return UID(one_line(transfer_syntax))
-
-
-def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
+def _decode(dataset: Dataset, layout: PixelLayout) -> NDArray[Any]:
     """Stored pixel values, (rows, columns), or (rows, columns, 3) RGB."""
-    if layout.transfer_syntax.is_private or not layout.transfer_syntax.is_transfer_syntax:
-        raise RadiographError(f"the transfer syntax {layout.transfer_syntax} is unknown")
-    check_codestream(_pixel_data(dataset), layout.transfer_syntax, layout.rows, layout.columns)
     # The number of frames was checked above, and files say 0 or nothing where one is meant. ``codes`` deals
     # with the unused bits: pydicom's correction would shift stored bits out where High Bit is unusual.
     options = as_pixel_options(dataset, number_of_frames=1, correct_unused_bits=False)
@@ -196,7 +134,7 @@ def _decode(dataset: Dataset, layout: _PixelLayout) -> NDArray[Any]:
         pixels, _ = decoder.as_array(dataset, index=0, decoding_plugin=plugin, **options)
     except BaseException as error:
         # Some damage makes the RLE decoder, written in Rust, panic: a class outside Exception, named nowhere
-        if not isinstance(error, (*_UNREADABLE, OSError)) and type(error).__name__ != "PanicException":
+        if not isinstance(error, (*UNREADABLE, OSError)) and type(error).__name__ != "PanicException":
             raise
         raise RadiographError(
             f"the pixel data ({layout.transfer_syntax.name}) cannot be decoded: {one_line(error)}"
@@ -215,13 +153,13 @@ def plugin_for(transfer_syntax: UID) -> str:
     return next((name for name in _PLUGINS if name in available), "")
 
 
-def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: _PixelLayout) -> NDArray[np.uint8]:
+def _luminance(dataset: Dataset, pixels: NDArray[Any], layout: PixelLayout) -> NDArray[np.uint8]:
     """Luminance of an RGB or palette image, uint8 (rows, columns)."""
     highest = 2**layout.bits_stored - 1
     if layout.photometric == "PALETTE COLOR":
         try:
             pixels = apply_color_lut(pixels, dataset)  # (rows, columns, 3)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise RadiographError(f"the colour palette cannot be used: {one_line(error)}") from error
         highest = np.iinfo(pixels.dtype).max
     luminance = np.zeros(pixels.shape[:2], dtype=np.float32)  # (rows, columns)

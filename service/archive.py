@@ -10,22 +10,24 @@ synced; only then is it spoken of anywhere. Rows hold paths relative to the root
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from service.errors import OutOfResources
+from service.errors import NoRoom, OutOfResources
 
 INCOMING_LEFTOVER_SECONDS: Final = 900
 """Time without a byte after which a file under ``incoming/`` is no longer being written by anyone."""
 
+_KINDS: Final = ("images", "results")
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -88,6 +90,22 @@ class Archive:
         """Free space of the archive's file system, in bytes."""
         return shutil.disk_usage(self.root).free
 
+    def require_room(self, minimum_bytes: int) -> None:
+        """Looks whether its file system is there, takes files as far as it says so itself, and has room.
+
+        Raises:
+            OutOfResources: If it is away, or has become read-only, as one does on a damaged disk.
+            NoRoom: If less than that is free.
+        """
+        try:
+            flags = os.statvfs(self.incoming).f_flag
+        except OSError as error:
+            raise OutOfResources(f"the archive {self.root}: {error.strerror}") from error
+        if flags & os.ST_RDONLY:
+            raise OutOfResources(f"the archive {self.root}: {os.strerror(errno.EROFS)}")
+        if (free := self.free_bytes()) < minimum_bytes:
+            raise NoRoom(f"{free} bytes free, minimum {minimum_bytes}")
+
     def take_image(self, received: Path, study_uid: str, sop_uid: str, digest: str) -> str:
         """Moves a received file to its place, durably.
 
@@ -105,22 +123,26 @@ class Archive:
         """
         return self._move(received, self._folder("images", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
 
-    def write_result(self, content: bytes, study_uid: str, sop_uid: str) -> str:
-        """Writes one of our own objects, durably; the path relative to the root is returned.
+    def lay_down(self, content: bytes) -> Path:
+        """Writes one of our own objects under ``incoming/``, until ``take_result`` takes it.
+
+        Raises:
+            OutOfResources: If the disk would not take it.
+        """
+        try:
+            return _write(content, self.incoming, ".dcm")
+        except OSError as error:
+            raise OutOfResources(f"the archive: {error.strerror}") from error
+
+    def take_result(self, laid_down: Path, study_uid: str, sop_uid: str, digest: str) -> str:
+        """Moves one of our own objects to its place, durably; the path relative to the root is returned.
 
         The digest in its name keeps a worker that has lost its lease from writing over what another has made.
 
         Raises:
             OutOfResources: If the disk would not take it.
         """
-        try:
-            descriptor, name = tempfile.mkstemp(dir=self.incoming, suffix=".dcm")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-        except OSError as error:
-            raise OutOfResources(f"the archive: {error.strerror}") from error
-        digest = hashlib.sha256(content).hexdigest()
-        return self._move(Path(name), self._folder("results", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
+        return self._move(laid_down, self._folder("results", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
 
     def put(self, source: Path, relative: str) -> None:
         """Moves a file on the archive's own file system to a recorded path, durably.
@@ -157,6 +179,29 @@ class Archive:
         except FileNotFoundError:
             return 0
 
+    def files_of(self, study_uid: str) -> list[Path]:
+        """What lies in the folders of a study, named by a row or not.
+
+        Raises:
+            OutOfResources: If the disk does not say.
+        """
+        folders = (self._folder(kind, study_uid) for kind in _KINDS)
+        return [path for folder in folders for path in _listed(folder)]
+
+    def studies(self) -> Iterator[str]:
+        """The Study Instance UIDs that have a folder, whatever the records say; each once.
+
+        Raises:
+            OutOfResources: If the disk does not say.
+        """
+        seen: set[str] = set()
+        for kind in _KINDS:
+            for shard in _listed(self.root / kind):
+                for folder in _listed(shard):
+                    if folder.name not in seen:
+                        seen.add(folder.name)
+                        yield folder.name
+
     def clear(self, study_uid: str, gone: Collection[str], keep: Collection[str]) -> None:
         """Removes files of a study durably, and folders that this empties.
 
@@ -175,7 +220,7 @@ class Archive:
         try:
             for relative in gone:
                 self.absolute(relative).unlink(missing_ok=True)
-            for kind in ("images", "results"):
+            for kind in _KINDS:
                 _clear_folder(self._folder(kind, study_uid), {self.absolute(relative) for relative in keep})
         except OSError as error:
             raise OutOfResources(f"the archive: {error.strerror}") from error
@@ -185,7 +230,7 @@ class Archive:
         removed = 0
         for path in self.incoming.iterdir():
             with suppress(FileNotFoundError):  # a listener has just moved it to its place
-                if path.stat().st_mtime < time.time() - INCOMING_LEFTOVER_SECONDS:
+                if not is_young(path):
                     path.unlink()
                     removed += 1
         return removed
@@ -198,13 +243,10 @@ class Archive:
         """
         content = os.urandom(64)
         try:
-            descriptor, name = tempfile.mkstemp(dir=self.incoming, suffix=".probe")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            read_back = Path(name).read_bytes()
-            Path(name).unlink()
+            written = _write(content, self.incoming, ".probe")
+            sync(written)
+            read_back = written.read_bytes()
+            written.unlink()
         except OSError as error:
             raise OutOfResources(f"the archive {self.root}: {error.strerror}") from error
         if read_back != content:
@@ -225,6 +267,20 @@ class Archive:
         return str(target.relative_to(self.root))
 
 
+def is_young(path: Path) -> bool:
+    """Whether a file may still be written, or its row: then nobody else may take it for a leftover."""
+    return path.stat().st_mtime >= time.time() - INCOMING_LEFTOVER_SECONDS
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise OutOfResources(f"the archive: {error.strerror}") from error
+
+
 def file_digest(path: Path, offset: int = 0) -> str:
     """SHA-256 of a file from ``offset`` bytes on, as hexadecimal text."""
     digest = hashlib.sha256()
@@ -233,6 +289,18 @@ def file_digest(path: Path, offset: int = 0) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _write(content: bytes, folder: Path, suffix: str) -> Path:
+    """A new file with this content; nothing of it stays on a disk that does not take it."""
+    descriptor, name = tempfile.mkstemp(dir=folder, suffix=suffix)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError:
+        Path(name).unlink()
+        raise
+    return Path(name)
 
 
 def _make_folder(folder: Path, root: Path) -> None:
@@ -250,7 +318,7 @@ def _clear_folder(folder: Path, keep: Collection[Path]) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path not in keep and path.stat().st_mtime < time.time() - INCOMING_LEFTOVER_SECONDS:
+        if path not in keep and not is_young(path):
             path.unlink()
     try:
         folder.rmdir()

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from litegpt.errors import ModelError
 from service import heartbeat
@@ -21,10 +20,11 @@ from service.archive import Archive
 from service.errors import NodeError, OutOfResources, SettingsError
 from service.loopback import is_loopback
 from service.models.roster import Roster, roster_of, roster_without_records
+from service.own_files import require_closed, require_folder
 from service.peers import Destination
 from service.queue import Bell
+from service.records.clock import difference
 from service.records.database import Records, durability_complaint, utc_now
-from service.records.migrate import pending
 from service.records.states import ModelState
 from service.rules.rulebook import Rules
 from service.settings import Settings
@@ -36,6 +36,9 @@ from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT
 from service.wire.sender import Sender
 from service.wire.tls import Identity, requestor_context
 from service.wire.users import Users
+
+CLOCKS_DIFFER: Final = timedelta(seconds=5)
+"""By more than that a machine's clock is complained about: its logs cannot be read beside others."""
 
 EXPIRES_SOON_DAYS: Final = 30
 """A certificate that ends sooner is complained about."""
@@ -70,8 +73,11 @@ def examine(settings: Settings) -> Iterator[Line]:
     yield Line("settings", f"AE title {settings.ae_title}, {settings.dicom_ports}")
     yield from _security(settings)
     yield line("model", lambda: model(settings))
+    if settings.data_dir.is_dir():
+        yield line("data folder", lambda: require_closed(settings.data_dir))
     yield line("archive", lambda: _archive_to_be(settings))
     yield line("database", lambda: _database_to_be(settings))
+    yield line("clock", lambda: clock(settings))
     yield line("broker", lambda: broker(settings))
     for port in ports.ports_of(settings):
         yield line(port.name, partial(web_port, settings, port))
@@ -254,14 +260,34 @@ def database(settings: Settings) -> str:
     records = Records.open(settings)
     try:
         records.require_schema()
-        if pending(records.engine):
-            raise SettingsError("the schema is not the present one: run `litegpt-node migrate`")
         complaint = durability_complaint(records.engine)
         if complaint:
             raise SettingsError(complaint)
         return records.engine.dialect.name
     finally:
         records.close()
+
+
+def clock(settings: Settings) -> str:
+    """This machine's clock and the database's go alike.
+
+    A database that does not answer has a complaint of its own.
+
+    Raises:
+        SettingsError: If they do not.
+    """
+    if settings.embedded_database:
+        return "this machine's"
+    with closing(Records.open(settings)) as records:
+        try:
+            ahead = difference(records.engine)
+        except SQLAlchemyError:
+            return "not compared: the database does not tell its own"
+    side = "ahead of" if ahead > timedelta(0) else "behind"
+    how = f"{abs(ahead.total_seconds()):.1f} s {side} the database's"
+    if abs(ahead) > CLOCKS_DIFFER:
+        raise SettingsError(f"this machine's clock is {how}, which is the node's: set up NTP on both")
+    return how
 
 
 def broker(settings: Settings) -> str:
@@ -344,14 +370,3 @@ def safekeeping(settings: Settings) -> str:
         raise SettingsError(f"calling_ae_titles leaves {', '.join(sorted(strangers))} out")
     to = ", ".join(map(str, settings.commitment_reports_to))
     return f"for {settings.commit_for_days:g} days, on request of {to}"
-
-
-def require_folder(folder: Path) -> None:
-    """Looks whether ``folder`` is one, or could be made; makes nothing.
-
-    Raises:
-        SettingsError: If a file stands in its place or above it.
-    """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not nearest.is_dir():
-        raise SettingsError(f"{nearest} is not a folder")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
@@ -129,6 +129,25 @@ class Completion:
             for study in studies:
                 self.complete(session, study, now)
             return len(studies)
+
+    def next_due(self, records: Records, now: datetime) -> datetime | None:
+        """When the next study's time comes of those whose had not come ``now``; None where there is none.
+
+        An image that comes meanwhile may put it off.
+        """
+        waits = (
+            (Study.last_eligible_at, self.quiet),
+            (Study.receiving_since, self.maximum_receiving),
+        )
+        with records.reading() as session:
+            first = [
+                session.scalar(
+                    select(func.min(begins)).where(Study.state == StudyState.RECEIVING, begins > now - wait)
+                )
+                for begins, wait in waits
+            ]
+        dues = [begins + wait for begins, (_, wait) in zip(first, waits, strict=True) if begins is not None]
+        return min(dues, default=None)
 
     def adopt_waiting(self, records: Records) -> int:
         """Gives the active model what still waits for a former one; returns how many analyses that were.

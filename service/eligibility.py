@@ -12,7 +12,7 @@ from typing import Final
 
 from pydicom import Dataset
 
-from service.header import age_years, integer, text, values
+from service.header import age_years, integer, text, texts, values
 from service.settings import Settings
 
 CR_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.1"
@@ -89,7 +89,7 @@ def _kind(header: Dataset) -> str:
     modality = text(header, "Modality")
     if modality not in MODALITIES:
         return f"modality {modality or 'unknown'}"
-    image_type = [str(value).upper() for value in values(header, "ImageType")]
+    image_type = [value.upper() for value in texts(header, "ImageType")]
     if image_type[:2] == ["DERIVED", "SECONDARY"]:
         return "a derived image"
     return ""

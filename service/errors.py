@@ -5,6 +5,7 @@ NodeError
 │   └── NameTaken            what is to be named so is there already
 ├── TryAgain                 the same call may succeed later
 │   ├── OutOfResources       disk or database would not take it just now
+│   │   └── NoRoom           the disk is nearly full
 │   ├── StillInWork          a study cannot be removed before what is under way has ended
 │   ├── Busy                 another action on many studies is going on
 │   ├── PeerUnavailable      a remote node did not answer, or asked to be tried later
@@ -25,6 +26,12 @@ NodeError
     └── LeaseLost            another worker holds this piece of work now
 """
 
+from __future__ import annotations
+
+from typing import Final
+
+from litegpt.errors import LiteGPTError
+
 
 class NodeError(Exception):
     """Base of all errors that ``service`` raises on purpose."""
@@ -44,6 +51,10 @@ class TryAgain(NodeError):
 
 class OutOfResources(TryAgain):
     """The archive or the records would not take it just now."""
+
+
+class NoRoom(OutOfResources):
+    """The archive's disk has less room than is to stay free."""
 
 
 class StillInWork(TryAgain):
@@ -116,3 +127,21 @@ class TooManyMatches(PeerRefused):
 
 class LeaseLost(NeverAgain):
     """Another worker holds this piece of work now; whatever was computed is dropped."""
+
+
+_WITHOUT_QUOTES: Final = (NodeError, LiteGPTError, RuntimeError, MemoryError)
+_WITH_QUOTES: Final = (NotImplementedError, RecursionError)
+
+
+def in_words(error: BaseException) -> str:
+    """What may be written down of any error, in a line: its kind, and its words where they quote nobody.
+
+    A library's error over a value repeats the value, which may be a patient's name, and a database's the row.
+    Of the system's own (``OSError``) the file is left out: imported ones are named as others please.
+    """
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{kind}: {error.strerror}"
+    if isinstance(error, _WITHOUT_QUOTES) and not isinstance(error, _WITH_QUOTES):
+        return f"{kind}: {' '.join(str(error).split())}"
+    return kind

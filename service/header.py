@@ -8,7 +8,7 @@ from typing import Any
 
 from pydicom import Dataset
 
-from litegpt.attributes import MALFORMED
+from litegpt.attributes import UNDECODABLE
 
 
 def age_years(header: Dataset) -> float | None:
@@ -37,10 +37,17 @@ def values(header: Dataset, keyword: str) -> list[object]:
     return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
 
 
+def texts(header: Dataset, keyword: str) -> list[str]:
+    """An element's values as they stand; none where it is a sequence, whose items would be decoded for it."""
+    try:
+        return [str(value) for value in values(header, keyword) if not isinstance(value, Dataset)]
+    except UNDECODABLE:
+        return []
+
+
 def text(header: Dataset, keyword: str) -> str:
     """An element's first value in capitals, without spaces around it."""
-    found = values(header, keyword)
-    return str(found[0]).strip().upper() if found else ""
+    return next(iter(texts(header, keyword)), "").strip().upper()
 
 
 def integer(header: Dataset, keyword: str, default: int = 0) -> int:
@@ -56,7 +63,7 @@ def _value(header: Dataset, keyword: str) -> object:
     """What a header says, or ``None`` where it cannot be read: pydicom decodes an element only when asked."""
     try:
         return header.get(keyword)
-    except MALFORMED:
+    except UNDECODABLE:
         return None
 
 

@@ -10,6 +10,9 @@ from typing import Final
 
 BEAT_IS_OLD_SECONDS: Final = 30.0
 
+_AHEAD_SECONDS: Final = 3600.0
+"""A machine's clock may be ahead of ours; a beat of later than that was left before ours was set back."""
+
 
 def beat_file(data_dir: Path, part: str, machine: str | None = None) -> Path:
     """Where a part of this machine leaves its beat; the folder may be shared by several."""
@@ -17,8 +20,9 @@ def beat_file(data_dir: Path, part: str, machine: str | None = None) -> Path:
 
 
 def beat(data_dir: Path, part: str) -> None:
-    """Leaves a beat."""
-    beat_file(data_dir, part).write_text(f"{time.time()}\n", encoding="ascii")
+    """Leaves a beat, if the disk takes it: who has work that it can do without goes on, and is missed."""
+    with suppress(OSError):
+        beat_file(data_dir, part).write_text(f"{time.time()}\n", encoding="ascii")
 
 
 def is_beating(data_dir: Path, part: str) -> bool:
@@ -55,7 +59,7 @@ def _files(data_dir: Path, part: str) -> list[Path]:
 
 
 def _is_fresh(file: Path) -> bool:
-    return time.time() - _beat_of(file) < BEAT_IS_OLD_SECONDS
+    return -_AHEAD_SECONDS < time.time() - _beat_of(file) < BEAT_IS_OLD_SECONDS
 
 
 def _beat_of(file: Path) -> float:

@@ -8,10 +8,19 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+import threading
+import traceback
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from types import TracebackType
+from typing import Any, Final
+
+from service.errors import in_words
+
+log = logging.getLogger(__name__)
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -42,7 +51,26 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-class JSONLine(logging.Formatter):
+class Discreet(logging.Formatter):
+    """Tells where an error came from, and of its words only those that quote nobody."""
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, with all that led to the error, the first of it first."""
+        return "\n".join(_told(ei[1], set())) if ei[1] is not None else ""
+
+
+def _told(error: BaseException, told: set[int]) -> Iterator[str]:
+    told.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in told:
+        yield from _told(before, told)
+        yield "\nwhich led to:\n"
+    yield "Traceback (most recent call last):"
+    yield from (text.rstrip("\n") for text in traceback.format_tb(error.__traceback__))
+    yield in_words(error)
+
+
+class JSONLine(Discreet):
     """An event as a JSON object.
 
     ``time``, ``level``, ``logger``, ``message``; ``study`` (its UID) and ``analysis`` (its number) where the
@@ -69,10 +97,12 @@ class JSONLine(logging.Formatter):
 
 def configure(level: str, form: LogFormat = LogFormat.TEXT) -> None:
     """Sends everything from ``level`` up to standard error, and from other libraries only warnings."""
-    logging.basicConfig(level=level, format=FORMAT, force=True)
+    logging.basicConfig(level=level, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JSONLine() if form is LogFormat.JSON else Discreet(FORMAT))
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda end: _log_uncaught(end.exc_type, end.exc_value, end.exc_traceback)
     if form is LogFormat.JSON:
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JSONLine())
         # Python's own warnings are lines of another form.
         logging.captureWarnings(True)
     for name in LOUD:
@@ -81,3 +111,11 @@ def configure(level: str, form: LogFormat = LogFormat.TEXT) -> None:
     # matter are errors of ours.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """What nobody has caught, which Python would print with all of its words."""
+    if error is not None and not isinstance(error, KeyboardInterrupt):
+        log.critical("unforeseen fault", exc_info=(kind, error, trace))

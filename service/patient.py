@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
+
+from litegpt.attributes import MALFORMED
+from service.header import values
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +28,32 @@ def read_patient(file: Path) -> Patient | None:
         dataset = dcmread(file, stop_before_pixels=True, specific_tags=tags)
         name = str(dataset.get("PatientName") or "").replace("^", " ").strip()
         return Patient(name, str(dataset.get("PatientID") or "").strip())
-    except (OSError, InvalidDicomError, ValueError, TypeError, AttributeError):
+    except (*MALFORMED, OSError, InvalidDicomError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientKey:
+    """What a patient is known by: an id, and who gives such ids (PS3.3 C.7.1.1); either may be empty."""
+
+    id: str
+    issuer: str
+
+
+def read_key(file: Path) -> PatientKey | None:
+    """Whose a file is, as its header says; ``None`` where that cannot be read."""
+    try:
+        tags = ["PatientID", "IssuerOfPatientID", "SpecificCharacterSet"]
+        dataset = dcmread(file, stop_before_pixels=True, specific_tags=tags)
+        for keyword in tags[:2]:
+            dataset.get(keyword)  # raises where it cannot be decoded, which is not the same as absent
+        id_, issuer = ("\\".join(map(str, values(dataset, keyword))) for keyword in tags[:2])
+        return PatientKey(comparable(id_), comparable(issuer))
+    except (*MALFORMED, OSError, InvalidDicomError):
+        return None
+
+
+def comparable(text: str) -> str:
+    """A text as texts are compared: spaces around a value mean nothing (PS3.5 6.2, LO), nor how an accented
+    letter is composed."""
+    return unicodedata.normalize("NFC", text.replace("\x00", "").strip())

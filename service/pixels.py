@@ -53,6 +53,8 @@ def same_pixels(first: Path, second: Path, isolation: Isolation) -> bool:
             return True
     except MALFORMED:
         return False
+    except OSError as error:
+        return _different(error)
     try:
         return isolation.call(_same_decoded, first, second)
     except Broken as error:
@@ -71,6 +73,19 @@ def _same_decoded(first: Path, second: Path) -> bool:
         return bool(np.array_equal(_decoded(dcmread(first)), _decoded(dcmread(second))))
     except (*MALFORMED, RadiographError, MemoryError, RuntimeError):  # the last is what decoders raise
         return False
+    except OSError as error:
+        return _different(error)
+
+
+def _different(error: OSError) -> bool:
+    """``False`` where an error is about a file's content: over that pydicom raises plain OSErrors, too.
+
+    Raises:
+        OSError: The file system's own.
+    """
+    if error.errno is not None:
+        raise error
+    return False
 
 
 def _decoded(dataset: Dataset) -> np.ndarray[Any, Any]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from service.errors import OutOfResources
+from service.errors import OutOfResources, in_words
 from service.records import workers
 from service.records.database import Records, utc_now
 from service.records.workers import Saying
@@ -84,7 +84,7 @@ class Pulse:
             except OutOfResources as error:
                 complaint = self._complain(complaint, str(error))
             except Exception as error:  # noqa: BLE001 - the thread's edge, which is no reason not to work
-                complaint = self._complain(complaint, f"{type(error).__name__}: {error}")
+                complaint = self._complain(complaint, in_words(error))
             self._over.wait(self._every_seconds)
         self._leave(records, row_id)
         records.close()

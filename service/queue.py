@@ -7,6 +7,7 @@ but a look. The worker's side is ``worker.app``; both read the same configuratio
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,16 @@ DELIVERY: Final = "delivery"
 TASKS: Final = {ANALYSIS: "worker.tasks.analyse", DELIVERY: "worker.tasks.deliver"}
 """The task that answers each queue's bell."""
 
-BELL_EXPIRES_SECONDS: Final = 60
-"""The sweeper rings again while work waits, so a bell nobody heard for this long is not worth hearing."""
+UNHEARD_BELLS: Final = 20
+"""The sweeper rings again while work waits. Where nobody hears, no more of them lie there than that: one for
+each of so many workers. They do not expire instead: a worker whose clock is ahead would hear none."""
 
 _SOCKET_TIMEOUT_SECONDS: Final = 5
+_SILENCE_SECONDS: Final = 30
+"""A Redis that acknowledges nothing for so long is gone: a worker that waits for a bell connects anew."""
+
+_LOADING_SECONDS: Final = 900
+"""A worker's process that has not begun to work after this is ended, with its model half loaded."""
 _FILE_POLLING_SECONDS: Final = 0.1
 
 
@@ -46,6 +53,7 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
         "task_default_queue": ANALYSIS,
         "task_routes": {task: {"queue": queue} for queue, task in TASKS.items()},
         "worker_prefetch_multiplier": 1,
+        "worker_proc_alive_timeout": _LOADING_SECONDS,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": settings.broker_url is not None,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -59,6 +67,8 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
             # Without these a Redis that accepts and never answers would block the caller for good.
             "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": _SOCKET_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "socket_keepalive_options": _keepalive(),
         }
     folder = settings.data_dir.absolute() / "broker"
     return "filesystem://localhost", {
@@ -72,11 +82,31 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
     }
 
 
+def _keepalive() -> dict[int, int]:
+    """Options of a TCP socket that asks into a silence, and ends it; Linux knows all of them."""
+    wanted = {
+        "TCP_KEEPIDLE": _SILENCE_SECONDS // 3,
+        "TCP_KEEPINTVL": _SILENCE_SECONDS // 3,
+        "TCP_KEEPCNT": 2,
+        "TCP_USER_TIMEOUT": _SILENCE_SECONDS * 1000,
+    }
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
 def prepare_broker(settings: Settings) -> None:
-    """Makes the folders of an embedded broker; nothing to do for a real one."""
+    """Makes the folders of an embedded broker; nothing to do for a real one.
+
+    Closed to others by their own modes: ``celery`` asks for them before it begins to be a worker.
+    """
     if settings.broker_url is None:
-        for name in ("messages", "processed", "control"):
-            (settings.data_dir.absolute() / "broker" / name).mkdir(parents=True, exist_ok=True)
+        broker = settings.data_dir.absolute() / "broker"
+        broker.parent.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (
+            broker.parent,
+            broker,
+            *(broker / name for name in ("messages", "processed", "control")),
+        ):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def sweep_broker(settings: Settings) -> None:
@@ -100,9 +130,11 @@ class Bell:
             OutOfResources: If the broker is away; the sweeper will ring again.
         """
         try:
-            self._app.send_task(
-                TASKS[queue], queue=queue, retry=False, ignore_result=True, expires=BELL_EXPIRES_SECONDS
-            )
+            with self._app.producer_pool.acquire(block=True) as producer:
+                if producer.channel._size(queue) < UNHEARD_BELLS:
+                    self._app.send_task(
+                        TASKS[queue], producer=producer, queue=queue, retry=False, ignore_result=True
+                    )
         except (OperationalError, RedisError, OSError) as error:
             raise OutOfResources(f"the broker does not take messages: {error}") from error
 

@@ -19,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from litegpt.attributes import MALFORMED
+from litegpt.attributes import MALFORMED, UNDECODABLE
 from service.archive import file_digest
 from service.errors import CannotUnderstand, DatasetMismatch
 
@@ -36,6 +36,19 @@ MAXIMUM_INFLATED_BYTES: Final = 256 << 20
 
 _FILE_META_AT: Final = 132
 """Where the file meta information begins: after 128 bytes of preamble and "DICM" (PS3.10 7.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Of a dataset's bytes, without the file meta information.
+
+    Attributes:
+        sha256: As hexadecimal text.
+        size_bytes: Of what was digested.
+    """
+
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ def examine(
     path: Path,
     sop_class_uid: str | None = None,
     sop_instance_uid: str | None = None,
-    digest: str | None = None,
+    digest: Digest | None = None,
 ) -> ReceivedObject:
     """Reads what identifies a received Part 10 file, and checks that the file is whole.
 
@@ -112,19 +125,23 @@ def examine(
         path: A file with preamble and file meta information.
         sop_class_uid: The class that the C-STORE command named; ``None`` where there was no command.
         sop_instance_uid: The instance that it named, likewise.
-        digest: The dataset's digest, from whoever took it while writing the file; ``None`` has it read here.
+        digest: The dataset's digest, from whoever took it while writing the file. It is believed if it is of
+            as many bytes as the dataset has; otherwise, and for ``None``, the file is read here.
 
     Raises:
         CannotUnderstand: If the dataset cannot be read to its end, or lacks a valid identifying UID.
         DatasetMismatch: If it is not the object that the command named (PS3.4 B.2.3, A9xx).
     """
-    header, has_pixels = _read_header(path)
+    header, has_pixels, offset = _read_header(path)
     uids = {
         keyword: _uid(header, keyword)
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
     }
     _require_same("SOP Class UID", uids["SOPClassUID"], sop_class_uid)
     _require_same("SOP Instance UID", uids["SOPInstanceUID"], sop_instance_uid)
+    size_bytes = path.stat().st_size
+    if digest is None or digest.size_bytes != size_bytes - offset:
+        digest = Digest(file_digest(path, offset), size_bytes - offset)
     return ReceivedObject(
         path=path,
         header=header,
@@ -133,8 +150,8 @@ def examine(
         study_instance_uid=uids["StudyInstanceUID"],
         series_instance_uid=uids["SeriesInstanceUID"],
         transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
-        digest=digest or file_digest(path, dataset_offset(path)),
-        size_bytes=path.stat().st_size,
+        digest=digest.sha256,
+        size_bytes=size_bytes,
         has_pixels=has_pixels,
     )
 
@@ -162,10 +179,12 @@ class _PixelsAhead:
         return True
 
 
-def _read_header(path: Path) -> tuple[Dataset, bool]:
+def _read_header(path: Path) -> tuple[Dataset, bool, int]:
+    """The dataset up to the pixel data, whether there are any, and where it begins in the file."""
     pixels = _PixelsAhead()
     with path.open("rb") as file:
-        syntax = FileMeta.read(file).transfer_syntax_uid
+        meta = FileMeta.read(file)
+        syntax = meta.transfer_syntax_uid
         if not syntax:
             raise CannotUnderstand("the file does not say its transfer syntax")
         if not UID(syntax).is_transfer_syntax:
@@ -180,7 +199,7 @@ def _read_header(path: Path) -> tuple[Dataset, bool]:
             _require_whole_pixels(file, pixels.length)
     if not header:
         raise CannotUnderstand("the dataset is empty")
-    return header, pixels.length is not None
+    return header, pixels.length is not None, meta.dataset_offset
 
 
 def _require_modest_inflation(file: BinaryIO) -> None:
@@ -234,13 +253,13 @@ def _require_whole_pixels(file: BinaryIO, length: int) -> None:
 def _uid(header: Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)
-    except _UNREADABLE as error:
+        uid = "" if value is None else str(value)
+    except UNDECODABLE as error:
         raise CannotUnderstand(f"{keyword} cannot be read: {error}") from error
-    if value is None or value == "":
+    if not uid:
         raise CannotUnderstand(f"the dataset has no {keyword}")
-    uid = str(value)
     if len(uid) > 64 or not _UID.fullmatch(uid):
-        raise CannotUnderstand(f"{keyword} is no UID: {uid[:80]!r}")
+        raise CannotUnderstand(f"{keyword} is no UID, but {len(uid)} characters")
     return uid
 
 

@@ -12,11 +12,12 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from types import NoneType
+from typing import Annotated, Any, Final, Self, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -38,11 +39,6 @@ PREFIX: Final = "LITEGPT_"
 SOURCES: Final = frozenset({"LITEGPT_CONFIG", "LITEGPT_SECRETS_DIR"})
 """Environment variables that name a source of settings instead of a setting."""
 
-_TLS: Final = ("web_tls_certificate", "web_tls_key")
-_DICOM: Final = (
-    *("dicom_port", "dicom_tls_port", "dicom_tls_certificate", "dicom_tls_key"),
-    *("dicom_tls_client_authorities", "dicom_tls_authorities", "dicom_users_file"),
-)
 _COMMITMENT: Final = ("request_commitment_from", "commitment_reports_to")
 
 RULE_TABLES: Final = ("study_rules", "result_rules")
@@ -71,9 +67,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     data_dir: Path = Field(Path("node-data"), description="Folder of images, results and embedded records")
-    database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in `data_dir`")
+    database_url: str | None = Field(
+        None, repr=False, description="SQLAlchemy URL; unset: SQLite in `data_dir`"
+    )
     broker_url: str | None = Field(
-        None, description="Redis, `redis://` or `rediss://`; unset: files in `data_dir`"
+        None, repr=False, description="Redis, `redis://` or `rediss://`; unset: files in `data_dir`"
     )
     model: str = Field(
         "phantom",
@@ -142,12 +140,19 @@ class Settings(BaseSettings):
     )
     webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field(
         (),
+        repr=False,
         description="Whom analyses are told by HTTP, a table `[webhooks.NAME]` each (docs/deliveries.md); "
         "in the environment or a secret file JSON",
     )
     webhook_days: float = Field(3, ge=0, description="A webhook that does not answer is given up after this")
     accept_all_storage: bool = Field(False, description="Take every storage SOP class, not only radiographs")
 
+    listener_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that receive on the same port; each has these limits for itself",
+    )
     maximum_associations: int = Field(25, ge=1, description="Associations at once")
     maximum_associations_per_address: int = Field(
         20, ge=1, description="Of these from one address: so others come in, too"
@@ -177,16 +182,27 @@ class Settings(BaseSettings):
 
     quiet_seconds: float = Field(60, ge=0, description="Silence after which a study is complete")
     maximum_receiving_seconds: float = Field(900, gt=0, description="Complete at the latest after this")
-    sweep_interval_seconds: float = Field(1.0, gt=0, description="How often the sweeper looks")
+    sweep_interval_seconds: float = Field(
+        1.0, gt=0, description="How often the sweeper looks, besides whenever a study's time comes"
+    )
 
     minimum_age_years: float = Field(18, ge=0, description="Younger patients are not analysed; 0: everyone")
     maximum_pixels: int = Field(100_000_000, gt=0, description="Larger images are not analysed")
-    decoding_processes: int = Field(
-        2, ge=0, description="Processes of a worker that decode images; 0: it decodes them itself"
+    decoding_processes: int | None = Field(
+        None,
+        ge=0,
+        description="Processes of a worker that decode images; unset: one for each core that it may use; "
+        "0: it decodes them itself, and makes the results itself, for which there is else one more",
     )
     decoding_timeout_seconds: float = Field(60, gt=0, description="An image that takes longer is not read")
     decoding_memory_bytes: int = Field(
         4 << 30, ge=1 << 28, description="Memory that decoding one image may take; more, and it is not read"
+    )
+    model_threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of a model that computes on the processor; unset: half as many as the cores "
+        "that it may use, since images are decoded and results made at the same time",
     )
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
     backlog_every: int = Field(
@@ -198,6 +214,12 @@ class Settings(BaseSettings):
     analysis_lease_seconds: float = Field(120, gt=0, description="A silent worker loses its claim after this")
     delivery_lease_seconds: float = Field(300, gt=0, description="The same for deliveries on one association")
     delivery_batch_size: int = Field(50, ge=1, description="Deliveries sent on one association")
+    keep_association_seconds: float = Field(
+        5,
+        ge=0,
+        description="An association for deliveries stays open so long for the next ones, but no longer than "
+        "half of `network_timeout_seconds`; 0: not at all",
+    )
     retrieval_lease_seconds: float = Field(
         120, gt=0, description="A silent retriever loses its study after this"
     )
@@ -234,13 +256,12 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field(LogFormat.TEXT, description="`text`, or `json`: an object a line")
 
-    @field_validator(
-        *("database_url", "broker_url", "rules_file", "web_port", "metrics_port", *_TLS, *_DICOM),
-        mode="before",
-    )
+    @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        """What may be unset is so where it is empty: a variable cannot say it otherwise."""
+        may_be_unset = NoneType in get_args(cls.model_fields[str(info.field_name)].annotation)
+        return None if value == "" and may_be_unset else value
 
     @field_validator("broker_url", mode="after")
     @classmethod

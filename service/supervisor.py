@@ -10,8 +10,6 @@ import fcntl
 import json
 import logging
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,12 +21,14 @@ from typing import Final
 
 from service import queue
 from service.errors import SettingsError
+from service.listeners import Listeners
 from service.metrics import folder
 from service.records.database import Records
 from service.records.migrate import migrate
 from service.retrieval.retriever import Retriever
 from service.rules.rulebook import Rules
 from service.settings import Settings
+from service.supervised import STOP_SECONDS, Child
 from service.sweeper import Sweeper
 from service.wire.listener import Listener
 
@@ -36,11 +36,6 @@ log = logging.getLogger(__name__)
 
 UP_FILE: Final = "up.json"
 """In the data folder while the node is up: its process id and the ports it listens on."""
-
-STOP_SECONDS: Final = 15.0
-_RESTART_FIRST_SECONDS: Final = 1.0
-_RESTART_MAXIMUM_SECONDS: Final = 30.0
-_HEALTHY_SECONDS: Final = 60.0
 
 
 def worker_command(name: str, pool: str, log_level: str) -> list[str]:
@@ -50,58 +45,6 @@ def worker_command(name: str, pool: str, log_level: str) -> list[str]:
         *("--queues", name, "--hostname", f"{name}@%h", "--pool", pool, "--concurrency", "1"),
         *("--loglevel", log_level, "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
-
-
-@dataclass(slots=True)
-class Child:
-    """A process that is started again when it ends."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    not_before: float = 0.0
-    wait_seconds: float = _RESTART_FIRST_SECONDS
-
-    def start(self) -> None:
-        """Starts the process, tied to ours, in a group of its own: a Ctrl-C reaches it only through us."""
-        command = [sys.executable, "-m", "service.tether", str(os.getpid()), *self.command]
-        self.process = subprocess.Popen(command, env=self.environment, start_new_session=True)
-        self.started_at = time.monotonic()
-
-    def tend(self) -> None:
-        """Starts the process again where it has ended and its wait is over."""
-        now = time.monotonic()
-        if self.process is None:
-            if now >= self.not_before:
-                self.start()
-            return
-        code = self.process.poll()
-        if code is None:
-            return
-        healthy = now - self.started_at > _HEALTHY_SECONDS
-        self.wait_seconds = _RESTART_FIRST_SECONDS if healthy else self.wait_seconds
-        log.error("%s ended with %d; starting it again in %.0f s", self.name, code, self.wait_seconds)
-        self.process, self.not_before = None, now + self.wait_seconds
-        self.wait_seconds = min(_RESTART_MAXIMUM_SECONDS, self.wait_seconds * 2)
-
-    def ask_to_stop(self) -> None:
-        """Asks the process to end with the work in hand."""
-        if self.process is not None:
-            self.process.terminate()
-
-    def stop(self, deadline: float) -> None:
-        """Waits for the process to end until ``deadline`` (on ``time.monotonic``'s clock), then kills it."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            log.warning("%s does not stop; it is killed", self.name)
-            # The group and not its leader alone: Celery's pool process holds the GPU.
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
 
 @dataclass(slots=True)
@@ -126,8 +69,7 @@ class Supervisor:
         self._prepare_records()
         folder.clean_folder(self.settings.data_dir)
         queue.prepare_broker(self.settings)
-        listener = Listener(self.settings)
-        listener.start()
+        listener = self._listener()
         threads = [
             threading.Thread(target=part.run, args=(self.stop,), name=name)
             for name, part in (("sweeper", Sweeper(self.settings)), ("retriever", Retriever(self.settings)))
@@ -147,6 +89,8 @@ class Supervisor:
             while not self.stop.wait(0.2):
                 for child in children:
                     child.tend()
+                if isinstance(listener, Listeners):
+                    listener.tend()
         finally:
             self.stop.set()
             up_file.unlink(missing_ok=True)
@@ -159,6 +103,14 @@ class Supervisor:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
+
+    def _listener(self) -> Listener | Listeners:
+        """Here, or in processes beside where there are to be several."""
+        if self.settings.listener_processes > 1:
+            return Listeners.start(self.settings)
+        listener = Listener(self.settings)
+        listener.start()
+        return listener
 
     def _prepare_records(self) -> None:
         records = Records.open(self.settings)

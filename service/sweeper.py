@@ -9,14 +9,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from datetime import datetime
 from typing import Final
 
 from litegpt.errors import ModelError
 from service import heartbeat, queue
 from service.archive import Archive
-from service.completion import Completion
+from service.completion import STUDIES_AT_ONCE, Completion
 from service.errors import TryAgain
-from service.records import analyses, commitments, deliveries, safekeeping, webhook_calls, workers
+from service.records import (
+    analyses,
+    commitments,
+    deliveries,
+    safekeeping,
+    set_back,
+    webhook_calls,
+    workers,
+)
 from service.records.database import Records, utc_now
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
@@ -26,7 +35,13 @@ log = logging.getLogger(__name__)
 RING_AGAIN_SECONDS: Final = 5.0
 """While the same work waits, ring this often: a worker may have been killed with the bell in its hand."""
 
+SHORTEST_PAUSE_SECONDS: Final = 0.02
+"""Where studies are due one right after the other, some are completed together."""
+
 LEFTOVERS_EVERY_SECONDS: Final = 600.0
+
+SET_BACK_EVERY_SECONDS: Final = 60.0
+"""So often it looks for what was written before the clock was set back."""
 
 PART: Final = "sweeper"
 """Its name among the node's parts."""
@@ -43,48 +58,79 @@ class Sweeper:
         self._bell = queue.Bell(settings)
         self._rung: dict[str, tuple[int, float]] = {}
         self._leftovers_at = 0.0
+        self._put_right_at = 0.0
         self._complaint = ""
 
     def run(self, stop: threading.Event) -> None:
         """Sweeps until ``stop`` is set, whatever happens: without it nothing moves."""
         while not stop.is_set():
+            pause_seconds = self._settings.sweep_interval_seconds
             try:
-                self.sweep()
+                pause_seconds = self.sweep()
             except TryAgain as error:
                 log.warning("sweep put off: %s", error)
             except Exception:  # the task's edge: a full disk or a fault of ours must not end the sweeping
                 log.exception("sweep broke off")
-            stop.wait(self._settings.sweep_interval_seconds)
+            stop.wait(pause_seconds)
         heartbeat.rest(self._settings.data_dir, PART)
         self._records.close()
         self._bell.close()
 
-    def sweep(self) -> None:
+    def sweep(self) -> float:
         """One round.
+
+        Returns:
+            Seconds until the next one: the interval, or less where a study's time comes before.
 
         Raises:
             TryAgain: If the records, the archive or the broker are away.
         """
-        self._complete()
+        self._put_clock_right()
+        completed, next_at = self._complete()
         # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
         heartbeat.beat(self._settings.data_dir, PART)
-        self._ring_for_what_waits()
+        self._ring_for_what_waits(completed)
         self._remove_leftovers()
+        interval = self._settings.sweep_interval_seconds
+        if next_at is None:
+            return interval
+        return min(max((next_at - utc_now()).total_seconds(), SHORTEST_PAUSE_SECONDS), interval)
 
-    def _complete(self) -> None:
-        """Completes what is due, for the active model; without it studies wait, and all else goes on."""
+    def _complete(self) -> tuple[int, datetime | None]:
+        """Completes what is due, for the active model; without it studies wait, and all else goes on.
+
+        Returns:
+            How many that were, and when the next study is due.
+        """
         try:
             completion = Completion.at_present(self._settings, self._records, self._rulebook)
         except ModelError as error:
             if str(error) != self._complaint:
                 log.error("no study is completed: %s", error)
             self._complaint = str(error)
-            return
+            return 0, None
         self._complaint = ""
         completion.adopt_waiting(self._records)
-        completion.complete_due(self._records)
+        begun = utc_now()
+        completed = completion.complete_due(self._records)
+        if completed >= STUDIES_AT_ONCE:
+            return completed, begun
+        return completed, completion.next_due(self._records, begun)
 
-    def _ring_for_what_waits(self) -> None:
+    def _put_clock_right(self) -> None:
+        """Has nothing wait for a time that was written before the clock was set back."""
+        now = time.monotonic()
+        if self._put_right_at and now - self._put_right_at < SET_BACK_EVERY_SECONDS:
+            return
+        self._put_right_at = now
+        with self._records.writing() as session:
+            rows = set_back.put_right(session, self._settings, utc_now())
+        if rows:
+            log.warning("the clock was set back: %d rows would have waited for it, and are put right", rows)
+
+    def _ring_for_what_waits(self, completed: int) -> None:
+        """Rings where more waits than before, or still does, or where studies were completed in this round:
+        as many may wait as before and be others."""
         with self._records.reading() as session:
             waiting = {
                 queue.ANALYSIS: analyses.count_due(session),
@@ -96,7 +142,8 @@ class Sweeper:
         for name, count in waiting.items():
             before, at = self._rung.get(name, (0, 0.0))
             now = time.monotonic()
-            if count > before or (count and now - at >= RING_AGAIN_SECONDS):
+            others = bool(completed) and name == queue.ANALYSIS
+            if count and (others or count > before or now - at >= RING_AGAIN_SECONDS):
                 self._bell.ring(name)
                 at = now
             self._rung[name] = (count, at)

@@ -22,6 +22,7 @@ QUICK = {
     "quiet_seconds": "1",
     "sweep_interval_seconds": "0.2",
     "retry_first_seconds": "0.5",
+    "keep_association_seconds": "1",
     "web_port": "",
 }
 """Settings under which a test need not wait as long as a hospital does; without the pages."""
@@ -99,7 +100,7 @@ def node_up(folder: Path, *, ready_seconds: float = 60, **settings: str) -> Iter
         )
     command = [BIN / "litegpt-node", "up", "--data-dir", data_dir]
     with running(
-        command, log=folder / "node.log", environment=environment, folder=folder, stop_timeout_seconds=40
+        command, log=folder / "node.log", environment=environment, folder=folder, stop_timeout_seconds=90
     ) as process:
         port = process.wait_until(_port_of(data_dir), ready_seconds, "node listening")
         yield Node(process, data_dir, chosen, port)

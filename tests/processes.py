@@ -12,11 +12,13 @@ from typing import TypeVar
 
 import psutil
 
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_PAUSE_SECONDS, wait_until
 
 Value = TypeVar("Value")
 
 _TAIL_CHARACTERS = 4000
+_LEFT_SECONDS = 30
+"""A decoder that has just been started sees that nobody is there once it has loaded, on a busy machine."""
 
 
 class Process:
@@ -34,7 +36,13 @@ class Process:
         """What the program wrote to stdout and stderr so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_until(self, condition: Callable[[], Value], timeout_seconds: float, what: str) -> Value:
+    def wait_until(
+        self,
+        condition: Callable[[], Value],
+        timeout_seconds: float,
+        what: str,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+    ) -> Value:
         """Like :func:`tests.waiting.wait_until`, but fails at once, with the output, if the program ended."""
 
         def ended_or_true() -> Value:
@@ -46,7 +54,7 @@ class Process:
             return answer
 
         try:
-            return wait_until(ended_or_true, timeout_seconds, what)
+            return wait_until(ended_or_true, timeout_seconds, what, longest_pause_seconds)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.popen.args!r} said:\n{self._tail()}") from None
 
@@ -68,7 +76,7 @@ class Process:
                 f"{self.popen.args!r} did not end {timeout_seconds:g} s after signal {with_signal}:\n"
                 + self._tail()
             ) from None
-        _, left = psutil.wait_procs(started, timeout=5)
+        _, left = psutil.wait_procs(started, timeout=_LEFT_SECONDS)
         for process in left:
             process.kill()
         if left:
@@ -78,9 +86,10 @@ class Process:
     def descendants(self) -> list[psutil.Process]:
         """Everything that the program started and that still runs, in whatever group."""
         try:
-            return psutil.Process(self.pid).children(recursive=True)
+            started: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+        return started
 
     def kill(self) -> None:
         """``kill -9`` to the program and to everything that it started."""

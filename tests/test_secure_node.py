@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.checks import examine
-from service.cli import processes
+from service.cli import health
 from service.settings import load_settings
 from tests.node import BIN, Node, node_up
 from tests.peers.dcmtk import storescp
@@ -73,8 +73,8 @@ def test_a_node_by_tls_alone_takes_reads_and_delivers(
             assert len(pacs.files()) == 1
             as_loaded = load_settings(data_dir=node.data_dir, web_port="", **settings)
             checked = {line.name: line for line in examine(as_loaded)}
-            monkeypatch.setattr(processes, "settings_of_process", lambda _: as_loaded)
-            processes.health(processes.Part.LISTENER)
+            monkeypatch.setattr(health, "settings_of_process", lambda _: as_loaded)
+            health.health(health.Part.LISTENER)
     assert [line for line in checked.values() if line.complaint] == []
     assert [line.name for line in checked.values() if line.warns] == ["callers"]
     assert checked["DICOM TLS"].fact.endswith("callers need one, too")

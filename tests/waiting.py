@@ -9,16 +9,22 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 _FIRST_PAUSE_SECONDS = 0.01
-_LONGEST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 0.25
 
 
-def wait_until(condition: Callable[[], Value], timeout_seconds: float, what: str) -> Value:
+def wait_until(
+    condition: Callable[[], Value],
+    timeout_seconds: float,
+    what: str,
+    longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+) -> Value:
     """Asks until the answer is truthy, and returns it.
 
     Args:
-        condition: Asked again and again, at growing intervals up to a quarter of a second.
+        condition: Asked again and again, at growing intervals.
         timeout_seconds: How long to go on asking.
         what: What is waited for, as a noun, for the error's text.
+        longest_pause_seconds: The longest interval; whoever measures wants a short one.
 
     Raises:
         TimeoutError: If the time is over; the text names ``what`` and the last answer.
@@ -32,4 +38,4 @@ def wait_until(condition: Callable[[], Value], timeout_seconds: float, what: str
         if time.monotonic() >= deadline:
             raise TimeoutError(f"no {what} within {timeout_seconds:g} s; last answer: {answer!r}")
         time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        pause = min(2 * pause, longest_pause_seconds)

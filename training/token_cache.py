@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from litegpt.encoders import Encoder
 from litegpt.model_folder import LiteGPT
-from litegpt.preprocessing import SquashedImage, prepare
+from litegpt.preprocessing import prepare
 from litegpt.projection import IMAGE_EMBEDDINGS
+from litegpt.squares import SquashedImage
 from training.errors import TrainingError
 from training.shard_writer import ShardWriter
 from training.shards import RecordForm, Shards

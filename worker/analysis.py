@@ -1,59 +1,75 @@
-"""Reading studies: claim what is due, read every image, make the results, write it all down in one go."""
+"""Reading studies: claim what is due, read every image, make the results, write it all down in one go.
+
+The model waits for nobody: while it reads a batch, the next one is claimed and its images are decoded, and
+the results of the last one are made and written: both in processes beside it.
+"""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
+from math import inf
 
 from litegpt.engine import Engine, Read
 from litegpt.errors import RadiographError
 from litegpt.memory import device_name, used_bytes
-from litegpt.radiograph import Radiograph
 from service import queue
 from service.archive import Archive
-from service.errors import LeaseLost, NodeError, TryAgain
+from service.errors import TryAgain, in_words
 from service.metrics.processes import AnalysisMetrics
 from service.models.roster import KnownModel, Roster, roster_of
-from service.peers import Destination, result_kinds
 from service.pulse import Pulse
 from service.records import analyses
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records.analyses import ImageOutcome
 from service.records.claims import Claim, ClaimedImage
 from service.records.database import Records
 from service.records.retry import Retry
-from service.records.states import Purpose
-from service.rules.rule import ResultRule
-from service.rules.rulebook import Rulebook
 from service.settings import Settings
-from worker.decoding import decoded, decoding
+from worker.conclusions import Conclusions
+from worker.decoding import Decoding, Loading
 from worker.engines import Engines
-from worker.errors import CannotReport, ModelAway
-from worker.results.making import make_results
+from worker.errors import ModelAway
+from worker.leases import Leases
 from worker.rounds import Rounds
 from worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_SHADOW = "shadow"
-"""In the place of a rule's name: no rule of the hospital sends what a shadow says."""
 
+@dataclass(slots=True)
+class Batch:
+    """Analyses that are read together, until their results are written.
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """Who reads a batch: its engine, and where its results go where it reads as a shadow."""
+    Attributes:
+        claims: Of one model.
+        model: Which.
+        leases: Kept until the results are written.
+        loading: Gives its images; None where their decoding has not begun.
+    """
 
-    engine: Engine
-    test_destinations: tuple[Destination, ...]
+    claims: list[Claim]
+    model: KnownModel
+    leases: Leases
+    loading: Loading | None = None
+
+    @property
+    def images(self) -> list[ClaimedImage]:
+        """Of all of its analyses."""
+        return [image for claim in self.claims for image in claim.images]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended a worker before, for all we know."""
+        return any(claim.failures for claim in self.claims)
 
 
 class Analyst(Rounds):
-    """One process's reader of studies. A model is loaded with the first of its studies.
+    """One process's reader of studies. A model is loaded with the first of its studies, or before.
 
     Attributes:
         engines: What is loaded.
@@ -73,32 +89,72 @@ class Analyst(Rounds):
         """
         self._settings = settings
         self._records = records
-        self._archive = archive
-        self._bell = bell
         self._pulse = pulse or Pulse(settings, queue.ANALYSIS)
-        self._rulebook = Rulebook(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.analysis_lease_seconds)
         self._metrics = AnalysisMetrics()
         self._turns = Turns(settings.backlog_every)
-        self._isolation = decoding(settings)
+        self._conclusions = Conclusions(settings, records, archive, bell, self._metrics)
+        self._decoding = Decoding(settings, archive, self._metrics)
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="results")
+        self._ahead_until = inf
+        self._next: Batch | None = None
+        self._concluding: Future[None] | None = None
         self.engines = Engines(settings.models_loaded)
 
+    def get_ready(self) -> None:
+        """Loads the active model and what results are made with: the first study does not wait for them.
+
+        Raises:
+            Broken: If the process that makes results does not live.
+            OutOfResources: If the records are away.
+            ModelAway: If it cannot be loaded.
+            ModelError: If it is the settings' one and cannot be read.
+        """
+        making = self._beside.submit(self._conclusions.get_ready)
+        self._engine(self._roster().active)
+        making.result()
+
+    def drain(self, seconds: float = inf) -> bool:
+        """As of any rounds; what was claimed ahead is read, and all results are written, before it ends."""
+        self._ahead_until = time.monotonic() + seconds
+        try:
+            nothing_due = super().drain(seconds)
+            if self._next is not None:
+                self._round()
+            return nothing_due
+        finally:
+            self._put_next_back()
+            self._conclude_last()
+
     def _round(self) -> bool:
+        batch, self._next = self._next or self._claimed(), None
+        if batch is None and self._conclude_last():
+            batch = self._claimed()  # what failed then may be due again
+        if batch is None:
+            return False
+        if batch.has_failed:
+            self._conclude_last()  # what may end this process harms no other
+        try:
+            with self._pulse.busy(len(batch.claims)):
+                self._read_by(batch)
+        except BaseException:
+            batch.leases.let_go()
+            raise
+        return True
+
+    def _claimed(self) -> Batch | None:
+        """The next batch, by the models as they are now: another may have been activated since."""
         roster = self._roster()
         claims = self._claim(roster)
         if not claims:
-            return False
-        reader = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
+            return None
+        model = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
         # Whether it is a demonstration, its folder knows best.
-        claims = [replace(claim, model=reader.identity) for claim in claims]
-        with self._pulse.busy(len(claims)), self._kept(claims):
-            self._read_by(reader, claims)
-        self._ring_for_deliveries(reader)
-        return True
+        claims = [replace(claim, model=model.identity) for claim in claims]
+        return Batch(claims, model, Leases(self._records, claims, self._lease))
 
     def _roster(self) -> Roster:
-        """The models as they are now; another one may have been activated since the last batch."""
         with self._records.reading() as session:
             return roster_of(session, self._settings)
 
@@ -113,150 +169,122 @@ class Analyst(Rounds):
             self._records, questions, limit=limit, lease=self._lease, retry=self._retry
         )
 
-    def _read_by(self, reader: KnownModel, batch: Sequence[Claim]) -> None:
+    def _read_by(self, batch: Batch) -> None:
         """Reads a batch by its model; where that cannot be loaded, the batch waits and is at no fault."""
-        begun, held = time.monotonic(), self.engines.holds(reader)
         try:
-            engine = self.engines.get(reader)  # before the clock of reading starts
+            engine = self._engine(batch.model)  # before the clock of reading starts
         except ModelAway as error:
-            for claim in batch:
-                self._put_back(claim, str(error), partial(analyses.postpone, retry=self._retry))
+            batch.leases.let_go()
+            for claim in batch.claims:
+                self._conclusions.postpone(claim, str(error))
             return
+        self._turns.read(batch.model)
+        self._begin_to_decode(batch, engine)
+        if not batch.has_failed:
+            self._claim_next(batch, engine)
+        self._read(batch, engine)
+
+    def _engine(self, model: KnownModel) -> Engine:
+        begun, held = time.monotonic(), self.engines.holds(model)
+        try:
+            engine = self.engines.get(model)
         finally:
             if not held:  # also where it could not be loaded: others may have made room for it
                 self._pulse.has_loaded(", ".join(self.engines.names), device_name())
         if not held:
-            self._turns.loaded(reader, time.monotonic() - begun)
-        self._turns.read(reader)
-        self._read(batch, Reader(engine, reader.test_destinations))
+            self._turns.loaded(model, time.monotonic() - begun)
+        return engine
 
-    def _read(self, batch: Sequence[Claim], reader: Reader) -> None:
-        """Reads a batch together; where that fails, one by one, so that only what is to blame fails."""
-        if len(batch) > 1:
-            try:
-                outcomes = self._outcomes(reader, [image for claim in batch for image in claim.images])
-            except Exception as error:  # noqa: BLE001 - the task's edge: what is to blame shows alone
-                log.warning("a batch of %d analyses failed (%s); reading one by one", len(batch), error)
-            else:
-                for claim in batch:
-                    with self._guarded(claim):
-                        self._conclude(claim, outcomes, reader)
-                return
-        for claim in batch:
-            with self._guarded(claim):
-                self._conclude(claim, self._outcomes(reader, claim.images), reader)
+    def _begin_to_decode(self, batch: Batch, engine: Engine) -> None:
+        if batch.loading is None:
+            batch.loading = self._decoding.begin(batch.images, engine.square_sizes)
 
-    @contextmanager
-    def _guarded(self, claim: Claim) -> Iterator[None]:
-        """The task's edge: whatever happens to one analysis is written down, and the others go on."""
+    def _claim_next(self, batch: Batch, engine: Engine) -> None:
+        """Claims the batch after this one, and begins to decode it if the same model reads it.
+
+        Not before this one is decoded: until then another worker, which has nothing to do, may claim it. And
+        not when there is no time left.
+        """
+        if batch.loading is not None:
+            batch.loading.wait()
+        if time.monotonic() >= self._ahead_until:
+            return
         try:
-            yield
-        except LeaseLost as error:
-            log.warning("study %s: %s; its results are dropped", claim.study_instance_uid, error)
+            self._next = self._claimed()
         except TryAgain as error:
-            self._put_back(claim, str(error), partial(analyses.postpone, retry=self._retry))
-        except NodeError as error:
-            self._put_back(claim, str(error), partial(analyses.fail, again=False, retry=self._retry))
-        except Exception as error:
-            log.exception("analysis %d of study %s", claim.analysis_id, claim.study_instance_uid)
-            text = f"{type(error).__name__}: {error}"
-            self._put_back(claim, text, partial(analyses.fail, again=True, retry=self._retry))
+            log.warning("nothing is claimed ahead: %s", error)
+            return
+        if self._next is not None and self._next.model == batch.model:
+            self._begin_to_decode(self._next, engine)
 
-    def _outcomes(self, reader: Reader, images: Sequence[ClaimedImage]) -> dict[int, ImageOutcome]:
+    def _put_next_back(self) -> None:
+        """Gives up what was claimed ahead and will not be read: this worker has broken off."""
+        batch, self._next = self._next, None
+        if batch is None:
+            return
+        batch.leases.let_go()
+        for claim in batch.claims:
+            with suppress(TryAgain):  # then it is due when its lease ends
+                self._conclusions.postpone(claim, "the worker broke off")
+
+    def _read(self, batch: Batch, engine: Engine) -> None:
+        """Reads a batch together; where that fails, one by one, so that only what is to blame fails."""
+        read = self._read_together(batch, engine) if len(batch.claims) > 1 else None
+        claims, outcomes = (batch.claims, read) if read is not None else self._read_apart(batch, engine)
+        last, self._concluding = (
+            self._concluding,
+            self._beside.submit(self._conclude, batch, claims, outcomes),
+        )
+        if last is not None:
+            last.result()  # so that no more than one batch waits for the thread
+
+    def _read_together(self, batch: Batch, engine: Engine) -> dict[int, ImageOutcome] | None:
+        try:
+            return self._outcomes(engine, batch.images, batch.loading)
+        except Exception as error:  # noqa: BLE001 - the task's edge: what is to blame shows alone
+            log.warning(
+                "a batch of %d analyses failed (%s); reading one by one", len(batch.claims), in_words(error)
+            )
+        batch.loading = None  # what was away may be there again
+        return None
+
+    def _read_apart(self, batch: Batch, engine: Engine) -> tuple[list[Claim], dict[int, ImageOutcome]]:
+        """Reads one by one; those that were read, and what became of their images."""
+        claims: list[Claim] = []
+        outcomes: dict[int, ImageOutcome] = {}
+        for claim in batch.claims:
+            with self._conclusions.guarded(claim):
+                outcomes |= self._outcomes(engine, claim.images, batch.loading)
+                claims.append(claim)
+        return claims, outcomes
+
+    def _outcomes(
+        self, engine: Engine, images: Sequence[ClaimedImage], loading: Loading | None = None
+    ) -> dict[int, ImageOutcome]:
         """Reads every image that can be read, as many at once as the model's device allows."""
+        if loading is None:
+            loading = self._decoding.begin(images, engine.square_sizes)
         with self._metrics.phase(AnalysisMetrics.READ):
-            reads = reader.engine.read_ahead(images, self._load)
+            reads = engine.read_ahead(images, loading)
             outcomes = {read.item.instance_id: _outcome(read) for read in reads}
         self._metrics.batch(len(images), sum(bool(outcome.not_read) for outcome in outcomes.values()))
         if (used := used_bytes()) is not None:
             self._metrics.gpu_memory(used)
         return outcomes
 
-    def _load(self, image: ClaimedImage) -> Radiograph:
-        path = self._archive.absolute(image.path)
-        with self._metrics.phase(AnalysisMetrics.LOAD):
-            return decoded(self._isolation, path, self._settings.maximum_pixels)
-
-    def _conclude(self, claim: Claim, read: Mapping[int, ImageOutcome], reader: Reader) -> None:
-        """Makes an analysis's results and writes everything down."""
-        outcomes = [read[image.instance_id] for image in claim.images]
-        if all(outcome.not_read for outcome in outcomes):
-            self._quarantine(claim, outcomes, reader)
-            return
-        rule = self._rule(claim, outcomes, reader)
-        results = self._results(claim, outcomes, rule)
-        analyses.finish(self._records, claim, outcomes, results, rule)
-        log.info(
-            "study %s: analysis %d done, %d findings to report and %d below threshold in %d images",
-            claim.study_instance_uid,
-            claim.analysis_id,
-            sum(finding.reported for outcome in outcomes for finding in outcome.findings),
-            sum(not finding.reported for outcome in outcomes for finding in outcome.findings),
-            len(outcomes),
-        )
-
-    def _quarantine(self, claim: Claim, outcomes: Sequence[ImageOutcome], reader: Reader) -> None:
-        """Ends an analysis of which no image could be read; its report says so to whoever waits for it."""
-        why = "; ".join(outcome.not_read for outcome in outcomes)
-        rule = self._rule(claim, outcomes, reader)
+    def _conclude(self, batch: Batch, claims: Sequence[Claim], outcomes: Mapping[int, ImageOutcome]) -> None:
         try:
-            results = self._results(claim, outcomes, rule)
-        except CannotReport as error:
-            raise CannotReport(f"{why}; and no report of that: {error}") from error
-        analyses.finish(self._records, claim, outcomes, results, rule, quarantined=why)
-        log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, why)
-
-    def _rule(self, claim: Claim, outcomes: Sequence[ImageOutcome], reader: Reader) -> ResultRule:
-        """Where its results go; a shadow's nowhere, or where a test waits for them."""
-        if claim.purpose is Purpose.SHADOW:
-            return ResultRule(name=_SHADOW, destinations=reader.test_destinations)
-        findings = [finding for outcome in outcomes for finding in outcome.findings]
-        return self._rulebook.rules().for_result([image.facts for image in claim.images], findings)
-
-    def _results(
-        self, claim: Claim, outcomes: Sequence[ImageOutcome], rule: ResultRule
-    ) -> list[WrittenResult]:
-        if claim.purpose is Purpose.SHADOW and not rule.destinations:
-            return []
-        wanted = result_kinds(rule.destinations)
-        with self._metrics.phase(AnalysisMetrics.RESULTS):
-            return make_results(claim, outcomes, wanted, self._settings, self._archive)
-
-    def _put_back(self, claim: Claim, error: str, write: Callable[[Records, Claim, str], None]) -> None:
-        log.error("study %s: analysis %d failed: %s", claim.study_instance_uid, claim.analysis_id, error)
-        try:
-            write(self._records, claim, error)
-        except LeaseLost as lost:
-            log.warning("study %s: %s", claim.study_instance_uid, lost)
-
-    def _ring_for_deliveries(self, reader: KnownModel) -> None:
-        if not (self._rulebook.rules().destinations or reader.shadow_to):
-            return
-        try:
-            self._bell.ring(queue.DELIVERY)
-        except TryAgain as error:
-            log.warning("deliveries wait for the sweeper: %s", error)
-
-    @contextmanager
-    def _kept(self, claims: Sequence[Claim]) -> Iterator[None]:
-        """Renews the claims' leases in the background while the block works on them."""
-        over = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(claims, over), name="leases", daemon=True)
-        keeper.start()
-        try:
-            yield
+            self._conclusions.conclude(claims, outcomes, batch.model.test_destinations)
         finally:
-            over.set()
-            keeper.join()
+            batch.leases.let_go()
 
-    def _keep(self, claims: Sequence[Claim], over: threading.Event) -> None:
-        while not over.wait(self._lease.total_seconds() / 3):
-            for claim in claims:
-                try:
-                    analyses.renew(self._records, claim, self._lease)
-                except (LeaseLost, TryAgain) as error:
-                    # Finished already, superseded, or the database is away: `finish` will find out.
-                    log.info("lease of analysis %d not renewed: %s", claim.analysis_id, error)
+    def _conclude_last(self) -> bool:
+        """Waits until the results of the last batch are written; whether there was one."""
+        last, self._concluding = self._concluding, None
+        if last is None:
+            return False
+        last.result()
+        return True
 
 
 def _outcome(read: Read[ClaimedImage]) -> ImageOutcome:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import (
+    celeryd_init,
     setup_logging,
     worker_init,
     worker_process_init,
@@ -23,9 +24,12 @@ from celery.signals import (
 from service import logs, queue
 from service.errors import SettingsError
 from service.metrics import own_port
-from service.pulse import Pulse
+from service.own_files import for_ourselves
 from service.settings import Settings, load_settings
 from service.wire.sender import configure_process
+
+if TYPE_CHECKING:
+    from worker.tasks import NodeTask
 
 app = Celery("litegpt", include=["worker.tasks"])
 
@@ -35,6 +39,11 @@ def _configure(sender: Celery, **_: Any) -> None:
     settings = _settings_of_process()
     queue.prepare_broker(settings)
     sender.config_from_object(queue.celery_configuration(settings))
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _write_for_ourselves(**_: Any) -> None:
+    for_ourselves()
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
@@ -56,23 +65,23 @@ def _tell_what_was_counted(**_: Any) -> None:
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
-def _begin_to_beat(**_: Any) -> None:
+def _begin(**_: Any) -> None:
     """In each process that works: a forked one, or this one where there is no pool."""
-    for pulse in _pulses():
-        pulse.begin()
+    for task in _tasks():
+        task.begin()
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _say_goodbye(**_: Any) -> None:
-    for pulse in _pulses():
-        pulse.end()
+    for task in _tasks():
+        task.end()
 
 
-def _pulses() -> Iterator[Pulse]:
+def _tasks() -> Iterator[NodeTask]:
     """That of each queue that this worker listens to."""
     for name in queue.TASKS.keys() & app.amqp.queues.consume_from.keys():
-        yield app.tasks[queue.TASKS[name]].pulse
+        yield app.tasks[queue.TASKS[name]]
 
 
 def _settings_of_process() -> Settings:

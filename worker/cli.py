@@ -15,7 +15,7 @@ from rich.text import Text
 
 from litegpt.phantoms import phantom_files
 from service import logs
-from service.checks import require_folder
+from service.own_files import require_folder
 from worker.demo.modality import OutgoingImage, find_images
 from worker.demo.ohif import OHIF_VERSION, fetch_ohif, is_fetched, ohif_folder
 from worker.demo.orthanc import OrthancPACS, OrthancProgram

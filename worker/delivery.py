@@ -1,4 +1,4 @@
-"""Bringing results and images to their destinations: one association each, as many objects as are due."""
+"""Bringing results and images to their destinations: one association each, kept for what is due next."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from service.errors import (
     PeerRefused,
     PeerUnavailable,
     TryAgain,
+    in_words,
 )
 from service.metrics.processes import DeliveryMetrics, Outcome
 from service.peers import Destination
@@ -34,7 +35,8 @@ from service.rules.rulebook import Rulebook
 from service.selftest.marks import is_selftest
 from service.settings import Settings
 from service.wire.association import Contexts
-from service.wire.sender import Connection, Sender, image_contexts, result_contexts
+from service.wire.sender import Connection, image_contexts, result_contexts
+from service.wire.standing import StandingAssociations
 from worker.arrival import Arrivals, deadline_of
 from worker.errors import CannotReport
 from worker.rounds import Rounds
@@ -63,7 +65,7 @@ class Courier(Rounds):
         self._records = records
         self._archive = archive
         self._pulse = pulse or Pulse(settings, queue.DELIVERY)
-        self._sender = Sender(settings)
+        self._associations = StandingAssociations(settings)
         self._retry = Retry.of(settings)
         self._lease = timedelta(seconds=settings.delivery_lease_seconds)
         self._arrivals = arrivals or Arrivals(settings)
@@ -74,6 +76,10 @@ class Courier(Rounds):
         """As any work in rounds; the destinations that may have come meanwhile are counted, too."""
         self._metrics.know(self._configured())
         return super().drain(seconds)
+
+    def close(self) -> None:
+        """Releases the associations that are kept for what comes next."""
+        self._associations.close()
 
     def _round(self) -> bool:
         destinations = deliveries.destinations_due(self._records)
@@ -120,7 +126,7 @@ class Courier(Rounds):
 
     def _send_all(self, destination: Destination, claims: Sequence[DeliveryClaim], contact: Contact) -> None:
         try:
-            with self._sender.associate(destination, _contexts(claims)) as connection:
+            with self._associations.associate(destination, _contexts(claims)) as connection:
                 for claim in claims:
                     self._send(connection, claim, contact)
         except KindRefused as error:
@@ -176,7 +182,7 @@ class Courier(Rounds):
             self._refuse([claim], error)
         except Exception as error:  # the task's edge: a fault of ours, which must not hold the others up
             log.exception("what replaces a result of study %s", claim.study_instance_uid)
-            self._refuse([claim], CannotReport(f"{refusal}; {type(error).__name__}: {error}"))
+            self._refuse([claim], CannotReport(f"{refusal}; {in_words(error)}"))
         else:
             self._metrics.ended(claim.destination, Outcome.REPLACED)
             log.info("study %s: %s", claim.study_instance_uid, words)

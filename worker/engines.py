@@ -11,15 +11,27 @@ from typing import Final
 
 import torch
 
+from litegpt.cores import usable_cores
 from litegpt.engine import Engine
 from litegpt.identity import ModelIdentity
 from service.models.roster import KnownModel
+from service.settings import Settings
 from worker.errors import ModelAway
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 60.0
 """A model that could not be loaded is not tried again so soon."""
+
+
+def configure_process(settings: Settings) -> None:
+    """Gives torch its share of the cores; called once, where the process begins.
+
+    Its threads wait for each other by looking again and again. With as many as there are cores, each of them
+    waits whenever a core decodes an image or makes a report, and reading takes several times as long.
+    """
+    share = settings.model_threads or min(torch.get_num_threads(), max(1, usable_cores() // 2))
+    torch.set_num_threads(share)
 
 
 class Engines:

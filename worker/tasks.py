@@ -62,18 +62,36 @@ class NodeTask(Task):  # type: ignore[misc]
         """By which the records know that this process lives; it begins with the process (``worker.app``)."""
         return Pulse(self.settings, self.queue_name)
 
+    def begin(self) -> None:
+        """The process begins, and gets no work before this returns."""
+        self.pulse.begin()
+
+    def end(self) -> None:
+        """The process ends in order."""
+        self.pulse.end()
+
 
 class AnalysisTask(NodeTask):
-    """A task with the model, loaded once per process, when the first study comes."""
+    """A task with the model, loaded once per process, before the first study comes."""
 
     abstract = True
     queue_name = queue.ANALYSIS
+
+    def begin(self) -> None:
+        """As of any, with the model, where it can be loaded now: else with the first study, or after it."""
+        super().begin()
+        try:
+            self.analyst.get_ready()
+        except Exception as error:  # noqa: BLE001 - the process's edge: it is told again when a study comes
+            log.warning("the model is not loaded yet: %s", error)
 
     @cached_property
     def analyst(self) -> Any:
         """Reads studies. Imported here: it loads torch, which the delivery worker never needs."""
         from worker.analysis import Analyst
+        from worker.engines import configure_process
 
+        configure_process(self.settings)
         return Analyst(self.settings, self.records, self.archive, self.bell, self.pulse)
 
 
@@ -87,6 +105,12 @@ class DeliveryTask(NodeTask):
     def courier(self) -> Courier:
         """Brings results and images to destinations."""
         return Courier(self.settings, self.records, self.archive, pulse=self.pulse)
+
+    def end(self) -> None:
+        """The process ends in order: what destinations have open for us is released."""
+        if "courier" in self.__dict__:
+            self.courier.close()
+        super().end()
 
     @cached_property
     def inquirer(self) -> Inquirer:

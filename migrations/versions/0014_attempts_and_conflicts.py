@@ -8,6 +8,10 @@ down_revision = "0013"
 branch_labels = None
 depends_on = None
 
+LOST = (
+    ("attempts at deliveries", "SELECT count(*) FROM delivery_attempt"),
+    ("conflicts that were ended", "SELECT count(*) FROM instance WHERE set_aside_at IS NOT NULL"),
+)
 _OUTCOMES = "'sent', 'try-again', 'no-association', 'not-shown', 'refused', 'replaced'"
 
 

@@ -8,10 +8,27 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
+LOST = (
+    ("requests for storage commitment", "SELECT count(*) FROM commitment"),
+    (
+        "deliveries that wait for storage commitment",
+        "SELECT count(*) FROM delivery WHERE commitment_due_at IS NOT NULL",
+    ),
+    ("modalities' requests for storage commitment", "SELECT count(*) FROM safekeeping_request"),
+    (
+        "images that the node has promised to keep",
+        "SELECT count(*) FROM instance WHERE committed_until > CURRENT_TIMESTAMP",
+    ),
+)
 _AWAITED = sa.text("commitment_due_at IS NOT NULL")
 
 
 def upgrade() -> None:
+    postgresql = op.get_bind().dialect.name == "postgresql"
+    if postgresql:
+        # Both locks before what takes long: else a listener that has recorded an image and comes to pass it
+        # on waits for us, and we for it, and PostgreSQL breaks off either.
+        op.execute("LOCK TABLE instance, delivery IN ACCESS EXCLUSIVE MODE")
     op.create_table(
         "commitment",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -23,13 +40,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_commitment")),
         sa.UniqueConstraint("transaction_uid", name=op.f("uq_commitment_transaction_uid")),
     )
+    if postgresql:
+        # A key that comes with its column is not looked up for the rows that are there.
+        op.execute(
+            "ALTER TABLE delivery ADD COLUMN commitment_id INTEGER "
+            "CONSTRAINT fk_delivery_commitment_id REFERENCES commitment (id)"
+        )
     with op.batch_alter_table("delivery") as delivery:
-        delivery.add_column(sa.Column("commitment_id", sa.Integer(), nullable=True))
+        if not postgresql:
+            delivery.add_column(sa.Column("commitment_id", sa.Integer(), nullable=True))
+            delivery.create_foreign_key("fk_delivery_commitment_id", "commitment", ["commitment_id"], ["id"])
         for name in ("commitment_due_at", "committed_at"):
             delivery.add_column(sa.Column(name, sa.DateTime(timezone=True), nullable=True))
         for name in ("commitment_asks", "commitment_failures"):
             delivery.add_column(sa.Column(name, sa.Integer(), server_default=sa.text("0"), nullable=False))
-        delivery.create_foreign_key("fk_delivery_commitment_id", "commitment", ["commitment_id"], ["id"])
     op.create_index(
         "ix_delivery_uncommitted",
         "delivery",

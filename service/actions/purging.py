@@ -173,13 +173,13 @@ def purgeable(limits: Limits) -> list[ColumnElement[bool]]:
     A study is not settled while a destination has not committed to what it was sent, and is to: what it does
     not commit to is sent again. What the node has promised to keep stays until then.
     """
-    conditions = [settled(), not_(_waits_for_a_shadow()), not_(safekeeping.kept(utc_now()))]
+    conditions = [settled(), not_(waits_for_a_shadow()), not_(safekeeping.kept(utc_now()))]
     if limits.received_before is not None:
         conditions.append(Study.last_eligible_at < limits.received_before)
     return conditions
 
 
-def _waits_for_a_shadow() -> ColumnElement[bool]:
+def waits_for_a_shadow() -> ColumnElement[bool]:
     """Whether a shadow is still to read the study, or to send what it found in it to its test destination."""
     in_shadow = (Analysis.study_id == Study.id, Analysis.purpose == Purpose.SHADOW)
     of_result = (Result.analysis_id == Analysis.id, Delivery.result_id == Result.id)

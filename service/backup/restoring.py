@@ -35,7 +35,8 @@ from service.backup.reading import Backup
 from service.errors import BackupDamaged, OutOfResources, SettingsError
 from service.received import dataset_offset
 from service.records.database import Records
-from service.records.migrate import migrate, require_known
+from service.records.migrate import migrate
+from service.records.schema import require_known
 from service.records.tables import Base, Study, UTCDateTime
 
 _NOT_ROWS: Final = "alembic_version"

@@ -47,7 +47,7 @@ from service.backup.form import (
 )
 from service.errors import OutOfResources, SettingsError
 from service.records.database import Records, utc_now
-from service.records.migrate import pending, revision_of
+from service.records.schema import pending, revision_of
 from service.records.tables import Base, Instance, Result
 from service.rules.rulebook import written_rules
 from service.settings import Settings

@@ -20,9 +20,9 @@ from service.backup.form import Manifest, OnProgress
 from service.backup.reading import Backup
 from service.backup.restoring import Trouble, compare, require_restorable, restore
 from service.backup.writing import write_backup
-from service.checks import require_folder
 from service.cli.options import AsJSON, Config, DataDir, open_records, settings_of_process
 from service.errors import SettingsError
+from service.own_files import require_folder
 from service.records.database import Records, utc_now
 from service.settings import Settings
 from service.supervisor import alone_in

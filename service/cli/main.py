@@ -5,7 +5,9 @@ Exit codes: 0 done; 1 the thing asked about is not in order; 2 a setting or an a
 
 from __future__ import annotations
 
+import gc
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import Annotated, Final
 
@@ -14,37 +16,49 @@ from rich.console import Console
 from rich.text import Text
 
 from litegpt.errors import ModelError
-from service.cli import (
-    actions,
-    backup,
-    comparing,
-    conflicts,
-    dicom_users,
-    explaining,
-    exporting,
-    importing,
-    jobs,
-    models,
-    processes,
-    purging,
-    reconcile,
-    records,
-    retrieving,
-    selftest,
-    studies,
-    tokens,
-    users,
-    watch,
-    webhooks,
-)
 from service.errors import NodeError, SettingsError
+from service.own_files import for_ourselves
 
 COMMANDS_GROUP: Final = "litegpt_node.commands"
 """Entry points of this group become commands, so that ``worker`` can add its own unknown to us."""
 
 
-def application() -> typer.Typer:
-    """All commands."""
+_ROOMS: Final = {
+    "up": ("up",),
+    "listening": ("listen",),
+    "sweeping": ("sweep",),
+    "fetching": ("retriever",),
+    "serving": ("web",),
+    "health": ("health",),
+    "importing": ("import",),
+    "retrieving": ("find", "retrieve"),
+    "jobs": ("jobs", "job"),
+    "records": ("migrate", "check"),
+    "backup": ("backup", "restore"),
+    "users": ("user",),
+    "dicom_users": ("dicom-user",),
+    "tokens": ("token",),
+    "studies": ("studies", "show"),
+    "explaining": ("explain",),
+    "actions": ("rerun", "retry", "cancel", "force", "resend"),
+    "conflicts": ("conflict",),
+    "models": ("models",),
+    "reconcile": ("reconcile",),
+    "exporting": ("export",),
+    "comparing": ("compare",),
+    "purging": ("purge",),
+    "watch": ("watch",),
+    "selftest": ("selftest",),
+    "webhooks": ("webhook-test",),
+}
+"""Modules of this package and the commands that each has, in the order in which help shows them."""
+
+
+def application(asked: str | None = None) -> typer.Typer:
+    """The commands: all of them, or those of the module that has the one that is asked for.
+
+    Importing all takes a second, which a process that only listens need not wait for.
+    """
     app = typer.Typer(
         name="litegpt-node",
         no_args_is_help=True,
@@ -53,34 +67,26 @@ def application() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_whole)
-    rooms = (
-        processes,
-        importing,
-        retrieving,
-        jobs,
-        records,
-        backup,
-        users,
-        dicom_users,
-        tokens,
-        studies,
-        explaining,
-        actions,
-        conflicts,
-        models,
-        reconcile,
-        exporting,
-        comparing,
-        purging,
-        watch,
-        selftest,
-        webhooks,
-    )
-    for room in rooms:
-        room.register(app)
-    for entry_point in entry_points(group=COMMANDS_GROUP):
-        app.command(entry_point.name)(entry_point.load())
+    of_one = [room for room, commands in _ROOMS.items() if asked in commands]
+    for room in of_one or _ROOMS:
+        import_module(f"service.cli.{room}").register(app)
+    if not of_one:
+        for entry_point in entry_points(group=COMMANDS_GROUP):
+            app.command(entry_point.name)(entry_point.load())
     return app
+
+
+def _loaded(asked: str | None) -> typer.Typer:
+    """As ``application``, and what is loaded is looked through for garbage neither now nor later: it stays.
+
+    pynetdicom collects in full at every sixtieth connection, and would go through all of it each time.
+    """
+    gc.disable()
+    try:
+        return application(asked)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _tell_version(asked: bool) -> None:
@@ -100,8 +106,9 @@ def _whole(
 
 def main() -> None:
     """Runs a command; every error of ours becomes one line."""
+    for_ourselves()
     try:
-        application()()
+        _loaded(sys.argv[1] if len(sys.argv) > 1 else None)()
     except (NodeError, ModelError) as error:
         _complain(str(error))
         sys.exit(2 if isinstance(error, (SettingsError, ModelError)) else 1)

@@ -14,8 +14,8 @@ import typer
 from sqlalchemy.orm import Session
 
 from service import logs
-from service.checks import require_folder
 from service.errors import SettingsError
+from service.own_files import require_folder
 from service.peers import Destination
 from service.records.database import Records
 from service.settings import Settings, load_settings
@@ -78,7 +78,11 @@ def open_records(settings: Settings) -> Records:
     if settings.embedded_database and not settings.embedded_database.is_file():
         raise SettingsError(f"there is no node in {settings.data_dir}")
     records = Records.open(settings)
-    records.require_schema()
+    try:
+        records.require_schema()
+    except SettingsError:
+        records.close()
+        raise
     return records
 
 

@@ -1,4 +1,5 @@
-"""The command ``purge``: files of settled studies go, by age and for room, from a cron job as well."""
+"""The command ``purge``: files of settled studies go, by age and for room, from a cron job as well; or all
+that the node holds of a patient."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from rich.text import Text
 from service.actions.purging import Limits, Purge, Purged
 from service.archive import Archive
 from service.cli.actions import DryRun
+from service.cli.erasing import AlsoStudies, EvenIfOpen, Issuer, PatientId, Yes, erase
 from service.cli.options import AsJSON, Config, DataDir, duration, open_records, settings_of_process
 from service.cli.progress import studies_counted
 from service.cli.who import who
+from service.erasing.erasure import Erasure
 from service.errors import SettingsError
 from service.records.database import utc_now
 from service.settings import Settings
@@ -41,6 +44,11 @@ def register(app: typer.Typer) -> None:
 def purge(
     older_than: OlderThan = "",
     until_free: UntilFree = "",
+    patient: PatientId = None,
+    issuer: Issuer = None,
+    study: AlsoStudies = None,
+    even_if_open: EvenIfOpen = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJSON = False,
     config: Config = None,
@@ -51,8 +59,20 @@ def purge(
     What is received, queued, analysed, due, refused, in quarantine or in conflict stays. Exit code 1 where
     not as much is free as was asked for, though all that may go is gone.
 
+    With --patient all that the node holds of a patient goes instead, findings and rows as well. What is not
+    settled, not committed to, or promised stays and is named: exit code 1.
+
     Example: litegpt-node purge --older-than 90d --until-free 200G --dry-run
+
+    Example: litegpt-node purge --patient 4711 --issuer HOSPITAL --dry-run
     """
+    if patient is not None:
+        if older_than or until_free:
+            raise SettingsError("--patient takes all, of any age: no --older-than, no --until-free with it")
+        settings = settings_of_process(config, data_dir=data_dir)
+        erase(settings, patient, issuer, study or [], even_if_open, yes, dry_run, as_json)
+    if issuer is not None or study or even_if_open or yes:
+        raise SettingsError("--issuer, --study, --even-if-open and --yes go with --patient")
     limits = _limits(older_than, until_free)
     settings = settings_of_process(config, data_dir=data_dir)
     purged = _purge(settings, limits, dry_run)
@@ -70,15 +90,19 @@ def purge(
 def _purge(settings: Settings, limits: Limits, dry_run: bool) -> Purged:
     records = open_records(settings)
     try:
+        archive = Archive(settings.data_dir)
+        archive.require_there()
+        if not dry_run:
+            Erasure(records, archive, who()).finish()
         with studies_counted("purge") as count:
-            return Purge(records, Archive(settings.data_dir), who(), dry_run, count).run(limits)
+            return Purge(records, archive, who(), dry_run, count).run(limits)
     finally:
         records.close()
 
 
 def _limits(older_than: str, until_free: str) -> Limits:
     if not (older_than or until_free):
-        raise SettingsError("how far? --older-than 90d, --until-free 200G, or both")
+        raise SettingsError("how far? --older-than 90d, --until-free 200G, or both; or --patient ID")
     return Limits(
         received_before=utc_now() - duration(older_than) if older_than else None,
         free_bytes=_size(until_free) if until_free else None,

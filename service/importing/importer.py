@@ -21,7 +21,7 @@ from service.errors import CannotUnderstand, NeverAgain, NodeError, OutOfResourc
 from service.importing.copying import dataset_digest, place_for_copy, write_copy
 from service.importing.foresight import Foresight
 from service.importing.sources import CHANGED, File, Found, Member, Unreadable, is_dicom
-from service.received import FileMeta, ReceivedObject, examine
+from service.received import Digest, FileMeta, ReceivedObject, examine
 from service.records.intake import Intake, Kept, Receiver
 from service.records.states import Priority
 
@@ -110,7 +110,8 @@ class Importer:
         folder = self.foresight.folder if self.foresight else self._incoming()
         with place_for_copy(folder) as copy:
             digest = write_copy(chunks, copy, meta.dataset_offset)
-            received = examine(copy, digest=digest)
+            size_bytes = copy.stat().st_size - meta.dataset_offset
+            received = examine(copy, digest=Digest(digest, size_bytes))
             kept = self._keep(received, found)
         outcome = _OUTCOMES.get(kept.intake, Outcome.TAKEN)
         size_bytes = received.size_bytes if outcome is Outcome.TAKEN else 0

@@ -33,8 +33,10 @@ REJECTIONS: Final = {
 PS3.7 D.3.3.7 has the codes."""
 
 LOW_DISK: Final = "low disk"
+ARCHIVE_AWAY: Final = "archive away"
 NO_TLS: Final = "no TLS"
-"""Reasons of ours: there was no room, and a peer did not speak TLS or not as it must."""
+"""Reasons of ours: there was no room; the archive was away, or read-only; and a peer did not speak TLS or not
+as it must."""
 
 STORE_STATUSES: Final = ("0000", "A700", "A701", "A900", "C000")
 
@@ -110,7 +112,7 @@ class ListenerMetrics:
                 ["reason"],
                 registry=None,
             ),
-            [*REJECTIONS.values(), LOW_DISK, NO_TLS, OTHER],
+            [*REJECTIONS.values(), LOW_DISK, ARCHIVE_AWAY, NO_TLS, OTHER],
         )
         self.storage = StorageMetrics.of_process()
         self._callers: set[str] = set()

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Select, and_, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, and_, bindparam, func, select, update
+from sqlalchemy.orm import Session, selectinload
 
 from litegpt.boxes import Box
 from litegpt.findings import Finding as ModelFinding
 from litegpt.identity import ModelIdentity
-from service.errors import NeverAgain
+from service.errors import LeaseLost, NeverAgain
 from service.records import webhook_calls
-from service.records.claims import Claim, claim_of
+from service.records.claims import Claim, claim_of, claims_of
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
@@ -53,6 +53,24 @@ class Concluded:
     outcomes: tuple[ImageOutcome, ...]
     model: ModelIdentity
     finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conclusion:
+    """What came of a claimed analysis, to be written.
+
+    Attributes:
+        outcomes: What became of each image.
+        results: What tells it.
+        rule: Where they go.
+        quarantined: Why no image could be read: it has failed for good, and its results say so.
+    """
+
+    claim: Claim
+    outcomes: Sequence[ImageOutcome]
+    results: Sequence[WrittenResult]
+    rule: ResultRule
+    quarantined: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +140,26 @@ def claim_first(
                 Analysis.model_version == model_version,
             )
             if rows := _oldest_due(session, of_model, limit):
-                return [claim_of(session, row) for row in rows if _begin(row, now, lease, retry)]
+                begun = [row for row in rows if _begin(row, now, lease, retry)]
+                session.flush()
+                return claims_of(session, begun)
     return []
 
 
 def _oldest_due(session: Session, conditions: Sequence[Any], limit: int) -> Sequence[Analysis]:
     """Those to claim together: one that was left running, or failed before, comes alone."""
 
-    def oldest(state: AnalysisState, *more: Any) -> Select[Analysis]:
+    def oldest(state: AnalysisState) -> Select[Analysis]:
         # One state a query: only then does the index give them in their order.
-        due = (Analysis.state == state, Analysis.not_before <= utc_now(), *conditions, *more)
+        due = (Analysis.state == state, Analysis.not_before <= utc_now(), *conditions)
         in_order = select(Analysis).where(*due).order_by(Analysis.not_before, Analysis.id)
         return in_order.with_for_update(skip_locked=True)
 
     if left := session.scalars(oldest(AnalysisState.RUNNING).limit(1)).first():
         return [left]
-    head = session.scalars(oldest(AnalysisState.QUEUED).limit(1)).first()
-    if head is None or head.failures:
-        return [] if head is None else [head]
-    return session.scalars(oldest(AnalysisState.QUEUED, Analysis.failures == 0).limit(limit)).all()
+    queued = session.scalars(oldest(AnalysisState.QUEUED).limit(limit)).all()
+    alone = bool(queued) and queued[0].failures
+    return queued[:1] if alone else [row for row in queued if not row.failures]
 
 
 def _begin(row: Analysis, now: datetime, lease: timedelta, retry: Retry) -> bool:
@@ -198,36 +217,100 @@ def finish(
     Raises:
         LeaseLost: If the claim is not ours any more; nothing is written.
     """
+    conclusion = Conclusion(claim, outcomes, results, rule, quarantined)
+    if finish_all(records, [conclusion]):
+        raise LeaseLost(_lost(claim))
+
+
+def finish_all(records: Records, conclusions: Sequence[Conclusion]) -> list[Claim]:
+    """Does as ``finish`` for all of them, in one transaction.
+
+    Returns:
+        Those claims that are not ours any more; of these nothing is written.
+    """
     now = utc_now()
-    values: dict[str, object] = {"state": AnalysisState.DONE, "error": ""}
-    if quarantined:
-        values = {"state": AnalysisState.FAILED, "error": quarantined, "failures": claim.failures + 1}
-    destinations = () if is_held(claim.study_instance_uid) else rule.destinations
     with records.writing() as session:
-        _write(session, claim, **values, not_before=now, finished_at=now, result_rule=rule.name)
-        of_analysis = select(Result).where(Result.analysis_id == claim.analysis_id)
-        made_before = {row.sop_instance_uid: row for row in session.scalars(of_analysis)}
-        for outcome in outcomes:
-            session.execute(
-                update(AnalysisImage)
-                .where(
-                    AnalysisImage.analysis_id == claim.analysis_id,
-                    AnalysisImage.instance_id == outcome.instance_id,
-                )
-                .values(not_read=outcome.not_read)
-            )
-            session.add_all(_finding_rows(claim, outcome))
-        for result in results:
-            row = made_before.get(result.sop_instance_uid) or result_row(claim.analysis_id, result)
+        held = _held(session, [one.claim for one in conclusions])
+        ours = [one for one in conclusions if one.claim.analysis_id in held]
+        if ours:
+            session.execute(update(Analysis), [_ended(one, now) for one in ours])
+            _write_outcomes(session, ours)
+            _write_results(session, ours, now)
+        for one in ours:
+            for webhook in () if is_held(one.claim.study_instance_uid) else one.rule.webhooks:
+                webhook_calls.call(session, one.claim.analysis_id, webhook)
+    return [one.claim for one in conclusions if one not in ours]
+
+
+def _held(session: Session, claims: Sequence[Claim]) -> set[int]:
+    """The analyses of which these claims still hold, locked; in one order, whoever locks several."""
+    attempts = {claim.analysis_id: claim.attempt for claim in claims}
+    running = (
+        select(Analysis.id, Analysis.attempt)
+        .where(Analysis.id.in_(attempts), Analysis.state == AnalysisState.RUNNING)
+        .order_by(Analysis.id)
+        .with_for_update()
+    )
+    return {row.id for row in session.execute(running) if row.attempt == attempts[row.id]}
+
+
+def _ended(one: Conclusion, now: datetime) -> dict[str, object]:
+    return {
+        "id": one.claim.analysis_id,
+        "state": AnalysisState.FAILED if one.quarantined else AnalysisState.DONE,
+        "error": one.quarantined,
+        "failures": one.claim.failures + bool(one.quarantined),
+        "not_before": now,
+        "finished_at": now,
+        "result_rule": one.rule.name,
+    }
+
+
+_NOT_READ: Final = (
+    update(AnalysisImage.__table__)  # type: ignore[arg-type]
+    .where(
+        AnalysisImage.analysis_id == bindparam("analysis"),
+        AnalysisImage.instance_id == bindparam("instance"),
+        AnalysisImage.not_read != bindparam("why"),
+    )
+    .values(not_read=bindparam("why"))
+)
+"""What an earlier attempt wrote goes, and what says so already is not written again."""
+
+
+def _write_outcomes(session: Session, conclusions: Sequence[Conclusion]) -> None:
+    not_read = [
+        {"analysis": one.claim.analysis_id, "instance": outcome.instance_id, "why": outcome.not_read}
+        for one in conclusions
+        for outcome in one.outcomes
+    ]
+    if not_read:
+        session.connection().execute(_NOT_READ, not_read)
+    for one in conclusions:
+        for outcome in one.outcomes:
+            session.add_all(_finding_rows(one.claim, outcome))
+
+
+def _write_results(session: Session, conclusions: Sequence[Conclusion], now: datetime) -> None:
+    with_results = [one for one in conclusions if one.results]
+    if not with_results:
+        return
+    of_analyses = select(Result).where(
+        Result.analysis_id.in_([one.claim.analysis_id for one in with_results])
+    )
+    rows = session.scalars(of_analyses.options(selectinload(Result.deliveries)))
+    made_before = {row.sop_instance_uid: row for row in rows}
+    for one in with_results:
+        destinations = () if is_held(one.claim.study_instance_uid) else one.rule.destinations
+        for result in one.results:
+            row = made_before.get(result.sop_instance_uid) or result_row(one.claim.analysis_id, result)
             goes_to = {delivery.destination for delivery in row.deliveries}
             row.deliveries += [
-                Delivery(destination=to.address, priority=claim.priority, not_before=now)
+                Delivery(destination=to.address, priority=one.claim.priority, not_before=now)
                 for to in destinations
                 if result.kind in to.results and to.address not in goes_to
             ]
             session.add(row)
-        for webhook in () if is_held(claim.study_instance_uid) else rule.webhooks:
-            webhook_calls.call(session, claim.analysis_id, webhook)
 
 
 def result_row(analysis_id: int, written: WrittenResult) -> Result:
@@ -317,8 +400,11 @@ def _write(session: Session, claim: Claim, **values: object) -> None:
         Analysis.attempt == claim.attempt,
         Analysis.state == AnalysisState.RUNNING,
     )
-    lost = f"analysis {claim.analysis_id}: attempt {claim.attempt} is not the current one"
-    write_while_held(session, update(Analysis).where(*ours).values(**values), lost)
+    write_while_held(session, update(Analysis).where(*ours).values(**values), _lost(claim))
+
+
+def _lost(claim: Claim) -> str:
+    return f"analysis {claim.analysis_id}: attempt {claim.attempt} is not the current one"
 
 
 def _finding_rows(claim: Claim, outcome: ImageOutcome) -> list[Finding]:

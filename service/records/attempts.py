@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.records.database import utc_now
@@ -144,8 +144,12 @@ def _attempt(row: DeliveryAttempt) -> Attempt:
     )
 
 
-def forget(session: Session, study_ids: Sequence[int]) -> None:
-    """Removes the attempts of studies; that something was sent, and when, stays with its delivery."""
+def forget(session: Session, study_ids: Sequence[int]) -> int:
+    """Removes the attempts of studies; that something was sent, and when, stays with its delivery.
+
+    Returns:
+        How many rows they were.
+    """
     analyses = select(Analysis.id).where(Analysis.study_id.in_(study_ids))
     results = select(Result.id).where(Result.analysis_id.in_(analyses))
     images = select(Instance.id).where(Instance.study_id.in_(study_ids))
@@ -153,8 +157,9 @@ def forget(session: Session, study_ids: Sequence[int]) -> None:
         or_(Delivery.result_id.in_(results), Delivery.instance_id.in_(images))
     )
     calls = select(WebhookCall.id).where(WebhookCall.analysis_id.in_(analyses))
-    session.execute(_deletion(DeliveryAttempt.delivery_id.in_(deliveries)))
-    session.execute(_deletion(DeliveryAttempt.webhook_call_id.in_(calls)))
+    of_both = (DeliveryAttempt.delivery_id.in_(deliveries), DeliveryAttempt.webhook_call_id.in_(calls))
+    done = [session.execute(_deletion(condition)) for condition in of_both]
+    return sum(cast("CursorResult[Any]", one).rowcount for one in done)
 
 
 def _deletion(*conditions: ColumnElement[bool]) -> Any:

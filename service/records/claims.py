@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
@@ -83,93 +84,175 @@ class Claim:
     predecessors: tuple[Delivered, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A stored object of a study that is used, as far as claims ask for it."""
+
+    id: int
+    study_id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    path: str
+    reason: str
+    received_at: datetime
+    purged: bool
+
+
 def claim_of(session: Session, row: Analysis) -> Claim:
     """An analysis as its worker needs it."""
-    images = tuple(_claimed_image(session, image.instance) for image in row.images)
-    return Claim(
-        analysis_id=row.id,
-        attempt=row.attempt,
-        failures=row.failures,
-        priority=row.priority,
-        study_instance_uid=row.study.study_instance_uid,
-        input_digest=row.input_digest,
-        settings_digest=row.settings_digest,
-        model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
-        purpose=Purpose(row.purpose),
-        images=images,
-        other_images=_other_images(session, row),
-        patient_header_path=_newest(session, row.study_id, [image.sop_instance_uid for image in images]),
-        predecessors=_delivered_before(session, row),
+    return claims_of(session, [row])[0]
+
+
+def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
+    """Analyses as their worker needs them, with as many questions for all of them as for one."""
+    if not rows:
+        return []
+    read = _read(session, rows)
+    uids = _study_uids(session, rows)
+    stored = _stored(session, rows, [instance.sop_instance_uid for _, instance in read])
+    delivered = _delivered(session, rows)
+    claims = []
+    for row in rows:
+        instances = [instance for analysis_id, instance in read if analysis_id == row.id]
+        of_study = [one for one in stored if one.study_id == row.study_id]
+        claims.append(
+            Claim(
+                analysis_id=row.id,
+                attempt=row.attempt,
+                failures=row.failures,
+                priority=row.priority,
+                study_instance_uid=uids[row.study_id],
+                input_digest=row.input_digest,
+                settings_digest=row.settings_digest,
+                model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
+                purpose=Purpose(row.purpose),
+                images=tuple(_claimed_image(instance, of_study) for instance in instances),
+                other_images=_other_images(row, instances, of_study),
+                patient_header_path=_newest(of_study, {one.sop_instance_uid for one in instances}),
+                predecessors=_predecessors(row, delivered),
+            )
+        )
+    return claims
+
+
+def _read(session: Session, rows: Sequence[Analysis]) -> list[tuple[int, Instance]]:
+    """The images that each is to read, in their order."""
+    images = (
+        select(AnalysisImage.analysis_id, Instance)
+        .join(Instance, Instance.id == AnalysisImage.instance_id)
+        .where(AnalysisImage.analysis_id.in_([row.id for row in rows]))
+        .order_by(AnalysisImage.analysis_id, AnalysisImage.position)
     )
+    return [(analysis_id, instance) for analysis_id, instance in session.execute(images)]
 
 
-def _claimed_image(session: Session, instance: Instance) -> ClaimedImage:
-    newest = _newest(session, instance.study_id, [instance.sop_instance_uid])
+def _study_uids(session: Session, rows: Sequence[Analysis]) -> dict[int, str]:
+    studies = select(Study).where(Study.id.in_([row.study_id for row in rows]))
+    return {study.id: study.study_instance_uid for study in session.scalars(studies)}
+
+
+def _stored(session: Session, rows: Sequence[Analysis], read: Sequence[str]) -> list[_Stored]:
+    """What is stored under these UIDs, and all radiographs beside them, in the order in which it came."""
+    columns = (
+        *(Instance.id, Instance.study_id, Instance.sop_instance_uid, Instance.sop_class_uid),
+        *(Instance.path, Instance.reason, Instance.received_at, Instance.purged_at.is_not(None)),
+    )
+    used = (
+        select(*columns)
+        .where(
+            Instance.study_id.in_([row.study_id for row in rows]),
+            Instance.state == InstanceState.STORED,
+            Instance.set_aside_at.is_(None),
+            or_(Instance.sop_class_uid.in_(_ORIGINALS), Instance.sop_instance_uid.in_(read)),
+        )
+        .order_by(Instance.id)
+    )
+    return [_Stored(*row) for row in session.execute(used)]
+
+
+def _claimed_image(instance: Instance, of_study: Sequence[_Stored]) -> ClaimedImage:
+    newest = _newest(of_study, {instance.sop_instance_uid})
     facts = Facts.read(instance.facts, instance.calling_ae_title)
     return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest, facts)
 
 
-def _other_images(session: Session, row: Analysis) -> tuple[OtherImage, ...]:
+def _other_images(
+    row: Analysis, read: Sequence[Instance], of_study: Sequence[_Stored]
+) -> tuple[OtherImage, ...]:
     """Those that had come when the analysis was asked for: so its results are the same at any time."""
-    of_study = (
-        Instance.study_id == row.study_id,
-        Instance.state == InstanceState.STORED,
-        Instance.set_aside_at.is_(None),
-        Instance.received_at <= row.created_at,
-    )
-    read = select(Instance.sop_instance_uid).join(AnalysisImage).where(AnalysisImage.analysis_id == row.id)
-    others = session.execute(
-        select(Instance.sop_instance_uid, func.coalesce(func.nullif(Instance.reason, ""), PURGED))
-        .where(
-            *of_study,
-            Instance.sop_class_uid.in_(_ORIGINALS),
-            Instance.sop_instance_uid.not_in(read),
-        )
-        .order_by(Instance.id)
+    uids = {instance.sop_instance_uid for instance in read}
+    others = (
+        one
+        for one in of_study
+        if one.received_at <= row.created_at
+        and one.sop_class_uid in _ORIGINALS
+        and one.sop_instance_uid not in uids
     )
     # Of one that came again with another header the last reason counts.
-    named = {uid: OtherImage(uid, reason) for uid, reason in others}
+    named = {one.sop_instance_uid: OtherImage(one.sop_instance_uid, one.reason or PURGED) for one in others}
     return tuple(named.values())
 
 
-def _newest(session: Session, study_id: int, sop_instance_uids: Sequence[str]) -> str:
+def _newest(of_study: Sequence[_Stored], sop_instance_uids: Set[str]) -> str:
     """Path of the stored file that came last under one of these UIDs and is not purged: an image, or its
     corrected header."""
-    return session.scalars(
-        select(Instance.path)
-        .where(
-            Instance.study_id == study_id,
-            Instance.sop_instance_uid.in_(sop_instance_uids),
-            Instance.state == InstanceState.STORED,
-            Instance.set_aside_at.is_(None),
-        )
-        .order_by(Instance.purged_at.is_not(None), Instance.id.desc())
-        .limit(1)
-    ).one()
+    named = (one for one in of_study if one.sop_instance_uid in sop_instance_uids)
+    return max(named, key=lambda one: (not one.purged, one.id)).path
 
 
-def _delivered_before(session: Session, row: Analysis) -> tuple[Delivered, ...]:
-    """The newest report of each SOP class by the same model for the same study that some destination holds
-    (decision 3); one of the analysis itself is of an earlier attempt, if it was made before this one began.
+@dataclass(frozen=True, slots=True)
+class _DeliveredReport:
+    """A report that some destination holds, and of which analysis it is."""
+
+    analysis_id: int
+    study_id: int
+    model_id: str
+    is_shadows: bool
+    created_at: datetime
+    report: Delivered
+
+
+def _delivered(session: Session, rows: Sequence[Analysis]) -> list[_DeliveredReport]:
+    """The reports of these studies that some destination holds, in the order in which they were made.
+
     One whose bytes are purged cannot be named: what it says is not in the new one.
     """
-    in_shadow = Analysis.purpose == Purpose.SHADOW
-    before = or_(Analysis.id != row.id, Result.created_at < row.started_at)
-    delivered = session.scalars(
-        select(Result)
+    found = session.execute(
+        select(Result, Analysis.study_id, Analysis.model_id, Analysis.purpose)
         .join(Analysis)
-        .join(Study)
-        .join(Delivery)
         .where(
-            Study.id == row.study_id,
-            before,
-            Analysis.model_id == row.model_id,
-            in_shadow == (row.purpose == Purpose.SHADOW),
+            Analysis.study_id.in_([row.study_id for row in rows]),
             Result.kind == ResultKind.STRUCTURED_REPORT,
             Result.purged_at.is_(None),
-            Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
+            exists().where(
+                Delivery.result_id == Result.id,
+                Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
+            ),
         )
         .order_by(Result.id)
     )
-    newest = {result.sop_class_uid: result for result in delivered}
-    return tuple(Delivered(one.sop_class_uid, one.sop_instance_uid, one.path) for one in newest.values())
+    return [
+        _DeliveredReport(
+            one.analysis_id,
+            study_id,
+            model_id,
+            purpose == Purpose.SHADOW,
+            one.created_at,
+            Delivered(one.sop_class_uid, one.sop_instance_uid, one.path),
+        )
+        for one, study_id, model_id, purpose in found
+    ]
+
+
+def _predecessors(row: Analysis, delivered: Sequence[_DeliveredReport]) -> tuple[Delivered, ...]:
+    """The newest report of each SOP class by the same model for the same study that some destination holds
+    (decision 3); one of the analysis itself is of an earlier attempt, if it was made before this one began.
+    """
+    newest = {
+        one.report.sop_class_uid: one.report
+        for one in delivered
+        if (one.study_id, one.model_id) == (row.study_id, row.model_id)
+        and one.is_shadows == (row.purpose == Purpose.SHADOW)
+        and (one.analysis_id != row.id or (row.started_at is not None and one.created_at < row.started_at))
+    }
+    return tuple(newest.values())

@@ -6,26 +6,31 @@ transaction that reads before it writes fails at once with BUSY_SNAPSHOT, whatev
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.errors import OutOfResources, SettingsError
+from service.records.clock import CLOCK, follow
+from service.records.schema import is_known, is_older, require_known, revision_of
+from service.records.waits import connect_arguments, limit_waits
 from service.settings import Settings
 
+log = logging.getLogger(__name__)
+
 BUSY_TIMEOUT_SECONDS: Final = 30
-CONNECT_TIMEOUT_SECONDS: Final = 10
 
 
 def utc_now() -> datetime:
-    """The present moment, with its zone."""
-    return datetime.now(UTC)
+    """The present moment, as all processes of the node have it; with its zone."""
+    return CLOCK.now()
 
 
 class _Rehearsed(Exception):
@@ -39,8 +44,13 @@ class Records:
         self.engine = engine
 
     @classmethod
-    def open(cls, settings: Settings) -> Records:
+    def open(cls, settings: Settings, *, for_a_caller: bool = False) -> Records:
         """Prepares the connection; nothing is read or written yet.
+
+        Args:
+            settings: Where the database is.
+            for_a_caller: Whether somebody waits at the other end of a wire, and is answered soon, whatever
+                hangs. Else statements take as long as they take.
 
         Raises:
             SettingsError: If the URL is no database URL, or its driver is missing.
@@ -49,8 +59,13 @@ class Records:
             settings.embedded_database.parent.mkdir(parents=True, exist_ok=True)
         try:
             engine = _create_engine(settings.sqlalchemy_url, settings.maximum_associations)
+            limit_waits(engine, for_a_caller=for_a_caller)
+            follow(engine)
         except (SQLAlchemyError, ImportError) as error:
             raise SettingsError(f"database_url cannot be used: {_first_line(error)}") from None
+        except ValueError:  # which quotes what stands where the port should, such as half a password
+            complaint = "its port is no number; a password's @ : / are written %40 %3A %2F"
+            raise SettingsError(f"database_url cannot be used: {complaint}") from None
         return cls(engine)
 
     @contextmanager
@@ -102,17 +117,43 @@ class Records:
             raise _Rehearsed
 
     def require_schema(self) -> None:
-        """Checks that the database answers and has our tables.
+        """Checks that the database answers and has the tables that this version of the node knows.
+
+        A newer schema is refused on SQLite. On PostgreSQL it is only warned of: there the next version's
+        ``migrate`` leaves it to the processes of this one, until they are replaced.
 
         Raises:
             SettingsError: One line that says what is missing and what to do.
         """
         try:
-            tables = set(inspect(self.engine).get_table_names())
+            with self.engine.connect() as connection:
+                schema = revision_of(connection)
         except SQLAlchemyError as error:
             raise SettingsError(f"the database does not answer: {_first_line(error)}") from None
-        if "study" not in tables:
+        if schema is None:
             raise SettingsError("the database has no tables yet: run `litegpt-node migrate`")
+        if is_older(schema):
+            raise SettingsError(
+                f"the database is of an older version of the node (schema {schema}): "
+                "run `litegpt-node migrate`"
+            )
+        if self.engine.dialect.name == "sqlite":
+            require_known(schema, "the database")
+        elif not is_known(schema):
+            log.warning(
+                "the database is of a newer version of the node (schema %s): upgrade this one", schema
+            )
+
+    def forget_deleted(self) -> None:
+        """Empties SQLite's write-ahead log, in which deleted rows still stand; PostgreSQL vacuums by itself.
+
+        Raises:
+            OutOfResources: If the database is away.
+        """
+        if self.engine.dialect.name == "sqlite":
+            with _translated(), self.engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -122,23 +163,39 @@ class Records:
 def _create_engine(url: str, at_once: int) -> Engine:
     """An engine for as many transactions at once as there may be associations."""
     if url.startswith("sqlite"):
-        engine = create_engine(url, max_overflow=at_once, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+        engine = create_engine(
+            url,
+            max_overflow=at_once,
+            connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+            hide_parameters=True,
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         pool_pre_ping=True,
         max_overflow=at_once,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
+        connect_args=connect_arguments(url),
+        hide_parameters=True,
     )
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # Compiling one of our statements takes longer than it saves: seconds, where the tables are large.
+    with connection.cursor() as cursor:
+        cursor.execute("SET jit = off")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # None: the driver's own BEGIN (deferred, and only before a write) would come too late for ours.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # secure_delete: what is deleted, or written over, is nowhere in the file any more.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -81,13 +81,12 @@ class WebhookLine:
 
 def today(session: Session, midnight: datetime) -> dict[str, int]:
     """How many studies were received since ``midnight``, by the state of their newest analysis."""
-    rows = session.execute(
-        select(Analysis.state, func.count())
-        .select_from(Study)
-        .outerjoin(Analysis, Analysis.id == newest_analysis())
-        .where(Study.receiving_since >= midnight)
-        .group_by(Analysis.state)
+    # Asked study by study: PostgreSQL would make a join of it, and go through all analyses on a busy day.
+    newest = select(Analysis.state).where(Analysis.id == newest_analysis()).correlate(Study)
+    states = (
+        select(newest.scalar_subquery().label("state")).where(Study.receiving_since >= midnight).subquery()
     )
+    rows = session.execute(select(states.c.state, func.count()).group_by(states.c.state))
     return {row[0] or StudyState.RECEIVING.value: row[1] for row in rows}
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -22,11 +22,12 @@ from litegpt.isolation import Isolation
 from service.archive import Archive
 from service.eligibility import Eligibility
 from service.errors import OutOfResources, TooLarge
-from service.header import storable
+from service.header import storable, texts
 from service.pixels import same_pixels
-from service.received import ReceivedObject, examine
+from service.received import Digest, ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.forwarding import Forwarding, withdraw_earlier
+from service.records.ledger import Ledger
 from service.records.states import InstanceState, Priority, StudyState
 from service.records.tables import Instance, Study
 from service.rules.facts import Facts
@@ -40,6 +41,38 @@ CORRECTED: Final = "corrected header of an image that is already stored"
 
 SUCCEEDED: Final = "purged, and stored again with other bytes"
 """Why an object is not analysed any more: whether it was the same image cannot be told, so the new one is."""
+
+
+# Written once and not for each image: putting a statement together costs more than running it.
+_KNOWN: Final = select(Instance.digest, Instance.path).where(
+    Instance.sop_instance_uid == bindparam("uid"), Instance.purged_at.is_(None)
+)
+_STUDY: Final = (
+    select(Study).where(Study.study_instance_uid == bindparam("study_instance_uid")).with_for_update()
+)
+_OF_STUDY: Final = select(func.count()).select_from(
+    select(Instance.id)
+    .join(Study)
+    .where(Study.study_instance_uid == bindparam("study_instance_uid"))
+    .limit(bindparam("most"))
+    .subquery()
+)
+_VERSIONS: Final = (
+    select(
+        Instance.digest,
+        Instance.path,
+        Instance.state,
+        Instance.eligible,
+        Instance.purged_at.is_not(None),
+        Instance.set_aside_at.is_not(None),
+    )
+    .join(Study)
+    .where(
+        Study.study_instance_uid == bindparam("study_instance_uid"),
+        Instance.sop_instance_uid == bindparam("uid"),
+    )
+    .order_by(Instance.id)
+)
 
 
 class Intake(StrEnum):
@@ -88,11 +121,17 @@ class Receiver:
     forwarding: Forwarding = field(default=Forwarding())
     maximum_instances: int = 0
     isolation: Isolation = field(default_factory=Isolation)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Those that write at the same time share a commit."""
+        object.__setattr__(self, "ledger", Ledger(self.records))
 
     def take(
         self,
         path: Path,
         *,
+        digest: Digest | None = None,
         sop_class_uid: str | None = None,
         sop_instance_uid: str | None = None,
         calling_ae_title: str = "",
@@ -104,6 +143,7 @@ class Receiver:
 
         Args:
             path: A Part 10 file on the archive's file system; it is moved away unless it is a duplicate.
+            digest: The dataset's, where it was taken as it came.
             sop_class_uid: The class that the C-STORE command named, if there was one.
             sop_instance_uid: The instance that it named.
             calling_ae_title: Who sent it.
@@ -117,7 +157,7 @@ class Receiver:
             TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
-        received = examine(path, sop_class_uid, sop_instance_uid)
+        received = examine(path, sop_class_uid, sop_instance_uid, digest)
         return self.keep(received, calling_ae_title, called_ae_title, priority, fetched).intake
 
     def keep(
@@ -134,27 +174,22 @@ class Receiver:
             TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
-        if received.digest in self.known(received.sop_instance_uid):
-            return Kept(Intake.DUPLICATE)
-        self._require_room(received)
+        with self.records.reading() as session:
+            if received.digest in self._known(session, received.sop_instance_uid):
+                return Kept(Intake.DUPLICATE)
+            self._require_room(session, received)
         relative = self.archive.take_image(
             received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         facts = Facts.of(received.header, calling_ae_title, called_ae_title)
         return self._record(received, relative, facts, priority, fetched)
 
-    def _require_room(self, received: ReceivedObject) -> None:
+    def _require_room(self, session: Session, received: ReceivedObject) -> None:
         """Looked at before the file is taken: a few that come at once may be more."""
         if not self.maximum_instances:
             return
-        of_study = (
-            select(Instance.id)
-            .join(Study)
-            .where(Study.study_instance_uid == received.study_instance_uid)
-            .limit(self.maximum_instances)
-        )
-        with self.records.reading() as session:
-            count = session.scalar(select(func.count()).select_from(of_study.subquery())) or 0
+        values = {"study_instance_uid": received.study_instance_uid, "most": self.maximum_instances}
+        count = session.scalar(_OF_STUDY, values) or 0
         if count >= self.maximum_instances:
             raise TooLarge(
                 f"study {received.study_instance_uid} has {count} objects: maximum_instances_per_study"
@@ -175,45 +210,58 @@ class Receiver:
     def known(self, sop_instance_uid: str) -> set[str]:
         """The digests of what is recorded under a UID and whose files are there to stay."""
         with self.records.reading() as session:
-            rows = session.execute(
-                select(Instance.digest, Instance.path).where(
-                    Instance.sop_instance_uid == sop_instance_uid, Instance.purged_at.is_(None)
-                )
-            ).all()
+            return self._known(session, sop_instance_uid)
+
+    def _known(self, session: Session, sop_instance_uid: str) -> set[str]:
+        rows = session.execute(_KNOWN, {"uid": sop_instance_uid}).all()
         return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
     def _record(
         self, received: ReceivedObject, relative: str, facts: Facts, priority: Priority, fetched: bool
     ) -> Kept:
-        now = utc_now()
-        with self.records.writing() as session:
-            study, is_new = _lock_study(session, received, now, priority)
-            earlier = self._versions(session, received)
-            kept = self._judge(received, self.archive.absolute(relative), earlier)
-            if kept.intake is Intake.DUPLICATE:
-                return kept
-            if kept.intake is Intake.STORED_AGAIN:
-                self._store_again(session, study, received, relative)
-                return kept
-            if not kept.reason:
-                _succeed(session, study, received)
-            instance = _instance(study, received, kept, relative, facts, now)
-            session.add(instance)
-            if not kept.reason:
-                _reopen(study, now, priority)
-            elif is_new or not any(instance.eligible for instance in study.instances):
-                study.last_eligible_at = now
-            if not fetched:
-                self.forwarding.apply(session, study, instance, facts)
-            if kept.intake is Intake.CORRECTED_HEADER:
-                withdraw_earlier(session, study, instance)
-        log.info(
-            "stored %s of study %s: %s%s",
-            received.sop_instance_uid,
-            received.study_instance_uid,
-            kept.intake,
-            f", not analysed: {kept.reason}" if kept.reason else "",
+        kept = self.ledger.enter(
+            lambda session: self._write(session, received, relative, facts, priority, fetched)
         )
+        if kept.intake is not Intake.DUPLICATE:
+            log.info(
+                "stored %s of study %s: %s%s",
+                received.sop_instance_uid,
+                received.study_instance_uid,
+                kept.intake,
+                f", not analysed: {kept.reason}" if kept.reason else "",
+            )
+        return kept
+
+    def _write(
+        self,
+        session: Session,
+        received: ReceivedObject,
+        relative: str,
+        facts: Facts,
+        priority: Priority,
+        fetched: bool,
+    ) -> Kept:
+        now = utc_now()
+        study, is_new = _lock_study(session, received, now, priority)
+        earlier = [] if is_new else self._versions(session, received)
+        kept = self._judge(received, self.archive.absolute(relative), earlier)
+        if kept.intake is Intake.DUPLICATE:
+            return kept
+        if kept.intake is Intake.STORED_AGAIN:
+            self._store_again(session, study, received, relative)
+            return kept
+        if not kept.reason and any(version.purged and version.eligible for version in earlier):
+            _succeed(session, study, received)
+        instance = _instance(study, received, kept, relative, facts, now)
+        session.add(instance)
+        if not kept.reason:
+            _reopen(study, now, priority)
+        elif is_new or not any(instance.eligible for instance in study.instances):
+            study.last_eligible_at = now
+        if not fetched:
+            self.forwarding.apply(session, study, instance, facts)
+        if kept.intake is Intake.CORRECTED_HEADER:
+            withdraw_earlier(session, study, instance)
         return kept
 
     def _store_again(self, session: Session, study: Study, received: ReceivedObject, relative: str) -> None:
@@ -230,30 +278,11 @@ class Receiver:
             .values(purged_at=None, path=relative)
         )
         study.last_eligible_at = utc_now()
-        log.info(
-            "stored %s of study %s again after it was purged",
-            received.sop_instance_uid,
-            received.study_instance_uid,
-        )
 
     def _versions(self, session: Session, received: ReceivedObject) -> list[Version]:
         """What is recorded under its UID in its study, in the order in which it came."""
-        rows = session.execute(
-            select(
-                Instance.digest,
-                Instance.path,
-                Instance.state,
-                Instance.eligible,
-                Instance.purged_at.is_not(None),
-                Instance.set_aside_at.is_not(None),
-            )
-            .join(Study)
-            .where(
-                Study.study_instance_uid == received.study_instance_uid,
-                Instance.sop_instance_uid == received.sop_instance_uid,
-            )
-            .order_by(Instance.id)
-        ).all()
+        values = {"study_instance_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
+        rows = session.execute(_VERSIONS, values).all()
         return [
             Version(digest, self.archive.absolute(path), state, eligible, purged, set_aside)
             for digest, path, state, eligible, purged, set_aside in rows
@@ -337,9 +366,12 @@ def _succeed(session: Session, study: Study, received: ReceivedObject) -> None:
 def _lock_study(
     session: Session, received: ReceivedObject, now: datetime, priority: Priority
 ) -> tuple[Study, bool]:
-    """The study's row, locked; two associations may bring its first two images at once."""
+    """The study's row, locked, and whether it is new; two associations may bring its first images at once."""
+    named = {"study_instance_uid": received.study_instance_uid}
+    if study := session.scalars(_STUDY, named).one_or_none():
+        return study, False
     values = {
-        "study_instance_uid": received.study_instance_uid,
+        **named,
         "accession_number": _text(received, "AccessionNumber"),
         "study_date": _text(received, "StudyDate")[:8],
         "state": StudyState.RECEIVING,
@@ -348,11 +380,10 @@ def _lock_study(
         "priority": priority,
     }
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    inserted = session.execute(dialect.insert(Study).values(values).on_conflict_do_nothing())
-    study = session.scalars(
-        select(Study).where(Study.study_instance_uid == received.study_instance_uid).with_for_update()
-    ).one()
-    return study, cast("CursorResult[Any]", inserted).rowcount == 1
+    insert = dialect.insert(Study).values(values).on_conflict_do_nothing().returning(Study)
+    if inserted := session.scalars(insert).one_or_none():
+        return inserted, True
+    return session.scalars(_STUDY, named).one(), False
 
 
 def _reopen(study: Study, now: datetime, priority: Priority) -> None:
@@ -365,5 +396,4 @@ def _reopen(study: Study, now: datetime, priority: Priority) -> None:
 
 
 def _text(received: ReceivedObject, keyword: str) -> str:
-    value = received.header.get(keyword)
-    return "" if value is None else storable(str(value))
+    return storable("\\".join(texts(received.header, keyword)))

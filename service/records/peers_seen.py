@@ -59,6 +59,12 @@ class Seen:
         rest = min(self.last_failure - self.down_since - PATIENCE, LONGEST_REST)
         return self.last_failure + rest if rest > timedelta(0) else None
 
+    def rests_at(self, now: datetime) -> bool:
+        """Whether it is left alone at a moment; a failure of the future was before the clock was set back."""
+        if self.rests_until is None or self.last_failure is None:
+            return False
+        return self.last_failure <= now + LONGEST_REST and now < self.rests_until
+
     @property
     def reach(self) -> Reach:
         """In a word."""
@@ -125,4 +131,4 @@ def seen(session: Session, kind: PeerKind) -> dict[str, Seen]:
 
 def resting(session: Session, kind: PeerKind, now: datetime) -> set[str]:
     """The names of those that are down and are left alone at this moment."""
-    return {name for name, peer in seen(session, kind).items() if peer.rests_until and peer.rests_until > now}
+    return {name for name, peer in seen(session, kind).items() if peer.rests_at(now)}

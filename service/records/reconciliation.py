@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Executable, String, case, func, literal, select
+from sqlalchemy import Executable, String, case, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from service.records.commitments import AWAITED
@@ -130,12 +131,27 @@ class UnsettledStudy:
 def sum_up(session: Session, question: Question) -> Sums:
     """Counts everything that the question asks for."""
     table = standing(question)
-    rows = session.execute(
-        select(table.c.verdict, table.c.state, func.count()).group_by(table.c.verdict, table.c.state)
-    )
+    counted = select(table.c.verdict, table.c.state, func.count()).group_by(table.c.verdict, table.c.state)
+    with _without_sorting(session):
+        rows = session.execute(counted).all()
     standings = [StandingSum(Verdict(verdict), state, studies) for verdict, state, studies in rows]
     standings.sort(key=lambda row: (list(Verdict).index(row.verdict), -row.studies, row.state))
     return Sums(tuple(standings), _images(session, question), _deliveries(session, question))
+
+
+@contextmanager
+def _without_sorting(session: Session) -> Iterator[None]:
+    """Has PostgreSQL count by hashing while the block runs.
+
+    It takes words that it computes for as many as there are rows, and would sort those of all studies, on
+    disk, to count a few words.
+    """
+    is_postgresql = session.get_bind().dialect.name == "postgresql"
+    if is_postgresql:
+        session.execute(text("SET LOCAL enable_sort = off"))
+    yield
+    if is_postgresql:
+        session.execute(text("SET LOCAL enable_sort = on"))
 
 
 def unsettled(
@@ -168,19 +184,17 @@ def unsettled(
 
 def _images(session: Session, question: Question) -> ImageSums:
     newest = newest_analyses()
-    rows = (
+    fates_of_all = (
         select(_what_became_of_it().label("fate"))
         .select_from(Instance)
-        .join(Study, Study.id == Instance.study_id)
         .outerjoin(newest, newest.c.study_id == Instance.study_id)
         .outerjoin(Analysis, Analysis.id == newest.c.id)
         .outerjoin(
             AnalysisImage,
             (AnalysisImage.analysis_id == newest.c.id) & (AnalysisImage.instance_id == Instance.id),
         )
-        .where(*question.asks_for())
-        .subquery()
     )
+    rows = _asked_for(fates_of_all, question, Instance.study_id).subquery()
     counted = select(rows.c.fate, func.count()).group_by(rows.c.fate)
     fates = _counts(session, counted)
     names = [name for name in ImageSums.__dataclass_fields__ if name not in {"received", "reasons"}]
@@ -206,10 +220,11 @@ def _what_became_of_it() -> Any:
 
 
 def _reasons(session: Session, question: Question, in_all: int) -> dict[str, int]:
+    against = select(Instance.reason, func.count()).where(
+        ~Instance.eligible, Instance.state != InstanceState.CONFLICT
+    )
     frequent = (
-        select(Instance.reason, func.count())
-        .join(Study, Study.id == Instance.study_id)
-        .where(~Instance.eligible, Instance.state != InstanceState.CONFLICT, *question.asks_for())
+        _asked_for(against, question, Instance.study_id)
         .group_by(Instance.reason)
         .order_by(func.count().desc(), Instance.reason)
         .limit(REASONS_TOLD)
@@ -229,21 +244,30 @@ def _deliveries(session: Session, question: Question) -> tuple[DeliverySums, ...
     results = (
         counted.join(Result, Result.id == Delivery.result_id)
         .join(Analysis, Analysis.id == Result.analysis_id)
-        .join(Study, Study.id == Analysis.study_id)
         .where(IN_EARNEST)
     )
-    images = counted.join(Instance, Instance.id == Delivery.instance_id).join(
-        Study, Study.id == Instance.study_id
+    # Said in so many words, that PostgreSQL looks for them alone where they are few.
+    images = counted.join(Instance, Instance.id == Delivery.instance_id).where(
+        Delivery.instance_id.is_not(None)
     )
     at: dict[tuple[str, str], dict[str, int]] = {}
     uncommitted: Counter[tuple[str, str]] = Counter()
-    for objects, rows in ((RESULTS, results), (IMAGES, images)):
-        asked = rows.where(*question.asks_for()).group_by(Delivery.destination, Delivery.state)
+    for objects, rows, study_id in (
+        (RESULTS, results, Analysis.study_id),
+        (IMAGES, images, Instance.study_id),
+    ):
+        asked = _asked_for(rows, question, study_id).group_by(Delivery.destination, Delivery.state)
         for destination, state, count, awaited in session.execute(asked):
             at.setdefault((destination, objects), {})[state] = count
             uncommitted[destination, objects] += awaited
     names = sorted(at, key=lambda name: (name[1] != RESULTS, name[0]))
     return tuple(_delivery_sums(*name, at[name], uncommitted[name]) for name in names)
+
+
+def _asked_for(rows: Any, question: Question, study_id: Any) -> Any:
+    """Those rows whose study is asked for; where all are, no study is looked at."""
+    conditions = question.asks_for()
+    return rows.join(Study, Study.id == study_id).where(*conditions) if conditions else rows
 
 
 def _delivery_sums(

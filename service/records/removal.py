@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, delete, or_, select
+from sqlalchemy import ColumnElement, CursorResult, Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from service.archive import Archive
@@ -46,7 +46,7 @@ def remove_study(records: Records, archive: Archive, study_instance_uid: str) ->
             raise NeverAgain(f"no such study: {study_instance_uid}")
         _require_over(session, study_id)
         inodes = _inodes(archive, _paths(session, study_id))
-        _delete_rows(session, study_id)
+        delete_rows(session, study_id)
     for path, inode in inodes.items():
         archive.remove(path, inode)
     return len(inodes)
@@ -62,7 +62,7 @@ def _require_over(session: Session, study_id: int) -> None:
     ).all()
     if waiting := set(analyses) & set(WAITING):
         raise StillInWork(f"an analysis of the study is {min(waiting)}")
-    deliveries = session.scalars(select(Delivery.state).where(_of_study(study_id)).with_for_update()).all()
+    deliveries = session.scalars(select(Delivery.state).where(of_study(study_id)).with_for_update()).all()
     if DeliveryState.DUE in deliveries:
         raise StillInWork("a result or an image of the study is due for delivery")
     calls = select(WebhookCall.state).join(Analysis).where(Analysis.study_id == study_id)
@@ -89,11 +89,13 @@ def _inodes(archive: Archive, paths: Iterable[str]) -> dict[str, int]:
     return inodes
 
 
-def _delete_rows(session: Session, study_id: int) -> None:
-    attempts.forget(session, [study_id])
+def delete_rows(session: Session, study_id: int) -> int:
+    """Deletes a study's row, which is locked, and all that hang on it; how many they were is returned."""
+    _hold(session, study_id)
+    deleted = attempts.forget(session, [study_id])
     analyses = select(Analysis.id).where(Analysis.study_id == study_id)
     for statement in (
-        delete(Delivery).where(_of_study(study_id)),
+        delete(Delivery).where(of_study(study_id)),
         delete(WebhookCall).where(WebhookCall.analysis_id.in_(analyses)),
         delete(Result).where(Result.analysis_id.in_(analyses)),
         delete(Finding).where(Finding.analysis_id.in_(analyses)),
@@ -102,14 +104,28 @@ def _delete_rows(session: Session, study_id: int) -> None:
         delete(Instance).where(Instance.study_id == study_id),
         delete(Study).where(Study.id == study_id),
     ):
-        session.execute(statement.execution_options(synchronize_session=False))
+        done = session.execute(statement.execution_options(synchronize_session=False))
+        deleted += cast("CursorResult[Any]", done).rowcount
+    return deleted
 
 
-def _of_study(study_id: int) -> ColumnElement[bool]:
+def _hold(session: Session, study_id: int) -> None:
+    """Locks what a worker may have in hand, so that it hangs no new rows on what is being deleted."""
+    calls = select(WebhookCall.id).join(Analysis).where(Analysis.study_id == study_id)
+    for rows in (
+        select(Analysis.id).where(Analysis.study_id == study_id).with_for_update(),
+        select(Delivery.id).where(of_study(study_id)).with_for_update(),
+        calls.with_for_update(of=WebhookCall),
+    ):
+        session.execute(rows).all()
+
+
+def of_study(study_id: int) -> ColumnElement[bool]:
+    """Of deliveries: those of a study's results and images."""
     images = select(Instance.id).where(Instance.study_id == study_id)
     return or_(Delivery.result_id.in_(_results(study_id)), Delivery.instance_id.in_(images))
 
 
 def _results(study_id: int) -> Select[Any]:
-    of_study = select(Result.id).join(Analysis, Analysis.id == Result.analysis_id)
-    return of_study.where(Analysis.study_id == study_id)
+    made = select(Result.id).join(Analysis, Analysis.id == Result.analysis_id)
+    return made.where(Analysis.study_id == study_id)

@@ -12,11 +12,26 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import reduce
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, String, Subquery, and_, case, exists, func, literal, not_, or_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import (
+    ColumnElement,
+    String,
+    Subquery,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    type_coerce,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from service.records.commitments import AWAITED_BY_VALUE, uncommitted
 from service.records.forwarding import UNFORWARDED, has_forward, unforwarded
@@ -30,7 +45,15 @@ from service.records.states import (
     Purpose,
     StudyState,
 )
-from service.records.tables import Analysis, Delivery, Instance, Result, Study, WebhookCall
+from service.records.tables import (
+    Analysis,
+    Delivery,
+    Instance,
+    Result,
+    Study,
+    UTCDateTime,
+    WebhookCall,
+)
 from service.records.webhook_calls import UNANSWERED
 
 IN_EARNEST: Final = Analysis.purpose != Purpose.SHADOW
@@ -185,8 +208,8 @@ class _Facts:
 
     @property
     def begun(self) -> ColumnElement[Any]:
-        received = _earlier(Study.receiving_since, self.waiting.c.since)
-        return reduce(_earlier, [*self._due_since, self.uncommitted.c.due_since], received)
+        since = (self.waiting.c.since, *self._due_since, self.uncommitted.c.due_since)
+        return _earliest(Study.receiving_since, *since)
 
     @property
     def _due_since(self) -> list[ColumnElement[Any]]:
@@ -221,7 +244,7 @@ class _Facts:
         """Since when it is not settled: since it was received, where it is not a conflict alone."""
         unsettled = or_(self.failed, self.refused, self.on_its_way)
         conflict = self.conflicts.c.since
-        return case((unsettled, _earlier(self.begun, conflict)), else_=conflict)
+        return case((unsettled, _earliest(self.begun, conflict)), else_=conflict)
 
 
 def _waiting() -> Subquery:
@@ -269,9 +292,25 @@ def _has_deliveries(current: Any) -> ColumnElement[bool]:
     return exists().where(Result.analysis_id == current.id, Delivery.result_id == Result.id)
 
 
-def _earlier(one: Any, other: Any) -> ColumnElement[Any]:
-    """The earlier of two times, of which the second may be missing; least() is not in every database."""
-    return case((other < one, other), else_=one)
+class _Least(FunctionElement[Any]):
+    """The least of some values, none of them missing; PostgreSQL and SQLite call that by different names."""
+
+    inherit_cache = True
+
+
+@compiles(_Least)
+def _least(element: _Least, compiler: SQLCompiler, **others: Any) -> str:
+    name = "min" if compiler.dialect.name == "sqlite" else "least"
+    return f"{name}({compiler.process(element.clauses, **others)})"
+
+
+def _earliest(one: ColumnElement[Any] | InstrumentedAttribute[datetime], *others: Any) -> ColumnElement[Any]:
+    """The earliest of some times, of which all but the first may be missing.
+
+    Each stands in the statement twice at most: nested comparisons would double it with each of them, and
+    PostgreSQL compile it for longer than it computes.
+    """
+    return type_coerce(_Least(one, *(func.coalesce(other, one) for other in others)), UTCDateTime())
 
 
 def _word(word: StrEnum) -> ColumnElement[str]:

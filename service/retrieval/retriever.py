@@ -212,8 +212,12 @@ class Retriever:
 
     def _has_room(self) -> bool:
         """Whether images may come: below the watermark the listener would refuse them anyhow."""
-        free = self._archive.free_bytes()
-        full, self._disk_is_full = self._disk_is_full, free < self._settings.minimum_free_bytes
-        if self._disk_is_full and not full:
-            log.error("retrieving waits: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
+        try:
+            self._archive.require_room(self._settings.minimum_free_bytes)
+        except OutOfResources as error:
+            if not self._disk_is_full:
+                log.error("retrieving waits: %s", error)
+            self._disk_is_full = True
+        else:
+            self._disk_is_full = False
         return not self._disk_is_full

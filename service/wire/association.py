@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import Event
 
 from service.errors import KindRefused, NoTls, PeerRefused, PeerUnavailable, SettingsError
@@ -17,6 +19,7 @@ from service.peers import Destination
 from service.settings import Settings
 from service.wire import tls
 from service.wire.checkpoint import Checkpoint
+from service.wire.ending import end_at_once
 from service.wire.tls import Identity, RequestorContext
 from service.wire.transport import drop_what_is_not_whole
 
@@ -63,41 +66,33 @@ def associated(
         KindRefused: If it takes none of these SOP classes.
         PeerRefused: If it rejects us for good (A-ASSOCIATE-RJ, rejected-permanent).
     """
-    entity = AE(ae_title=settings.ae_title)
-    entity.acse_timeout = settings.acse_timeout_seconds
-    entity.dimse_timeout = reply_timeout_seconds or settings.dimse_timeout_seconds
-    entity.network_timeout = settings.network_timeout_seconds
-    entity.connection_timeout = settings.connect_timeout_seconds
-    for sop_class, syntaxes in (*contexts, *to_receive):
-        entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
+    entity = _application_entity(settings, (*contexts, *to_receive), reply_timeout_seconds)
     context = _context(settings, peer, to_ourselves)
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
-    if on_store is not None:
-        handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_what_is_not_whole)]
-    if on_report is not None:
-        handlers.append((evt.EVT_N_EVENT_REPORT, on_report))
-    try:
-        association = entity.associate(
-            peer.host,
-            peer.port,
-            ae_title=peer.ae_title,
-            max_pdu=settings.maximum_pdu_bytes if to_receive else _PDU_BYTES,
-            ext_neg=[build_role(UID(uid), scp_role=True) for uid in {uid: None for uid, _ in to_receive}],
-            tls_args=(context, peer.host) if context else None,
-            evt_handlers=handlers,
-        )
-    except (OSError, UnicodeError) as error:
-        # pynetdicom resolves the name itself, and lets what comes of that through.
-        raise PeerUnavailable(f"{peer}: the host's name is not known ({error})") from error
-    if not association.is_established:
-        why_not = _why_not(association, peer, context)
-        raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
-    Checkpoint.put_into(association)
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
+    with _ended_if_interrupted(entity):
+        try:
+            association = entity.associate(
+                peer.host,
+                peer.port,
+                ae_title=peer.ae_title,
+                max_pdu=settings.maximum_pdu_bytes if to_receive else _PDU_BYTES,
+                ext_neg=[build_role(UID(uid), scp_role=True) for uid in {uid: None for uid, _ in to_receive}],
+                tls_args=(context, peer.host) if context else None,
+                evt_handlers=_handlers(on_store, on_report),
+            )
+        except (OSError, UnicodeError) as error:
+            # pynetdicom resolves the name itself, and lets what comes of that through.
+            raise PeerUnavailable(f"{peer}: the host's name is not known ({error})") from error
+        if not association.is_established:
+            why_not = _why_not(association, peer, context)
+            raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
+        Checkpoint.put_into(association)
+        try:
+            # Interrupted here, perhaps in the middle of a message, it is not released: it has ended.
+            with _ended_if_interrupted(entity):
+                yield association
+        finally:
+            if association.is_established:
+                association.release()
 
 
 def send_at_once(event: Event) -> None:
@@ -122,6 +117,41 @@ def answered(peer: Destination, reply: Any) -> int:
     if status is None:
         raise PeerUnavailable(f"{peer}: {NO_REPLY}")
     return status
+
+
+@contextmanager
+def _ended_if_interrupted(entity: AE) -> Iterator[None]:
+    """At Ctrl-C what the entity has begun is ended, at once: pynetdicom 3.0.4 leaves a thread behind a call
+    that is interrupted, and Python waits for it before the process may end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for thread in threading.enumerate():
+            if isinstance(thread, DULServiceProvider) and thread.assoc.ae is entity:
+                end_at_once(thread.assoc)
+        raise
+
+
+def _application_entity(settings: Settings, contexts: Contexts, reply_timeout_seconds: float | None) -> AE:
+    entity = AE(ae_title=settings.ae_title)
+    entity.acse_timeout = settings.acse_timeout_seconds
+    entity.dimse_timeout = reply_timeout_seconds or settings.dimse_timeout_seconds
+    entity.network_timeout = settings.network_timeout_seconds
+    entity.connection_timeout = settings.connect_timeout_seconds
+    for sop_class, syntaxes in contexts:
+        entity.add_requested_context(UID(sop_class), [UID(syntax) for syntax in syntaxes])
+    return entity
+
+
+def _handlers(
+    on_store: Callable[[Event], int] | None, on_report: Callable[[Event], tuple[int, None]] | None
+) -> list[Any]:
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
+    if on_store is not None:
+        handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_what_is_not_whole)]
+    if on_report is not None:
+        handlers.append((evt.EVT_N_EVENT_REPORT, on_report))
+    return handlers
 
 
 def _context(settings: Settings, peer: Destination, to_ourselves: bool) -> RequestorContext | None:

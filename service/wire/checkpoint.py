@@ -9,6 +9,7 @@ when the reactor stands at it.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Final
 
 from pynetdicom.association import Association
@@ -36,8 +37,11 @@ class Checkpoint:
         with self._changed:
             self._reactor_stands_here = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_open)
+            self._stand()
             self._reactor_stands_here = False
+
+    def _stand(self) -> None:
+        self._changed.wait_for(lambda: self._is_open)
 
     def clear(self) -> None:
         """Called by whoever begins an operation; returns when the reactor stands still, or has ended."""
@@ -54,3 +58,29 @@ class Checkpoint:
 
     def _reactor_runs_beside_us(self) -> bool:
         return self._association.is_alive() and threading.current_thread() is not self._association
+
+
+class RestingPlace(Checkpoint):
+    """A checkpoint at which the reactor stays while there is nothing to do for it.
+
+    Each time round, pynetdicom's reactor looks for a message, for a primitive of the peer's, at its timers.
+    """
+
+    def __init__(self, association: Association, at_most_seconds: float) -> None:
+        super().__init__(association)
+        self._at_most_seconds = at_most_seconds
+
+    def ring(self) -> None:
+        """Says that there may be something to do."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _stand(self) -> None:
+        until = time.monotonic() + self._at_most_seconds
+        while not self._is_open or (self._nothing_to_do() and time.monotonic() < until):
+            self._changed.wait(max(0.0, until - time.monotonic()) if self._is_open else None)
+
+    def _nothing_to_do(self) -> bool:
+        association: Any = self._association
+        waiting = association.dimse.msg_queue.queue or association.dul.to_user_queue.queue
+        return not waiting and association.dul.is_alive() and not association._kill

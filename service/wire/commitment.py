@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from litegpt.attributes import MALFORMED, text
+from litegpt.attributes import UNDECODABLE, text
 from service.errors import CannotUnderstand, KindRefused, NodeError, NotThere, PeerUnavailable
 from service.peers import Destination
 from service.records import commitments
@@ -180,7 +180,7 @@ def report_in(information: Dataset) -> Report:
         }
         items = items_of(information, "ReferencedSOPSequence")
         committed = frozenset(text(item, "ReferencedSOPInstanceUID") for item in items)
-    except MALFORMED as error:
+    except UNDECODABLE as error:
         raise CannotUnderstand(f"a report that cannot be read: {type(error).__name__}") from error
     if not uid:
         raise CannotUnderstand("a report without Transaction UID")

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from socketserver import BaseServer
 from typing import Any, Final
 
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from service.errors import SettingsError
 from service.wire.antechamber import Antechamber
 from service.wire.tls import AcceptorContext
 from service.wire.transport import Limits, Transport
+from service.wire.wakeful import WakefulProvider
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +52,7 @@ class Door(ThreadedAssociationServer):
         on_too_many: Callable[[], None],
         on_no_tls: Callable[[], None],
         tls: AcceptorContext | None = None,
+        shares_port: bool = False,
         **options: Any,
     ) -> None:
         """Binds the port.
@@ -59,13 +65,23 @@ class Door(ThreadedAssociationServer):
             on_too_many: Told when one more is rejected.
             on_no_tls: Told when TLS with a peer has failed.
             tls: Where this is given, peers must speak TLS.
+            shares_port: Whether other processes may listen on it, too.
             **options: As pynetdicom passes them.
         """
+        self._shares_port = shares_port
         super().__init__(*arguments, **{**options, "request_handler": _Handler})
+        self.contexts = _Unchanged(self.contexts)
         self.limits = limits
         self._per_address = associations_per_address
         self._on_too_many = on_too_many
+        self.digesting = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="digest")
         self._antechamber = Antechamber(self._come_in, silent_seconds, tls, on_no_tls)
+
+    def server_bind(self) -> None:
+        """Binds the port, alone or with others."""
+        if self._shares_port and self.socket is not None:
+            share(self.socket)
+        super().server_bind()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Takes a connection that was just accepted; called where the next ones wait."""
@@ -77,6 +93,7 @@ class Door(ThreadedAssociationServer):
         BaseServer.shutdown(self)
         self.server_close()
         self._antechamber.close()
+        self.digesting.shutdown(wait=False)
 
     def _come_in(self, connection: socket.socket, address: Any) -> None:
         peer = address[0]
@@ -84,11 +101,33 @@ class Door(ThreadedAssociationServer):
         requestors = [association.requestor.address_info for association in accepted]
         of_peer = sum(requestor is not None and requestor.address == peer for requestor in requestors)
         if of_peer < self._per_address:
-            super().process_request(connection, address)
+            # Here and in no thread of its own: an association has two, and this only begins them.
+            self.process_request_thread(connection, address)
             return
         log.warning("association from %s rejected: it has %d already", peer, of_peer)
         self._on_too_many()
         threading.Thread(target=_reject, args=(connection,), name="rejection", daemon=True).start()
+
+
+def share(bound: socket.socket) -> None:
+    """Lets other processes of this user bind the same port; called before it is bound.
+
+    Raises:
+        SettingsError: If this machine cannot do that.
+    """
+    option = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise SettingsError("listener_processes: this machine's ports cannot be shared (no SO_REUSEPORT)")
+    bound.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+class _Unchanged(list[PresentationContext]):
+    """The presentation contexts that we take: pynetdicom copies each of them, to the last UID, for every
+    association, and changes none."""
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> list[PresentationContext]:
+        """The same contexts in a list of their own."""
+        return list(self)
 
 
 class _Handler(RequestHandler):
@@ -100,7 +139,10 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         # Both sockets say that the connection is there, and the association is to hear it once.
         association.dul.event_queue.get_nowait()
-        association.dul.socket = Transport(association, self.request, self.server.limits)
+        association.dul.socket = Transport(
+            association, self.request, self.server.limits, self.server.digesting
+        )
+        WakefulProvider.put_into(association)
         return association
 
 

@@ -16,6 +16,8 @@ from typing import Any
 from pynetdicom.events import Event
 from pynetdicom.fsm import StateMachine
 
+from service.errors import in_words
+
 log = logging.getLogger(__name__)
 
 
@@ -45,10 +47,15 @@ def _run(association: Any, reactor: Callable[[], None]) -> None:
         _end(association, error)
 
 
-def _end(association: Any, error: Exception) -> None:
-    what = f"{type(error).__name__}: {error}"
-    log.warning("association of %s ended: %s", association.requestor.address_info.address, what)
-    association._kill = True
+def end_at_once(association: Any) -> None:
+    """Ends its threads and its socket, whatever it is about to do and without a word to the peer."""
+    association._kill, association.is_established = True, False
+    association._reactor_checkpoint.set()
     association.dul.kill_dul()
     if association.dul.socket is not None:
         association.dul.socket.close()
+
+
+def _end(association: Any, error: Exception) -> None:
+    log.warning("association of %s ended: %s", association.requestor.address_info.address, in_words(error))
+    end_at_once(association)

@@ -37,8 +37,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from service.archive import Archive
 from service.eligibility import RADIOGRAPHS, Eligibility
-from service.errors import SettingsError
-from service.metrics.processes import LOW_DISK, NO_TLS, OTHER, REJECTIONS, ListenerMetrics
+from service.errors import NoRoom, OutOfResources, SettingsError
+from service.metrics.processes import ARCHIVE_AWAY, LOW_DISK, NO_TLS, OTHER, REJECTIONS, ListenerMetrics
 from service.peers import Destination
 from service.records.database import Records
 from service.records.forwarding import Forwarding
@@ -51,9 +51,11 @@ from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, Reports
 from service.wire.door import Door
 from service.wire.ending import end_whatever_happens
 from service.wire.safekeeping import Requests
+from service.wire.spool import Spool
 from service.wire.storage import Storage
+from service.wire.timers import count_on_the_monotonic_clock
 from service.wire.tls import AcceptorContext, Identity
-from service.wire.transport import Limits, drop_what_is_not_whole, measure
+from service.wire.transport import Limits, assign, drop_what_is_not_whole, measure
 from service.wire.users import Users
 
 log = logging.getLogger(__name__)
@@ -102,16 +104,20 @@ ours, an unknown user (PS3.7 D.3.3.7), and a limit of ours, for now."""
 class Listener:
     """A bound, running SCP."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         """Opens what it writes into.
+
+        Args:
+            settings: The node's.
+            shares_port: Whether other processes may listen on the same ports.
 
         Raises:
             SettingsError: If the hospital's own rules cannot be read.
         """
         forwarding = Forwarding.of(Rulebook(settings))
-        self._settings = settings
+        self._settings, self._shares_port = settings, shares_port
         self._archive = Archive(settings.data_dir)
-        self._records = Records.open(settings)
+        self._records = Records.open(settings, for_a_caller=True)
         self._metrics = ListenerMetrics()
         eligibility = Eligibility.of(settings)
         receiver = Receiver(
@@ -159,6 +165,7 @@ class Listener:
                 (host, port),
                 evt_handlers=self._handlers(),
                 server_class=Door,
+                shares_port=self._shares_port,
                 silent_seconds=self._settings.acse_timeout_seconds,
                 associations_per_address=self._settings.maximum_associations_per_address,
                 limits=Limits.of(self._settings),
@@ -180,6 +187,7 @@ class Listener:
             (evt.EVT_CONN_OPEN, end_whatever_happens),
             (evt.EVT_CONN_CLOSE, drop_what_is_not_whole),
             (evt.EVT_PDU_RECV, measure),
+            (evt.EVT_DIMSE_RECV, assign),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ACCEPTED, self._on_accepted),
             (evt.EVT_REJECTED, self._on_rejected),
@@ -225,7 +233,7 @@ class Listener:
         self._records.close()
 
     def _on_requested(self, event: Event) -> None:
-        """Refuses who may not call; and images while the disk is nearly full: so a modality keeps them."""
+        """Refuses who may not call; and images while the archive takes none: so a modality keeps them."""
         requestor: Any = event.assoc.requestor
         request, address = requestor.primitive, requestor.address_info.address
         if unknown := self._why_unknown(event, request, address):
@@ -235,11 +243,11 @@ class Listener:
         proposed = request.presentation_context_definition_list
         if all(context.abstract_syntax in _BRINGS_NO_IMAGE for context in proposed):
             return
-        free = self._archive.free_bytes()
-        if free >= self._settings.minimum_free_bytes:
-            return
-        log.error("association refused: %d bytes free, minimum %d", free, self._settings.minimum_free_bytes)
-        self._reject(event, _LOCAL_LIMIT, LOW_DISK)
+        try:
+            self._archive.require_room(self._settings.minimum_free_bytes)
+        except OutOfResources as error:
+            log.error("association refused: %s", error)
+            self._reject(event, _LOCAL_LIMIT, LOW_DISK if isinstance(error, NoRoom) else ARCHIVE_AWAY)
 
     def _why_unknown(self, event: Event, request: Any, address: str) -> tuple[int, int, int] | None:
         """Why whoever calls us so from there may not: the three codes of an A-ASSOCIATE-RJ."""
@@ -286,6 +294,8 @@ def configure_process(settings: Settings) -> None:
     archive = Archive(settings.data_dir)
     archive.prepare()
     _config.STORE_RECV_CHUNKED_DATASET = True
+    Spool.put_into_pynetdicom()
+    count_on_the_monotonic_clock()
     _config.LOG_HANDLER_LEVEL = "none"
     # Query identifiers and the like would carry patients' names into the log.
     _config.LOG_REQUEST_IDENTIFIERS = False

@@ -19,7 +19,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 
-from litegpt.attributes import MALFORMED, integer, text
+from litegpt.attributes import UNDECODABLE, integer, text
 from service.errors import KindRefused, NotOffered, NotSetUp, PeerFailed, PeerRefused
 from service.peers import Destination
 from service.settings import Settings
@@ -257,5 +257,5 @@ def _values(answer: Dataset, keyword: str) -> tuple[str, ...]:
     try:
         value = answer.get(keyword) or ()
         return tuple(str(one) for one in ([value] if isinstance(value, str) else value) if one)
-    except MALFORMED:
+    except UNDECODABLE:
         return ()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydicom import Dataset
 from pynetdicom.events import Event
 
-from litegpt.attributes import MALFORMED, text
+from litegpt.attributes import UNDECODABLE, text
 from service.errors import CannotUnderstand, NodeError, PeerRefused, PeerUnavailable, TooLarge
 from service.peers import Destination
 from service.records import safekeeping
@@ -107,7 +107,7 @@ def request_in(information: Dataset) -> tuple[str, list[Judged]]:
             Judged(text(item, "ReferencedSOPClassUID"), text(item, "ReferencedSOPInstanceUID"))
             for item in items_of(information, "ReferencedSOPSequence")
         ]
-    except MALFORMED as error:
+    except UNDECODABLE as error:
         raise CannotUnderstand(f"a request that cannot be read: {type(error).__name__}") from error
     names = [uid, *(name for one in objects for name in (one.sop_class_uid, one.sop_instance_uid))]
     if not objects or not all(0 < len(name) <= 64 for name in names):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -19,7 +21,8 @@ from service.peers import Destination
 from service.received import FileMeta
 from service.settings import Settings
 from service.wire import statuses
-from service.wire.association import Contexts, answered, associated
+from service.wire.association import Contexts, answered, associated, status_in
+from service.wire.timers import count_on_the_monotonic_clock
 
 
 def configure_process() -> None:
@@ -28,6 +31,7 @@ def configure_process() -> None:
     Called once, in ``main``, before anything is forwarded.
     """
     _config.STORE_SEND_CHUNKED_DATASET = True
+    count_on_the_monotonic_clock()
 
 
 class Sender:
@@ -69,9 +73,20 @@ class Sender:
 class Connection:
     """An established association."""
 
-    def __init__(self, association: Association, destination: Destination) -> None:
+    def __init__(
+        self,
+        association: Association,
+        destination: Destination,
+        open_again: Callable[[], Association] | None = None,
+    ) -> None:
+        """Args:
+        association: The association.
+        destination: With whom.
+        open_again: Opens another one, where this one was kept and may have ended: until the first reply.
+        """
         self._association = association
         self._destination = destination
+        self._open_again = open_again
 
     def store(self, path: Path) -> int:
         """Sends one Part 10 file.
@@ -89,7 +104,7 @@ class Connection:
         self._require_association()
         dataset = _readable(path)
         try:
-            reply = self._association.send_c_store(dataset)
+            reply = self._send(dataset)
         except ValueError as error:
             # pynetdicom: no accepted presentation context fits the object.
             raise KindRefused(f"{self._destination} does not take {dataset.SOPClassUID.name}") from error
@@ -118,7 +133,7 @@ class Connection:
         self._require_association()
         meta = _whole(path, digest)
         try:
-            reply = self._association.send_c_store(path)
+            reply = self._send(path)
         except ValueError as error:
             what = f"{UID(meta.sop_class_uid).name} in {UID(meta.transfer_syntax_uid).name}"
             raise PeerRefused(
@@ -133,8 +148,34 @@ class Connection:
         return self._raise_for(answered(self._destination, reply))
 
     def _require_association(self) -> None:
-        if not self._association.is_established:
+        if self._association.is_established:
+            return
+        if self._open_again is None:
             raise PeerUnavailable(f"{self._destination}: the association is gone")
+        self._take_another(self._open_again)
+
+    def _take_another(self, open_again: Callable[[], Association]) -> None:
+        self._open_again = None
+        self._association = open_again()
+
+    def _send(self, what: Dataset | Path) -> Dataset:
+        """Sends a C-STORE, and once more where a kept association ended before it was answered.
+
+        A peer that kept silent for all of the time-out is not waited for again.
+        """
+        begun = time.monotonic()
+        try:
+            reply = self._association.send_c_store(what)
+        except RuntimeError:  # it has ended since it was looked at
+            if self._open_again is None:
+                raise
+            reply = Dataset()
+        in_time = time.monotonic() - begun < (self._association.dimse_timeout or inf)
+        if status_in(reply) is None and in_time and self._open_again is not None:
+            self._take_another(self._open_again)
+            reply = self._association.send_c_store(what)
+        self._open_again = None
+        return reply
 
     def echo(self) -> None:
         """Sends a C-ECHO.

@@ -14,11 +14,12 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from service.errors import CannotUnderstand, NodeError, TooLarge
+from service.errors import CannotUnderstand, NodeError, OutOfResources, TooLarge
 from service.metrics.processes import StorageMetrics
 from service.records.intake import Receiver
 from service.records.states import Priority
 from service.wire import statuses
+from service.wire.transport import digest_of
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,13 @@ class Storage:
         try:
             if path is None:
                 raise CannotUnderstand("the command came without a dataset")
+            if (spool := request._dataset_file) is not None and spool.failure is not None:
+                raise OutOfResources(f"the archive: {spool.failure.strerror}")
             if size_bytes > self.maximum_bytes:
                 raise TooLarge(f"it has more than the {self.maximum_bytes} bytes of maximum_dataset_bytes")
             self.receiver.take(
                 path,
+                digest=digest_of(event),
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=sop_instance_uid,
                 calling_ae_title=calling,

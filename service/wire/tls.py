@@ -186,6 +186,12 @@ def requestor_context(settings: Settings) -> RequestorContext:
     return context
 
 
+def requestor_signature(settings: Settings) -> Signature:
+    """Changes when a file does that ``requestor_context`` reads."""
+    files = (settings.dicom_tls_certificate, settings.dicom_tls_key, settings.dicom_tls_authorities)
+    return tuple(_signature(file) for file in files if file is not None)
+
+
 def trusting_ourselves(identity: Identity) -> RequestorContext:
     """For calling our own listener: our certificate and no other, whatever name it is for.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,9 @@ from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationSocket
 
+from service.received import Digest
 from service.settings import Settings
+from service.wire.digesting import Digester
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,9 @@ _LARGEST_PDU_BYTES: Final = 16 << 20
 
 _HEADER_BYTES: Final = 6
 _P_DATA: Final = 4
+_NO_DATASET: Final = 0x0101
+"""Command Data Set Type (0000,0800) of a command that comes alone (PS3.7 E.1)."""
+
 _IS_COMMAND, _IS_LAST = 1, 2
 """Bits of the message control header (PS3.8 E.2)."""
 
@@ -78,10 +85,23 @@ class Limits:
 
 
 class Transport(AssociationSocket):
-    """pynetdicom's socket, within limits. What goes beyond them finds its connection ended."""
+    """pynetdicom's socket, within limits. What goes beyond them finds its connection ended.
 
-    def __init__(self, association: Association, connection: socket.socket, limits: Limits) -> None:
+    Datasets are digested as they pass.
+    """
+
+    def __init__(
+        self,
+        association: Association,
+        connection: socket.socket,
+        limits: Limits,
+        digesting: ThreadPoolExecutor,
+    ) -> None:
         super().__init__(association, client_socket=connection)
+        self._digesting = digesting
+        self._digester = Digester(digesting)
+        self._whole: deque[Digester] = deque()
+        self._digests: dict[Path, Digester] = {}
         self._limits = limits
         self._began = time.monotonic()
         self._pdu_began = 0.0
@@ -139,11 +159,28 @@ class Transport(AssociationSocket):
                 item.presentation_data_value = value[:1]
             else:
                 self._of_dataset += size
+                self._digester.update(memoryview(value)[1:])
             if control & _IS_LAST:
+                if not control & _IS_COMMAND:
+                    self._whole.append(self._digester)
+                    self._digester = Digester(self._digesting)
                 # A command says whether a dataset follows; where it does not, the next is a command, too.
                 self._of_command = self._of_dataset = 0
         if self._of_command > _LARGEST_COMMAND_BYTES:
             self._end("its command does not end")
+
+    def assign(self, message: Any) -> None:
+        """Takes note of a message that is whole; if it has a dataset, that is the first of those waiting."""
+        if message.command_set.CommandDataSetType == _NO_DATASET or not self._whole:
+            return
+        digester = self._whole.popleft()
+        if message._data_set_path is not None:
+            self._digests[message._data_set_path] = digester
+
+    def digest_of(self, file: Path) -> Digest | None:
+        """That of the dataset that was received into a file; told once."""
+        digester = self._digests.pop(file, None)
+        return digester.digest() if digester is not None else None
 
     def _read(self, nr_bytes: int) -> bytearray:
         connection: Any = self.socket
@@ -190,7 +227,8 @@ def drop_what_is_not_whole(event: Event) -> None:
     if file is not None:
         message._data_set_file = None
         file.close()
-        Path(file.name).unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that has become read-only: the sweeper's leftovers
+            Path(file.name).unlink(missing_ok=True)
 
 
 def measure(event: Event) -> None:
@@ -198,3 +236,16 @@ def measure(event: Event) -> None:
     transport = event.assoc.dul.socket
     if isinstance(transport, Transport):
         transport.measure(event.pdu)
+
+
+def assign(event: Event) -> None:
+    """Has an association's socket take note of a message; for ``EVT_DIMSE_RECV``."""
+    transport = event.assoc.dul.socket
+    if isinstance(transport, Transport):
+        transport.assign(event.message)
+
+
+def digest_of(event: Event) -> Digest | None:
+    """The digest of what a C-STORE brought, where it was taken as it came."""
+    transport, file = event.assoc.dul.socket, event.dataset_path
+    return transport.digest_of(file) if isinstance(transport, Transport) and file is not None else None

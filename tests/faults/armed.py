@@ -3,8 +3,9 @@
     python -m tests.faults.armed FOLDER PART litegpt-node listen
 
 ``FOLDER/armed/<step>`` orders one kill: the schedule's number, at which reaching of the step, and the process
-ids of whom to kill, or ``self`` for the part with everything that it started. The order moves to
-``FOLDER/fired`` before it is carried out.
+ids of whom to kill, or ``self`` for the part with everything that it started. With ``hold`` in their place
+whoever reaches the step stays there until the order is removed. The order moves to ``FOLDER/fired`` before it
+is carried out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ import psutil
 from tests.faults.steps import BEFORE, STEPS, Step
 
 SELF: Final = "self"
+HOLD: Final = "hold"
 
 
 class Trap:
@@ -72,10 +75,15 @@ class Trap:
             self._reached[schedule, step.slug] += 1
             if self._reached[schedule, step.slug] < int(which):
                 return
+            fired = self._folder / "fired" / step.slug
             try:
-                order.rename(self._folder / "fired" / step.slug)
+                order.rename(fired)
             except FileNotFoundError:
                 return
+        if victims == [HOLD]:
+            while fired.exists():
+                time.sleep(0.05)
+            return
         if victims == [SELF]:
             os.killpg(0, signal.SIGKILL)
         for victim in victims:

@@ -10,10 +10,10 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.faults.modality import Answered
 from tests.faults.rig import Rig, rig_up
 from tests.faults.schedules import Kill, Outcome, drawn, every_step_once, play
 from tests.faults.steps import STEPS
@@ -33,7 +33,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def test_nothing_is_lost_and_nothing_is_doubled(rig: Rig) -> None:
     luck = random.Random(SEED)
     schedules: list[list[Kill]] = [*every_step_once(), *(drawn(luck) for _ in range(SCHEDULES))]
-    sent: list[Path] = []
+    sent: list[Answered] = []
     outcomes = []
     for number, kills in enumerate(schedules):
         outcomes.append(play(rig, number, kills, sent))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import shutil
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -22,7 +24,7 @@ from service.errors import NodeError
 from service.records import overview
 from service.records.intake import Receiver
 from tests.fuzz import EXAMPLES
-from tests.fuzz.elements import damaged, elements_of, part10
+from tests.fuzz.elements import Element, damaged, elements_of, part10
 from tests.images import DX, make_radiograph
 from tests.worker.conftest import SmallNode, small_node
 
@@ -90,6 +92,18 @@ def test_the_files_that_are_known_to_be_odd(file: Path, node: SmallNode) -> None
 @quickly
 @given(content=damaged(ELEMENTS))
 def test_a_damaged_dataset(content: bytes, node: SmallNode) -> None:
+    path = part10(content, DX, SOUND.SOPInstanceUID, ExplicitVRLittleEndian, node.archive.incoming / "f.part")
+    _read(path)
+    _come(node, path)
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda one: f"{one.tag:08X}")
+def test_a_sequence_in_an_element_s_place(element: Element, node: SmallNode) -> None:
+    """With an item that cannot be written as text, for its VR is none. A campaign found one of these."""
+    inner = Element(0x505C4952, b"MA", 4, b"1234").written()
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    odd = replace(element, vr=b"SQ", value=item, length=len(item))
+    content = b"".join((odd if one is element else one).written() for one in ELEMENTS)
     path = part10(content, DX, SOUND.SOPInstanceUID, ExplicitVRLittleEndian, node.archive.incoming / "f.part")
     _read(path)
     _come(node, path)

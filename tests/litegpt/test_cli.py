@@ -25,7 +25,7 @@ from litegpt.findings import Finding, Reading
 from litegpt.identity import ModelIdentity
 from litegpt.model_folder import LiteGPT
 from litegpt.phantoms import phantom_files
-from litegpt.radiograph import Radiograph
+from litegpt.squares import SquashedImage
 from litegpt.vocabulary import LABELS
 from tests.litegpt.test_convert import minigpt_v2
 from tests.litegpt.test_operating_point import POINT
@@ -67,9 +67,10 @@ class _Calibrated:
     """An engine that says the same of every image, one finding of it below its threshold."""
 
     identity = ModelIdentity("calibrated", "1", demonstration=False)
+    square_sizes = (16,)
 
     def read_ahead(
-        self, files: Sequence[Path], load: Callable[[Path], Radiograph], *, candidates: bool
+        self, files: Sequence[Path], load: Callable[[Path], SquashedImage], *, candidates: bool
     ) -> Iterator[Read[Path]]:
         findings = (
             Finding("Cardiomegaly", 0.912345, Box(40, 90, 140, 190), 0.00123456),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from litegpt.errors import RadiographError
+from litegpt.grayscale import Grayscale, StoredValues
 from litegpt.radiograph import read_radiograph
 from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.peers.dcmtk import run_program
@@ -282,3 +284,42 @@ def dcm2pnm(path: Path, *options: str) -> NDArray[np.int16]:
     ended = run_program("dcmj2pnm", "+opb", *options, path, output, package="dcmtk")
     assert ended.succeeded, ended.output
     return np.asarray(Image.open(output)).astype(np.int16)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(st.integers(0, 255), min_size=1, max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+    padding=st.none() | st.integers(0, 255),
+    limit=st.none() | st.integers(0, 255),
+    window=st.none() | st.tuples(st.integers(-50, 300), st.integers(0, 300)),
+)
+def test_some_of_the_pixels_never_lead_to_another_picture_than_all(
+    values: list[int],
+    seed: int,
+    padding: int | None,
+    limit: int | None,
+    window: tuple[int, int] | None,
+) -> None:
+    """Images of few values, some of them rare, so that what is seen first is often not all there is."""
+    rng = np.random.default_rng(seed)
+    codes = np.full((24, 20), values[0], np.uint8)
+    for value in values[1:]:
+        codes[rng.integers(24), rng.integers(20)] = value
+    attributes: dict[str, Any] = {"WindowCenter": None, "WindowWidth": None}
+    if window is not None:
+        attributes |= {"WindowCenter": str(window[0]), "WindowWidth": str(window[1])}
+    if padding is not None:
+        attributes["PixelPaddingValue"] = padding
+        if limit is not None:
+            attributes["PixelPaddingRangeLimit"] = limit
+    dataset = make_radiograph(codes, bits_stored=8, **attributes)
+    try:
+        expected = Grayscale.of(dataset, StoredValues.of(codes, 8, signed=False))
+    except RadiographError as error:
+        with pytest.raises(RadiographError, match=str(error)[:20]):
+            Grayscale.of_image(dataset, codes, 8, signed=False)
+        return
+    found = Grayscale.of_image(dataset, codes, 8, signed=False)
+    assert found.window == expected.window
+    np.testing.assert_array_equal(found.show(codes), expected.table()[codes])

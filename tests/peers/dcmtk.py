@@ -36,7 +36,7 @@ from tests.processes import Process, running
 PACKAGE: Final = "dcmtk"
 
 # Without it each reply waits about 40 ms for Nagle and the delayed acknowledgement.
-_ENVIRONMENT: Final = {"TCP_NODELAY": "1"}
+ENVIRONMENT: Final = {"TCP_NODELAY": "1"}
 
 STORESCU_OPTION: Final = {
     ImplicitVRLittleEndian: "-xi",
@@ -77,15 +77,21 @@ class Sent:
     """C-STORE status; ``None`` where the object was not sent or not answered."""
 
 
-def run_program(name: str, *arguments: str | Path, package: str, timeout_seconds: float = 120) -> Outcome:
-    """Runs a program to its end.
+def run_program(
+    name: str,
+    *arguments: str | Path,
+    package: str,
+    timeout_seconds: float = 120,
+    through: Sequence[str | Path] = (),
+) -> Outcome:
+    """Runs a program to its end; where ``through`` is a command that runs others, by that.
 
     Raises:
         subprocess.TimeoutExpired: If it takes longer.
     """
+    variables = [f"{key}={value}" for key, value in ENVIRONMENT.items()]
     ended = subprocess.run(
-        ["env", *(f"{key}={value}" for key, value in _ENVIRONMENT.items()), program(name, package=package)]
-        + [str(argument) for argument in arguments],
+        [*through, "env", *variables, program(name, package=package), *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=timeout_seconds,
@@ -106,13 +112,18 @@ def dcmsend(
     calling: str = "DCMSEND",
     called: str = "LITEGPT",
     options: Sequence[str] = (),
+    reports: Path | None = None,
+    host: str = "127.0.0.1",
+    through: Sequence[str | Path] = (),
 ) -> list[Sent]:
     """Sends files as they are, each in its own transfer syntax, on one association if the contexts fit.
+
+    Its report is written where temporary files go, or into a folder of the caller's (``reports``).
 
     Raises:
         AssertionError: If dcmsend ended before it had tried every file; the text is what it said.
     """
-    with tempfile.TemporaryDirectory(prefix="dcmsend-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dcmsend-", dir=reports) as folder:
         report = Path(folder) / "report.txt"
         ended = run_program(
             "dcmsend",
@@ -120,9 +131,10 @@ def dcmsend(
             *("-to", "10", "--max-send-pdu", "131072"),
             *("-aet", calling, "-aec", called, "--create-report-file", report),
             *options,
-            *("127.0.0.1", str(port)),
+            *(host, str(port)),
             *paths,
             package=PACKAGE,
+            through=through,
         )
         if not ended.succeeded or not report.is_file():
             raise AssertionError(f"dcmsend ended with {ended.returncode}:\n{ended.output}")
@@ -170,11 +182,26 @@ def dsrdump(path: Path) -> str:
     return ended.output
 
 
-class Storescp:
+class Received:
+    """What a PACS that keeps files has got."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> list[Path]:
+        """The files that are whole: storescp writes them in place."""
+        return [path for path in sorted(self.folder.iterdir()) if _is_whole(path)]
+
+    def datasets(self) -> list[pydicom.Dataset]:
+        """What was received and is whole."""
+        return [pydicom.dcmread(path) for path in self.files()]
+
+
+class Storescp(Received):
     """A running storescp: a PACS that keeps what it gets as files."""
 
     def __init__(self, folder: Path, port: int, ae_title: str, process: Process) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.port = port
         self.ae_title = ae_title
         self.process = process
@@ -184,17 +211,14 @@ class Storescp:
         """How the node's settings name it."""
         return f"{self.ae_title}@127.0.0.1:{self.port}"
 
-    def files(self) -> list[Path]:
-        """The files that are whole: storescp writes them in place."""
-        return [path for path in sorted(self.folder.iterdir()) if _is_whole(path)]
-
     def store_requests(self) -> int:
         """How many C-STOREs came; a second one of an object writes over the first one's file."""
-        return self.process.output().count("Received Store Request")
+        return store_requests(self.process.output())
 
-    def datasets(self) -> list[pydicom.Dataset]:
-        """What was received and is whole."""
-        return [pydicom.dcmread(path) for path in self.files()]
+
+def store_requests(said: str) -> int:
+    """How many C-STOREs came to a storescp that said this."""
+    return said.count("Received Store Request")
 
 
 def _is_whole(path: Path) -> bool:
@@ -202,6 +226,19 @@ def _is_whole(path: Path) -> bool:
         return "SOPInstanceUID" in pydicom.dcmread(path)
     except (InvalidDicomError, EOFError, OSError):
         return False
+
+
+def storescp_command(
+    received: Path, port: int, ae_title: str, options: Sequence[str] = ()
+) -> list[str | Path]:
+    """What starts a storescp that takes every SOP class in every transfer syntax, into a folder."""
+    return [
+        program("storescp", package=PACKAGE),
+        *("-v", "--fork", "--promiscuous", "--accept-all", "--bit-preserving"),
+        *("--max-pdu", "131072", "-aet", ae_title, "-od", received, "-fe", ".dcm"),
+        *options,
+        str(port),
+    ]
 
 
 @contextmanager
@@ -219,13 +256,7 @@ def storescp(
     port = port or free_port()
     received = folder / "received"
     received.mkdir(parents=True, exist_ok=True)
-    command = [
-        program("storescp", package=PACKAGE),
-        *("-v", "--fork", "--promiscuous", "--accept-all", "--bit-preserving"),
-        *("--max-pdu", "131072", "-aet", ae_title, "-od", received, "-fe", ".dcm"),
-        *options,
-        str(port),
-    ]
-    with running(command, log=folder / "storescp.log", environment=_ENVIRONMENT) as process:
+    command = storescp_command(received, port, ae_title, options)
+    with running(command, log=folder / "storescp.log", environment=ENVIRONMENT) as process:
         process.wait_until(lambda: listens(port), 10, "storescp listening")
         yield Storescp(received, port, ae_title, process)

@@ -12,6 +12,7 @@ from pydicom.uid import UID
 
 from service.archive import INCOMING_LEFTOVER_SECONDS, Archive, file_digest
 from service.errors import OutOfResources
+from tests.archived import write_result
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def test_an_image_moves_to_a_place_named_by_its_uids(small_archive: Archive) -> 
 
 
 def test_a_result_reads_back(small_archive: Archive) -> None:
-    relative = small_archive.write_result(b"report", "1.2.3", "2.25.7")
+    relative = write_result(small_archive, b"report", "1.2.3", "2.25.7")
     assert small_archive.absolute(relative).read_bytes() == b"report"
-    other = small_archive.write_result(b"another report", "1.2.3", "2.25.7")
+    other = write_result(small_archive, b"another report", "1.2.3", "2.25.7")
     assert small_archive.absolute(relative).read_bytes() == b"report", "a late worker wrote over it"
     assert small_archive.absolute(other).read_bytes() == b"another report"
     assert list(small_archive.incoming.iterdir()) == []

@@ -433,7 +433,7 @@ def test_a_restore_that_broke_off_leaves_no_rows_and_can_be_run_again(
 def test_ctrl_c_leaves_nothing_half(tmp_path: Path) -> None:
     node = small_node(tmp_path / "node-data", minimum_free_bytes=0)
     node.bell.close()
-    _many(node.records, 15_000)
+    _many(node.records, 40_000)
     (tmp_path / "backups").mkdir()
     with running([*COMMAND, "backup", "backups"], log=tmp_path / "log", folder=tmp_path) as process:
         process.wait_until(lambda: list((tmp_path / "backups").iterdir()), 60, "file being written")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -13,7 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from litegpt.boxes import Box
 from litegpt.findings import Finding
@@ -262,8 +265,8 @@ def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path: Path) -> None:
     program = (
-        "import threading, time; from service.cli.processes import _stop_on_signals\n"
-        "stop = threading.Event(); _stop_on_signals(stop); print('ready', flush=True)\n"
+        "import threading, time; from service.cli.part import stop_on_signals\n"
+        "stop = threading.Event(); stop_on_signals(stop); print('ready', flush=True)\n"
         "stop.wait(); print('stopping', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
@@ -332,3 +335,27 @@ def test_every_command_explains_itself() -> None:
     assert {"up", "demo", "migrate", "check", "studies", "show"} <= set(commands)
     for name, command in commands.items():
         assert command.help, name
+
+
+@pytest.mark.parametrize("room", main._ROOMS)
+def test_a_module_of_commands_has_those_that_the_table_says(room: str) -> None:
+    from typer.main import get_group
+
+    app = typer.Typer()
+    importlib.import_module(f"service.cli.{room}").register(app)
+    assert tuple(get_group(app).commands) == main._ROOMS[room]
+
+
+def test_a_command_alone_is_the_same_as_among_all() -> None:
+    for asked in (["listen", "--help"], ["studies", "--help"], ["user", "--help"]):
+        alone, among = (
+            CliRunner().invoke(main.application(name), asked, env={"COLUMNS": "100"})
+            for name in (asked[0], None)
+        )
+        assert (alone.exit_code, alone.output) == (among.exit_code, among.output) and "Usage" in alone.output
+
+
+def test_the_listener_s_command_does_without_what_only_others_need() -> None:
+    program = "import sys; import service.cli.listening; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"alembic", "celery", "fastapi", "torch", "redis"} & set(loaded.stdout.split())

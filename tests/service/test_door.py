@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, AllStoragePresentationContexts, build_role
 from pynetdicom.association import Association
 
 from service.peers import Caller
@@ -154,3 +154,21 @@ def test_a_caller_of_ipv4_is_known_on_a_socket_of_ipv6() -> None:
 def test_a_caller_that_is_written_otherwise_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a caller is written AET, AET@ADDRESS or AET@NETWORK/BITS"):
         Caller.parse(text)
+
+
+def test_contexts_that_associations_share_are_changed_by_none(tmp_path: Path) -> None:
+    """Whoever offers what roles, and is accepted or not: pynetdicom would copy them for that."""
+    with _listening(tmp_path) as listener:
+        door = listener._plain
+        assert door is not None
+        before = [(one.abstract_syntax, list(one.transfer_syntax), vars(one).copy()) for one in door.contexts]
+        entity = AE()
+        entity.requested_contexts = AllStoragePresentationContexts[:100]
+        entity.add_requested_context(VERIFICATION)
+        roles = [build_role(str(one.abstract_syntax), True, True) for one in entity.requested_contexts]
+        association = entity.associate("127.0.0.1", listener.port, ext_neg=roles)
+        assert association.accepted_contexts and association.rejected_contexts
+        association.release()
+        assert _stores(listener)
+        after = [(one.abstract_syntax, list(one.transfer_syntax), vars(one)) for one in door.contexts]
+        assert after == before

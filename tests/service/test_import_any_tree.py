@@ -125,6 +125,9 @@ def _expected(contents: list[Content]) -> list[str]:
 IMPORT_EACH = """
 import sys, tracemalloc
 from service.cli.main import application
+# Python's table of interned names, which paths are, doubles by megabytes: it gets room for all beforehand.
+names = [sys.intern(f"name {number}") for number in range(200_000)]
+del names
 for folder in sys.argv[1:]:
     tracemalloc.start()
     application()(["import", "--list", "--json", folder], standalone_mode=False)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import SettingsError
+from service.records import schema
 from service.records.database import Records, durability_complaint
-from service.records.migrate import migrate, pending
+from service.records.migrate import migrate
+from service.records.schema import pending
 from service.records.tables import Base, Finding
 from service.settings import Settings
 
@@ -153,3 +157,20 @@ def test_sqlite_is_set_up_to_survive_a_power_cut(settings: Settings, tmp_path: P
             assert values == ["wal", 2, 1]
     assert durability_complaint(records.engine) is None
     records.close()
+
+
+def test_schemas_are_those_of_the_steps_in_their_order() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    steps = ScriptDirectory.from_config(config).walk_revisions()
+    assert schema.revisions() == tuple(step.revision for step in steps)[::-1]
+    assert schema.newest() == NEWEST
+    assert schema.is_older("0001") and not schema.is_older(NEWEST) and not schema.is_known("9999")
+
+
+def test_a_database_s_schema_is_what_alembic_says(empty: Engine) -> None:
+    for revision in ("head", "0012", "base"):
+        migrate(empty, revision)
+        with empty.connect() as connection:
+            alembics = MigrationContext.configure(connection).get_current_revision()
+            assert schema.revision_of(connection) == alembics

@@ -40,6 +40,7 @@ from service.records.selection import Selection
 from service.records.standing import Verdict, settled
 from service.records.tables import Analysis, AuditEvent, Base, Delivery, Finding, Instance, Result, Study
 from service.settings import Settings
+from tests.archived import write_result
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
 from tests.service.study_rows import StudyRow, write
@@ -111,7 +112,7 @@ class Node:
         for claim in claims:
             self._results += 1
             uid = f"2.25.{self._results}"
-            path = self.archive.write_result(b"result " * 100, claim.study_instance_uid, uid)
+            path = write_result(self.archive, b"result " * 100, claim.study_instance_uid, uid)
             result = WrittenResult("sr", SR, uid, "1", path, "0" * 64)
             outcomes = [ImageOutcome(image.instance_id, (Found("Edema", 0.5),)) for image in claim.images]
             analyses.finish(self.records, claim, outcomes, [result], sent_to(*to))

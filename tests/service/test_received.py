@@ -87,8 +87,8 @@ def test_a_small_file_that_inflates_to_a_giant_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("keyword", "value", "complaint"),
     [
-        ("SOPInstanceUID", "../../etc", "SOPInstanceUID is no UID: '../../etc'"),
-        ("StudyInstanceUID", "..", "StudyInstanceUID is no UID: '..'"),
+        ("SOPInstanceUID", "../../etc", "SOPInstanceUID is no UID, but 9 characters"),
+        ("StudyInstanceUID", "..", "StudyInstanceUID is no UID, but 2 characters"),
         ("SeriesInstanceUID", "1." * 40 + "1", "SeriesInstanceUID is no UID"),
         ("StudyInstanceUID", "", "the dataset has no StudyInstanceUID"),
         ("SOPClassUID", None, "the dataset has no SOPClassUID"),

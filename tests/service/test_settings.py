@@ -121,6 +121,17 @@ def test_settings_survive_the_way_to_a_child_process(monkeypatch: pytest.MonkeyP
     assert again.data_dir == settings.data_dir.absolute()
 
 
+def test_what_may_be_unset_is_so_where_its_variable_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    optional = ("web_port", "metrics_port", "decoding_processes", "model_threads", "dicom_tls_port")
+    for name in optional:
+        monkeypatch.setenv(f"LITEGPT_{name.upper()}", "")
+    settings = load_settings()
+    assert [getattr(settings, name) for name in optional] == [None] * len(optional)
+    monkeypatch.setenv("LITEGPT_QUIET_SECONDS", "")
+    with pytest.raises(SettingsError, match="quiet_seconds"):
+        load_settings()
+
+
 _TITLES = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="\\@,"), min_size=1, max_size=16
 ).filter(lambda text: text.strip() == text)

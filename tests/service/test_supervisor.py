@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from litegpt.phantoms import phantom_files
-from service.supervisor import Child
+from service.supervised import Child
 from tests.node import node_up
 from tests.peers.dcmtk import dcmsend
 from tests.peers.radiographs import study_uids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,14 +17,14 @@ from service.completion import Completion
 from service.errors import LeaseLost
 from service.peers import Destination
 from service.records import analyses, deliveries, overview
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records.analyses import Conclusion, ImageOutcome, WrittenResult
 from service.records.claims import Claim
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.overview import FindingView
 from service.records.retry import Retry
 from service.records.states import AnalysisState, DeliveryState
-from service.records.tables import Analysis, Delivery, Result
+from service.records.tables import Analysis, AnalysisImage, Delivery, Finding, Result
 from tests.images import make_radiograph
 from tests.service.conftest import MODEL, incoming, sent_to
 
@@ -191,6 +192,51 @@ def test_findings_read_back_as_they_were_written(records: Records, one_study: st
         FindingView("Nodule/Mass", 0.91, (1.5, 2.25, 30, 40), 0.0012, reported=True),
         FindingView("Lung tumor", 0.5, None, None, reported=False),
     )
+
+
+def test_of_a_batch_that_is_written_together_only_what_is_still_held_is_written(
+    receiver: Receiver, archive: Archive, records: Records, completion: Completion
+) -> None:
+    for _ in range(3):
+        receiver.take(incoming(archive, make_radiograph()))
+    completion.complete_due(records)
+    held, lost, unread = _claim(records)
+    with records.writing() as session:
+        session.execute(update(Analysis).where(Analysis.id == lost.analysis_id).values(attempt=2))
+    report = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "1", "results/1", "0" * 64)
+    found = (ModelFinding("Lung tumor", 0.5),)
+    batch = [
+        Conclusion(held, [ImageOutcome(held.images[0].instance_id, found)], [report], sent_to(PACS)),
+        Conclusion(
+            lost,
+            [ImageOutcome(lost.images[0].instance_id, found)],
+            [replace(report, sop_instance_uid="2.25.2")],
+            sent_to(PACS),
+        ),
+        Conclusion(
+            unread,
+            [ImageOutcome(unread.images[0].instance_id, not_read="no pixels")],
+            [],
+            sent_to(PACS),
+            quarantined="no pixels",
+        ),
+    ]
+    assert analyses.finish_all(records, batch) == [lost]
+    with records.reading() as session:
+        rows = session.scalars(select(Analysis).order_by(Analysis.id)).all()
+        assert [(row.state, row.failures, row.error) for row in rows] == [
+            (AnalysisState.DONE, 0, ""),
+            (AnalysisState.RUNNING, 0, ""),
+            (AnalysisState.FAILED, 1, "no pixels"),
+        ]
+        assert [(row.analysis_id, row.label) for row in session.scalars(select(Finding))] == [
+            (held.analysis_id, "Lung tumor")
+        ]
+        (sent,) = session.scalars(select(Delivery))
+        assert sent.result is not None
+        assert sent.result.analysis_id == held.analysis_id
+        not_read = session.scalars(select(AnalysisImage.not_read).order_by(AnalysisImage.analysis_id)).all()
+        assert not_read == ["", "", "no pixels"]
 
 
 def test_a_delivery_is_claimed_once_and_its_lease_comes_back(records: Records, one_study: str) -> None:

@@ -94,14 +94,24 @@ class PrivateServer:
     folder: Path
     user: int | None
 
+    @property
+    def url_of_socket(self) -> URL:
+        """Where it answers on its own machine, whatever its network is."""
+        where = {"host": str(self.folder), "port": str(self.url.port)}
+        return self.url.set(host=None, port=None, query=where)
+
     def answers(self) -> bool:
         """Whether it takes connections."""
-        return _answers(self.url)
+        return _answers(self.url_of_socket)
 
 
 @contextmanager
-def private_server() -> Iterator[PrivateServer]:
-    """A new server in a folder of its own, which is removed afterwards."""
+def private_server(address: str = "127.0.0.1") -> Iterator[PrivateServer]:
+    """A new server in a folder of its own, which is removed afterwards.
+
+    Args:
+        address: Where it is to answer; all of its network may connect. A socket in the folder does, too.
+    """
     initdb, postgres = find_program("initdb"), find_program("postgres")
     if not initdb or not postgres:
         absent(
@@ -122,9 +132,11 @@ def private_server() -> Iterator[PrivateServer]:
             group=user,
             extra_groups=None if user is None else [],
         )
+        with (data / "pg_hba.conf").open("a", encoding="ascii") as who_may_connect:
+            who_may_connect.write(f"host all all {address}/24 trust\n")
         port = free_port()
-        command = [postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
-        yield PrivateServer(make_url(DEFAULT).set(port=port), command, folder, user)
+        command = [postgres, "-D", data, "-p", str(port), "-h", address, "-k", folder]
+        yield PrivateServer(make_url(DEFAULT).set(host=address, port=port), command, folder, user)
     finally:
         shutil.rmtree(folder)
 

@@ -58,6 +58,7 @@ def small_node(folder: Path, **settings: object) -> SmallNode:
         "maximum_attempts": 3,
         "dimse_timeout_seconds": 5,
         "decoding_processes": 0,
+        "keep_association_seconds": 0,
     }
     loaded = load_settings(data_dir=folder, **(values | settings))
     archive, records = Archive(loaded.data_dir), Records.open(loaded)

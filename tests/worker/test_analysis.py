@@ -16,21 +16,26 @@ from sqlalchemy import update
 from litegpt.boxes import Box
 from litegpt.engine import Read
 from litegpt.findings import Finding, Reading
+from litegpt.identity import read_identity
 from litegpt.phantoms import phantom_files
-from litegpt.radiograph import Radiograph
-from service.errors import LeaseLost, OutOfResources
+from litegpt.squares import SquashedImage
+from service.errors import OutOfResources
+from service.metrics.processes import AnalysisMetrics
 from service.peers import ResultKind
 from service.records import analyses, deliveries
-from service.records.claims import ClaimedImage
+from service.records.analyses import ImageOutcome
+from service.records.claims import Claim, ClaimedImage
 from service.records.database import utc_now
 from service.records.overview import StudyView
+from service.records.retry import Retry
 from service.records.states import AnalysisState
 from service.records.tables import Analysis
 from tests.images import SECONDARY_CAPTURE, make_radiograph
 from tests.service.test_work import MINUTE
 from tests.worker.conftest import SmallNode
-from worker.analysis import Analyst, Reader
-from worker.results.making import make_again
+from worker.analysis import Analyst
+from worker.conclusions import Conclusions
+from worker.results.making import MadeResult, make_again, make_results
 
 
 def _analyst(node: SmallNode) -> Analyst:
@@ -207,14 +212,33 @@ def test_a_late_image_makes_a_report_that_names_the_one_delivered_before(node: S
     assert report.SOPInstanceUID != delivered
 
 
+def test_the_bell_rings_once_a_batch_is_written(node: SmallNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.take(*(make_radiograph(rows=64) for _ in range(3)))
+    messages = node.settings.data_dir / "broker" / "messages"
+    heard: list[int] = []
+
+    def make(*arguments: Any) -> list[MadeResult]:
+        heard.append(len(list(messages.iterdir())))
+        return make_results(*arguments)
+
+    monkeypatch.setattr("worker.making.make_results", make)
+    analyst = _analyst(node)
+    analyst.engines.load = lambda _: _Explosive(rows=0)
+    analyst.drain()
+    assert heard == [0, 0, 0]
+    assert len(list(messages.iterdir())) == 1
+
+
 class _Fake:
     """An engine that loads as the real one does, and reads by ``read``."""
 
-    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+    square_sizes = (16,)
+
+    def read(self, radiographs: Sequence[SquashedImage]) -> list[Reading]:
         raise NotImplementedError
 
     def read_ahead(
-        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], Radiograph]
+        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], SquashedImage]
     ) -> list[Read[ClaimedImage]]:
         readings = self.read([load(image) for image in images])
         return [Read(image, reading) for image, reading in zip(images, readings, strict=True)]
@@ -227,9 +251,9 @@ class _Explosive(_Fake):
         self.rows = rows
         self.batches: list[int] = []
 
-    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+    def read(self, radiographs: Sequence[SquashedImage]) -> list[Reading]:
         self.batches.append(len(radiographs))
-        if any(radiograph.pixels.shape[0] == self.rows for radiograph in radiographs):
+        if any(radiograph.rows == self.rows for radiograph in radiographs):
             raise RuntimeError("out of memory")
         return [Reading(()) for _ in radiographs]
 
@@ -255,8 +279,8 @@ class _Stammering(_Fake):
     def __init__(self, rows: int) -> None:
         self.rows = rows
 
-    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
-        failures = ["no numbers" if one.pixels.shape[0] == self.rows else None for one in radiographs]
+    def read(self, radiographs: Sequence[SquashedImage]) -> list[Reading]:
+        failures = ["no numbers" if one.rows == self.rows else None for one in radiographs]
         return [Reading((), failure=failure) for failure in failures]
 
 
@@ -278,7 +302,7 @@ def test_an_image_the_model_fails_on_is_named_and_the_other_is_read(node: SmallN
 class _Cautious(_Fake):
     """A model whose second finding stays below its threshold."""
 
-    def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+    def read(self, radiographs: Sequence[SquashedImage]) -> list[Reading]:
         findings = (
             Finding("Cardiomegaly", 0.8, Box(1, 2, 30, 40), 0.01),
             Finding("Edema", 0.1, Box(1, 2, 30, 40), 0.01, reported=False),
@@ -319,18 +343,37 @@ def test_an_archive_that_will_not_take_the_report_is_waited_for(node: SmallNode)
 
 
 def test_a_worker_that_lost_its_lease_does_not_touch_the_result_of_another(node: SmallNode) -> None:
-    image = make_radiograph()
-    node.take(image)
-    analyst, reader = _analyst(node), Reader(_Explosive(rows=0), ())
-    analyst._lease = timedelta(0)
-    (first,) = analyst._claim(analyst._roster())
-    (second,) = analyst._claim(analyst._roster())
-    analyst._conclude(second, analyst._outcomes(reader, second.images), reader)
-    (delivery,) = node.show(image.StudyInstanceUID).deliveries
+    """And what it still holds is written, though both are written together."""
+    stolen, held = make_radiograph(), make_radiograph()
+    node.take(stolen)
+    conclusions = Conclusions(node.settings, node.records, node.archive, node.bell, AnalysisMetrics())
+
+    def claim(lease: timedelta) -> Claim:
+        model = read_identity(node.settings.model)
+        (claimed,) = analyses.claim(
+            node.records,
+            model_id=model.id,
+            model_version=model.version,
+            limit=1,
+            lease=lease,
+            retry=Retry.of(node.settings),
+        )
+        return claimed
+
+    def conclude(*claims: Claim) -> None:
+        ids = [image.instance_id for claimed in claims for image in claimed.images]
+        conclusions.conclude(claims, {number: ImageOutcome(number) for number in ids}, ())
+
+    first, second = claim(timedelta(0)), claim(timedelta(0))
+    conclude(second)
+    (delivery,) = node.show(stolen.StudyInstanceUID).deliveries
     kept = node.archive.absolute(delivery.path).read_bytes()
-    with pytest.raises(LeaseLost):
-        analyst._conclude(first, analyst._outcomes(reader, first.images), reader)
+    node.take(held)
+    conclude(first, claim(MINUTE))
+    view = node.show(stolen.StudyInstanceUID)
+    assert (view.analysis_state, view.attempt, len(view.deliveries)) == ("done", 2, 1)
     assert node.archive.absolute(delivery.path).read_bytes() == kept
+    assert node.show(held.StudyInstanceUID).analysis_state == "done"
 
 
 def test_a_broker_that_is_away_does_not_undo_the_analysis(node: SmallNode, tmp_path: Path) -> None:
@@ -359,7 +402,7 @@ def test_a_long_analysis_keeps_its_lease(tmp_path: Path, lease_seconds: float) -
     others: list[int] = []
 
     class Slow(_Explosive):
-        def read(self, radiographs: Sequence[Radiograph]) -> list[Reading]:
+        def read(self, radiographs: Sequence[SquashedImage]) -> list[Reading]:
             deadline = time.monotonic() + 4 * lease_seconds
             while time.monotonic() < deadline:
                 with node.records.reading() as session:

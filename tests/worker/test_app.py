@@ -62,6 +62,10 @@ def test_a_worker_is_in_the_records_from_its_start_to_its_end(
         with records.reading() as session:
             return [(one.part, one.pid) for one in workers.workers(session)]
 
+    def model() -> str:
+        with records.reading() as session:
+            return workers.workers(session)[0].model
+
     with running(
         worker_command(part, pool, "INFO"),
         log=tmp_path / "worker.log",
@@ -71,5 +75,7 @@ def test_a_worker_is_in_the_records_from_its_start_to_its_end(
         ((named, pid),) = worker.wait_until(there, 60, "worker in the records")
         works = [worker.pid] if pool == "solo" else [one.pid for one in worker.descendants()]
         assert named == part and pid in works
+        if part == queue.ANALYSIS:
+            worker.wait_until(model, 60, "model loaded before the first study")
     assert there() == []
     records.close()

@@ -29,7 +29,7 @@ def _node(folder: Path, seconds: float) -> SmallNode:
 def test_the_other_images_are_read(
     decoder: Any, seconds: float, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.decoding.read_radiograph", decoder)
+    monkeypatch.setattr("worker.decoding.read_squares", decoder)
     node, study = _node(tmp_path / "node", seconds), generate_uid()
     node.take(*(make_radiograph(rows=rows, study_uid=study) for rows in (BAD_ROWS, 80)))
     Analyst(node.settings, node.records, node.archive, node.bell).drain()

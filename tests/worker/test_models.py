@@ -38,6 +38,8 @@ TEST = Destination(ae_title="TEST", host="127.0.0.1", port=2)
 class Says:
     """A model that says one thing of every image."""
 
+    square_sizes = (16,)
+
     def __init__(self, label: str) -> None:
         self._label = label
 

@@ -70,6 +70,7 @@ def test_what_was_due_is_delivered_once_and_what_was_queued_is_analysed(
             destinations=[pacs.destination],
             minimum_free_bytes=0,
             quiet_seconds=0,
+            keep_association_seconds=0,
         )
         records, archive, backup = Records.open(to), Archive(to.data_dir), Backup.open(path)
         backup.verify(quiet)

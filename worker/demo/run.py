@@ -18,7 +18,8 @@ from service.records import overview
 from service.records.database import Records
 from service.records.overview import StudyView
 from service.settings import Settings, settings_without_sources
-from service.supervisor import STOP_SECONDS, running_port
+from service.supervised import STOP_SECONDS
+from service.supervisor import running_port
 from worker.demo.modality import OutgoingImage, SentImage, push
 from worker.demo.pacs import ReceivedResult
 

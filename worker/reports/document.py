@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from litegpt.attributes import MALFORMED
+from litegpt.attributes import UNDECODABLE
 from service.errors import CannotUnderstand
 from worker.reports.content_items import MEASUREMENT_GROUP, children, code, images, kind, name, told
 from worker.reports.group import Group, joined, read_group
@@ -60,7 +60,7 @@ def read_report(path: Path) -> Report:
         raise CannotUnderstand(f"{path} is no Structured Report: it has no content")
     try:
         return _report(dataset)
-    except MALFORMED as error:
+    except UNDECODABLE as error:
         raise CannotUnderstand(f"{path} cannot be understood: {error}") from None
 
 

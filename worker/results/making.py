@@ -1,4 +1,4 @@
-"""From an analysis's findings to DICOM objects in the archive."""
+"""From an analysis's findings to DICOM objects."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import PurePath
-from typing import Final, NamedTuple, Protocol
+from pathlib import Path, PurePath
+from typing import Final, NamedTuple, Protocol, Self
+from zoneinfo import ZoneInfo
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
@@ -36,14 +38,60 @@ from worker.results.reading import ImageReading, ReportingDevice
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ResultSettings:
+    """What of the node's settings its results depend on; no password goes where they are made."""
+
+    ae_title: str
+    zone: ZoneInfo
+    maximum_pixels: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of a node."""
+        return cls(settings.ae_title, settings.zone, settings.maximum_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeResult:
+    """A result that lies under ``incoming/`` and is not the archive's yet.
+
+    Attributes:
+        file: The Part 10 file. Not its content, of which a study with many pictures has gigabytes.
+        digest: SHA-256 of the file.
+    """
+
+    kind: ResultKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    template_version: str
+    file: Path
+    digest: str
+
+    def taken(self, archive: Archive, study_instance_uid: str) -> WrittenResult:
+        """Has the archive take it, durably.
+
+        Raises:
+            OutOfResources: If it would not.
+        """
+        return WrittenResult(
+            kind=self.kind,
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+            template_version=self.template_version,
+            path=archive.take_result(self.file, study_instance_uid, self.sop_instance_uid, self.digest),
+            digest=self.digest,
+        )
+
+
 def make_results(
     claim: Claim,
     outcomes: Sequence[ImageOutcome],
     wanted: Sequence[ResultKind],
-    settings: Settings,
+    settings: ResultSettings,
     archive: Archive,
-) -> list[WrittenResult]:
-    """Makes the results of an analysis that are wanted, and writes them into the archive.
+) -> list[MadeResult]:
+    """Makes the results of an analysis that are wanted, each laid down under ``incoming/``.
 
     An image that cannot be drawn any more has no picture and no presentation state; the report still tells
     what was found in it. Where no image could be read, the report says so, and is all there is.
@@ -52,7 +100,7 @@ def make_results(
         claim: The analysis.
         outcomes: What became of each of its images, in their order.
         wanted: Which kinds.
-        settings: The node's, for its name and time zone.
+        settings: The node's.
         archive: Where the images are, and the results go.
 
     Raises:
@@ -60,7 +108,7 @@ def make_results(
         CannotReport: If the images cannot be reported on, or nothing that is wanted can be made of them.
     """
     maker = _Maker(claim, outcomes, claim.model, utc_now(), settings, archive)
-    results: list[WrittenResult] = []
+    results: list[MadeResult] = []
     if ResultKind.STRUCTURED_REPORT in wanted:
         results.append(maker.structured_report(structured_report.SOP_CLASS_UID))
     failures: list[CannotReport] = []
@@ -78,13 +126,13 @@ def make_results(
 def make_again(
     concluded: Concluded, kind: ResultKind, sop_class_uid: str, settings: Settings, archive: Archive
 ) -> list[WrittenResult]:
-    """Makes results of another kind or SOP class of an analysis that is done.
+    """Makes results of another kind or SOP class of an analysis that is done, and writes them.
 
     Args:
         concluded: The analysis; the results' time is that of its end, so that they are the same each time.
         kind: Which.
         sop_class_uid: Of a report.
-        settings: The node's, for its name and time zone.
+        settings: The node's.
         archive: Where the images are, and the results go.
 
     Raises:
@@ -92,10 +140,13 @@ def make_again(
         CannotReport: If the images cannot be reported on, or one of them cannot be drawn any more.
     """
     finished, model = concluded.finished_at, concluded.model
-    maker = _Maker(concluded.claim, concluded.outcomes, model, finished, settings, archive)
+    own = ResultSettings.of(settings)
+    maker = _Maker(concluded.claim, concluded.outcomes, model, finished, own, archive)
     if kind is ResultKind.STRUCTURED_REPORT:
-        return [maker.structured_report(sop_class_uid)]
-    return [result for make in maker.of_images([kind]) for result in make()]
+        made = [maker.structured_report(sop_class_uid)]
+    else:
+        made = [result for make in maker.of_images([kind]) for result in make()]
+    return [one.taken(archive, concluded.claim.study_instance_uid) for one in made]
 
 
 class _MakeOfImage(Protocol):
@@ -141,7 +192,7 @@ class _Maker:
         outcomes: Sequence[ImageOutcome],
         model: ModelIdentity,
         created_at: datetime,
-        settings: Settings,
+        settings: ResultSettings,
         archive: Archive,
     ) -> None:
         self._claim, self._settings, self._archive = claim, settings, archive
@@ -163,7 +214,7 @@ class _Maker:
             patient_header=self._header(claim.patient_header_path),
         )
 
-    def structured_report(self, sop_class_uid: str) -> WrittenResult:
+    def structured_report(self, sop_class_uid: str) -> MadeResult:
         """The report of the study; those that it replaces are of the same SOP class (PS3.3 C.17.2)."""
         kind, template = ResultKind.STRUCTURED_REPORT, structured_report.TEMPLATE_VERSION
         predecessors = [
@@ -182,9 +233,9 @@ class _Maker:
                 ],
                 predecessors=predecessors,
             )
-        return self._write(kind, template, report)
+        return self._lay_down(kind, template, report)
 
-    def of_images(self, kinds: Sequence[ResultKind]) -> Iterator[Callable[[], list[WrittenResult]]]:
+    def of_images(self, kinds: Sequence[ResultKind]) -> Iterator[Callable[[], list[MadeResult]]]:
         """For each image that was read, what makes the kinds of it that are wanted."""
         if not kinds:
             return
@@ -195,7 +246,7 @@ class _Maker:
 
     def _of_image(
         self, image: ClaimedImage, reading: ImageReading, number: int, kinds: Sequence[ResultKind]
-    ) -> list[WrittenResult]:
+    ) -> list[MadeResult]:
         """The kinds of one image; a colour image has no presentation state."""
         radiograph = self._radiograph(image)
         results = []
@@ -211,7 +262,7 @@ class _Maker:
                     identity=self._identity(kind, sop_class_uid, template),
                     provenance=self._provenance,
                 )
-            results.append(self._write(kind, template, made))
+            results.append(self._lay_down(kind, template, made))
         return results
 
     def _identity(self, kind: ResultKind, sop_class_uid: str, template_version: str) -> ResultIdentity:
@@ -227,15 +278,14 @@ class _Maker:
             not_read=self._not_read,
         )
 
-    def _write(self, kind: ResultKind, template_version: str, result: Dataset) -> WrittenResult:
+    def _lay_down(self, kind: ResultKind, template_version: str, result: Dataset) -> MadeResult:
         content = encode(result)
-        uid = str(result.SOPInstanceUID)
-        return WrittenResult(
+        return MadeResult(
             kind=kind,
             sop_class_uid=str(result.SOPClassUID),
-            sop_instance_uid=uid,
+            sop_instance_uid=str(result.SOPInstanceUID),
             template_version=template_version,
-            path=self._archive.write_result(content, self._claim.study_instance_uid, uid),
+            file=self._archive.lay_down(content),
             digest=hashlib.sha256(content).hexdigest(),
         )
 

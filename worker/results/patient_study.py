@@ -19,7 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.valuerep import validate_value
 
-from litegpt.attributes import MALFORMED
+from litegpt.attributes import UNDECODABLE
 
 CHARACTER_SET: Final = "ISO_IR 192"
 """UTF-8: holds every script."""
@@ -99,7 +99,7 @@ def request_attributes(header: Dataset) -> list[Dataset]:
     """The items of an image's Request Attributes Sequence."""
     try:
         value = header.get("RequestAttributesSequence")
-    except MALFORMED:
+    except UNDECODABLE:
         return []
     return list(value) if isinstance(value, Sequence) else []
 
@@ -115,7 +115,7 @@ def valid_value(header: Dataset, keyword: str) -> str:
         string.encode()  # half a surrogate pair is no character
         if "\\" in string or not string.isprintable():
             return ""
-    except MALFORMED:
+    except UNDECODABLE:
         return ""
     return string
 
@@ -141,7 +141,7 @@ def _codes(dataset: Dataset) -> list[Dataset]:
             }
             for item in items
         ]
-    except MALFORMED:
+    except UNDECODABLE:
         return []
     result = []
     for values in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from litegpt.attributes import MALFORMED, integer, numbers
+from litegpt.attributes import UNDECODABLE, integer, numbers
 from worker.results.patient_study import valid_value
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -49,7 +49,7 @@ def patient_orientation(header: Dataset) -> list[str]:
     """Where an image's rows and columns lead, such as L and F; empty where not both values are valid."""
     try:
         values = [str(value) for value in header.get("PatientOrientation") or []]
-    except MALFORMED:
+    except UNDECODABLE:
         return []
     valid = len(values) == 2 and all(value and set(value) <= set("ALRPHF") for value in values)
     return values if valid else []

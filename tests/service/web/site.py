@@ -31,6 +31,7 @@ from service.records.states import AnalysisState, DeliveryState, Purpose, Role
 from service.records.tables import Analysis, AnalysisImage, Delivery, Finding, Result, Study
 from service.settings import PREFIX, Settings, load_settings
 from service.web.ports import PAGES, running_ports
+from tests.archived import write_result
 from tests.processes import Process, running
 from tests.service.conftest import incoming
 
@@ -150,7 +151,7 @@ class Site:
                 analysis.error = "the model broke off"
                 return
             analysis.images[0].findings = list(findings)
-            path = self.archive.write_result(b"report of " + uid.encode(), uid, f"{uid}.9")
+            path = write_result(self.archive, b"report of " + uid.encode(), uid, f"{uid}.9")
             delivery = Delivery(
                 destination=DESTINATION, state=DeliveryState.REFUSED, attempt=1, error="0xA700: refused"
             )

@@ -107,13 +107,16 @@ def test_a_box_stands_around_what_is_on_the_screen(
     with _browsing(browser, pages, "viewer", size) as page:
         _open(page, "SQUARE")
         picture = page.locator(".picture")
-        page.wait_for_function("() => document.querySelector('.picture img').complete")
-        image = picture.locator("img").bounding_box()
-        box = picture.locator("rect.box:not(.below)").evaluate(
-            "(rect) => { const m = rect.getScreenCTM(), b = rect.getBBox(); return ["
-            "b.x * m.a + m.e, b.y * m.d + m.f, (b.x + b.width) * m.a + m.e, (b.y + b.height) * m.d + m.f]; }"
+        page.wait_for_function(
+            "() => { const shown = document.querySelector('.picture img');"
+            " return shown.complete && shown.naturalWidth > 0; }"
         )
-        assert image is not None
+        # Both at once: the page may still move.
+        image, box = picture.locator("rect.box:not(.below)").evaluate(
+            "(rect) => { const m = rect.getScreenCTM(), b = rect.getBBox(); return ["
+            "rect.closest('.picture').querySelector('img').getBoundingClientRect(), ["
+            "b.x * m.a + m.e, b.y * m.d + m.f, (b.x + b.width) * m.a + m.e, (b.y + b.height) * m.d + m.f]]; }"
+        )
         scale = image["width"] / 200
         assert image["height"] / 150 == pytest.approx(scale, abs=0.01)
         expected = [LEFT * scale, TOP * scale, RIGHT * scale, BOTTOM * scale]

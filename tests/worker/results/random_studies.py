@@ -19,7 +19,7 @@ from pydicom.uid import UID, generate_uid
 from litegpt.boxes import Box
 from litegpt.engine import Read
 from litegpt.findings import Finding, Reading
-from litegpt.radiograph import Radiograph
+from litegpt.squares import SquashedImage
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 from service.peers import ResultKind
 from service.records import analyses
@@ -127,11 +127,13 @@ def make_results_of(studies: Sequence[Study], node: SmallNode) -> None:
 class SayingEngine:
     """An engine that loads as the real one does, and says what was drawn."""
 
+    square_sizes = (16,)
+
     def __init__(self, images: Mapping[str, Image]) -> None:
         self._images = images
 
     def read_ahead(
-        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], Radiograph]
+        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], SquashedImage]
     ) -> Iterator[Read[ClaimedImage]]:
         for claimed in images:
             assert load(claimed).rows

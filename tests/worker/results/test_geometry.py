@@ -28,7 +28,7 @@ from hypothesis import given, settings
 from litegpt.boxes import Box
 from litegpt.engine import Engine, Read
 from litegpt.findings import Finding, Reading
-from litegpt.radiograph import Radiograph
+from litegpt.squares import SquashedImage
 from service.records.claims import ClaimedImage
 from tests.worker.conftest import SmallNode, small_node
 from tests.worker.results.results_read import Told, bright_of, extent, shown
@@ -48,11 +48,13 @@ of_every_kind = pytest.mark.parametrize(
 class Exact:
     """An engine that loads images as the real one does, and answers with a box in pixels."""
 
+    square_sizes = (16,)
+
     def __init__(self, sides: tuple[int, int, int, int]) -> None:
         self._reading = Reading((Finding(LABEL, 0.9, Box(*sides)),))
 
     def read_ahead(
-        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], Radiograph]
+        self, images: Sequence[ClaimedImage], load: Callable[[ClaimedImage], SquashedImage]
     ) -> Iterator[Read[ClaimedImage]]:
         for image in images:
             load(image)

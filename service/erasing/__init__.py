@@ -1,0 +1,1 @@
+"""Erasing a patient: finding what the node holds of one, what stands against it, and removing all of it."""

@@ -1,0 +1,1 @@
+"""Databases of each schema and of each release, taken up to the present one and back."""
