@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from litegpt.phantoms import phantom_files
 from service.records.attempts import KEPT
+from service.records.peers_seen import LONGEST_REST
 from tests.faults.moody_pacs import REFUSING, Mood, MoodyPacs, moody_pacs
 from tests.node import Node, node_up
 from tests.peers.dcmtk import Storescp, dcmsend, storescp
@@ -28,13 +29,19 @@ from tests.waiting import wait_until
 VARIABLE = "LITEGPT_TEST_REFUSAL_SECONDS"
 SECONDS = float(os.environ.get(VARIABLE, "6"))
 WAITS = {} if VARIABLE in os.environ else {"retry_first_seconds": "0.2", "retry_maximum_seconds": "1"}
-LONGEST_WAIT_SECONDS = 1.0 if WAITS else 900.0
+REST_SECONDS = LONGEST_REST.total_seconds()
+"""For so long a PACS that has been down is left alone between tries; a slow machine comes to it."""
+
+LONGEST_WAIT_SECONDS = (1.0 if WAITS else 900.0) + REST_SECONDS
 
 STUDIES = 6
+MET_SECONDS = 120.0 + REST_SECONDS
+"""After this it has met the node in a mood."""
+
 ELSEWHERE_SECONDS = 45.0
 """After this a result has come to the other PACS, whose worker shares two cores with all tests."""
 
-pytestmark = pytest.mark.timeout(300 + SECONDS + LONGEST_WAIT_SECONDS)
+pytestmark = pytest.mark.timeout(120 + SECONDS + STUDIES * MET_SECONDS + LONGEST_WAIT_SECONDS)
 
 _DELIVERIES = """
     SELECT r.sop_instance_uid AS uid, r.created_at AS made, d.state, d.destination, d.sent_at AS sent,
@@ -76,7 +83,7 @@ def _refuse_while_studies_come(node: Node, moody: MoodyPacs, files: list[Path]) 
         moody.turn(mood)
         begun, before = time.monotonic(), (_tries(node, moody), moody.refused[mood])
         assert {one.status for one in dcmsend(node.port, file)} == {0}
-        wait_until(partial(_met, node, moody, mood, before), 180, f"try at a PACS that {mood}")
+        wait_until(partial(_met, node, moody, mood, before), MET_SECONDS, f"try at a PACS that {mood}")
         time.sleep(max(0.0, begun + SECONDS / STUDIES - time.monotonic()))
 
 
