@@ -32,7 +32,7 @@ from service.records.retry import Retry
 from service.settings import Settings
 from worker.conclusions import Conclusions
 from worker.decoding import Decoding, Loading
-from worker.engines import Engines
+from worker.engines import Engines, Threads
 from worker.errors import ModelAway
 from worker.leases import Leases
 from worker.rounds import Rounds
@@ -97,9 +97,11 @@ class Analyst(Rounds):
         self._conclusions = Conclusions(settings, records, archive, bell, self._metrics)
         self._decoding = Decoding(settings, archive, self._metrics)
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="results")
+        self._claiming = ThreadPoolExecutor(1, thread_name_prefix="claims")
         self._ahead_until = inf
         self._next: Batch | None = None
         self._concluding: Future[None] | None = None
+        self._threads = Threads(settings)
         self.engines = Engines(settings.models_loaded)
 
     def get_ready(self) -> None:
@@ -133,9 +135,9 @@ class Analyst(Rounds):
             batch = self._claimed()  # what failed then may be due again
         if batch is None:
             return False
-        if batch.has_failed:
-            self._conclude_last()  # what may end this process harms no other
         try:
+            if batch.has_failed:
+                self._conclude_last()  # what may end this process harms no other
             with self._pulse.busy(len(batch.claims)):
                 self._read_by(batch)
         except BaseException:
@@ -180,9 +182,20 @@ class Analyst(Rounds):
             return
         self._turns.read(batch.model)
         self._begin_to_decode(batch, engine)
-        if not batch.has_failed:
-            self._claim_next(batch, engine)
-        self._read(batch, engine)
+        self._threads.share(alone=self._is_all_there_is(batch))
+        if batch.has_failed:
+            self._read(batch, engine)
+            return
+        claiming = self._claiming.submit(self._claim_next, batch, engine)
+        try:
+            self._read(batch, engine)
+        finally:
+            claiming.result()
+
+    def _is_all_there_is(self, batch: Batch) -> bool:
+        """Whether no more was due when it was claimed, and the last one's results are written."""
+        was_more = len(batch.claims) >= self._settings.analysis_batch_size
+        return not was_more and (self._concluding is None or self._concluding.done())
 
     def _engine(self, model: KnownModel) -> Engine:
         begun, held = time.monotonic(), self.engines.holds(model)
@@ -200,13 +213,13 @@ class Analyst(Rounds):
             batch.loading = self._decoding.begin(batch.images, engine.square_sizes)
 
     def _claim_next(self, batch: Batch, engine: Engine) -> None:
-        """Claims the batch after this one, and begins to decode it if the same model reads it.
+        """Claims the batch after this one, while this one is read; begins to decode it for the same model.
 
         Not before this one is decoded: until then another worker, which has nothing to do, may claim it. And
         not when there is no time left.
         """
-        if batch.loading is not None:
-            batch.loading.wait()
+        if (loading := batch.loading) is not None:
+            loading.wait()
         if time.monotonic() >= self._ahead_until:
             return
         try:

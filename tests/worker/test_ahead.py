@@ -72,9 +72,8 @@ def test_the_next_batch_is_decoded_and_the_last_one_written_while_the_model_read
     seen: list[list[str]] = []
 
     def first() -> None:
+        wait_until(lambda: analyst._next and analyst._next.loading, 60, "the next batch being decoded").wait()
         seen.append(_states(node))
-        assert analyst._next is not None and analyst._next.loading is not None
-        analyst._next.loading.wait()
 
     def second() -> None:
         wait_until(lambda: _states(node)[:2] == ["done", "done"], 60, "the first results")
@@ -85,6 +84,36 @@ def test_the_next_batch_is_decoded_and_the_last_one_written_while_the_model_read
     assert model.batches == [2, 2, 2]
     assert seen == [["running"] * 4 + ["queued"] * 2, ["done"] * 2 + ["running"] * 4]
     assert _states(node) == ["done"] * 6
+
+
+class _Recorded:
+    """Torch's threads, of which only what they were told is kept."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    def share(self, *, alone: bool) -> None:
+        self.told.append(alone)
+
+
+def test_the_model_has_all_cores_when_nothing_else_is_to_do(node: SmallNode) -> None:
+    """Not while more may be due, nor while the last results are being made."""
+    conclusion = threading.Event()
+    analyst = _analyst(node, Watching(lambda: None, conclusion.set))
+    analyst._threads = threads = _Recorded()  # type: ignore[assignment]
+    conclude = analyst._conclusions.conclude
+
+    def when_told(*all_of_it: Any) -> None:
+        assert conclusion.wait(60)
+        conclude(*all_of_it)
+
+    analyst._conclusions.conclude = when_told  # type: ignore[method-assign]
+    _take(node, 3)
+    assert analyst.drain()
+    assert threads.told == [False, False]
+    _take(node, 1)
+    assert analyst.drain()
+    assert threads.told == [False, False, True]
 
 
 def test_what_is_claimed_ahead_keeps_its_lease(tmp_path: Path) -> None:
@@ -113,7 +142,7 @@ def test_nothing_is_claimed_ahead_when_the_time_is_over(node: SmallNode) -> None
     analyst = _analyst(node, model := Watching())
 
     def over() -> None:
-        assert analyst._next is not None
+        wait_until(lambda: analyst._next, 60, "the next batch")
         analyst._ahead_until = 0.0
 
     model._before = iter([over])
@@ -154,6 +183,30 @@ def test_one_that_has_failed_before_is_read_with_nothing_claimed_beside(node: Sm
     assert _analyst(node, Watching(lambda: beside.append(_states(node)))).drain()
     assert beside == [["running", "queued", "queued"]]
     assert _states(node) == ["done"] * 3
+
+
+def test_what_was_claimed_is_let_go_where_the_last_results_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has failed before waits for them. Its lease was renewed for as long as the worker lived."""
+    node = small_node(tmp_path / "short", analysis_batch_size=2, analysis_lease_seconds=0.5)
+    _take(node, 2)
+    with node.records.writing() as session:
+        session.get_one(Analysis, 2).failures = 1
+    analyst = _analyst(node, Watching())
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OutOfResources("the records are away")
+
+    with monkeypatch.context() as records:
+        records.setattr(analyses, "finish_all", away)
+        records.setattr(analyses, "postpone", away)
+        with pytest.raises(OutOfResources):
+            analyst.drain()
+    assert not [thread for thread in threading.enumerate() if thread.name == "leases"]
+    wait_until(lambda: analyst.drain() and _states(node) == ["done"] * 2, 60, "results")
+    node.records.close()
+    node.bell.close()
 
 
 def test_what_cannot_be_written_together_is_written_one_by_one(
