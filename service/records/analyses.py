@@ -283,6 +283,7 @@ def _write_outcomes(session: Session, conclusions: Sequence[Conclusion]) -> None
         {"analysis": one.claim.analysis_id, "instance": outcome.instance_id, "why": outcome.not_read}
         for one in conclusions
         for outcome in one.outcomes
+        if outcome.not_read or one.claim.attempt > 1
     ]
     if not_read:
         session.connection().execute(_NOT_READ, not_read)

@@ -108,12 +108,12 @@ def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
     if not rows:
         return []
     read = _read(session, rows)
-    uids = _study_uids(session, rows)
-    stored = _stored(session, rows, [instance.sop_instance_uid for _, instance in read])
+    uids = {instance.study_id: study_uid for _, instance, study_uid in read}
+    stored = _stored(session, rows, [instance.sop_instance_uid for _, instance, _ in read])
     delivered = _delivered(session, rows)
     claims = []
     for row in rows:
-        instances = [instance for analysis_id, instance in read if analysis_id == row.id]
+        instances = [instance for analysis_id, instance, _ in read if analysis_id == row.id]
         of_study = [one for one in stored if one.study_id == row.study_id]
         claims.append(
             Claim(
@@ -135,20 +135,16 @@ def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
     return claims
 
 
-def _read(session: Session, rows: Sequence[Analysis]) -> list[tuple[int, Instance]]:
-    """The images that each is to read, in their order."""
+def _read(session: Session, rows: Sequence[Analysis]) -> list[tuple[int, Instance, str]]:
+    """The images that each is to read, in their order, with the UID of their study."""
     images = (
-        select(AnalysisImage.analysis_id, Instance)
+        select(AnalysisImage.analysis_id, Instance, Study.study_instance_uid)
         .join(Instance, Instance.id == AnalysisImage.instance_id)
+        .join(Study, Study.id == Instance.study_id)
         .where(AnalysisImage.analysis_id.in_([row.id for row in rows]))
         .order_by(AnalysisImage.analysis_id, AnalysisImage.position)
     )
-    return [(analysis_id, instance) for analysis_id, instance in session.execute(images)]
-
-
-def _study_uids(session: Session, rows: Sequence[Analysis]) -> dict[int, str]:
-    studies = select(Study).where(Study.id.in_([row.study_id for row in rows]))
-    return {study.id: study.study_instance_uid for study in session.scalars(studies)}
+    return [(analysis_id, image, uid) for analysis_id, image, uid in session.execute(images)]
 
 
 def _stored(session: Session, rows: Sequence[Analysis], read: Sequence[str]) -> list[_Stored]:

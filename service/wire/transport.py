@@ -37,6 +37,9 @@ _LARGEST_PDU_BYTES: Final = 16 << 20
 """Taken also where we announce less: some peers do not look."""
 
 _HEADER_BYTES: Final = 6
+_PDV_HEADER_BYTES: Final = 6
+"""Of a presentation data value: length, presentation context, message control header (PS3.8 9.3.5.1, E.2)."""
+
 _P_DATA: Final = 4
 _NO_DATASET: Final = 0x0101
 """Command Data Set Type (0000,0800) of a command that comes alone (PS3.7 E.1)."""
@@ -106,6 +109,7 @@ class Transport(AssociationSocket):
         self._began = time.monotonic()
         self._pdu_began = 0.0
         self._within_pdu = False
+        self._ahead: deque[bytearray] = deque()
         self._of_command = self._of_dataset = 0
 
     def recv(self, nr_bytes: int) -> bytearray:
@@ -114,6 +118,8 @@ class Transport(AssociationSocket):
         Returns:
             Fewer bytes where the peer has left, or is not waited for any more.
         """
+        if self._ahead:
+            return self._ahead.popleft()
         if self._within_pdu:
             self._within_pdu = False
             return self._read(nr_bytes)
@@ -127,6 +133,29 @@ class Transport(AssociationSocket):
                 return self._end(f"a PDU of {length} bytes was announced")
             self._within_pdu = 1 <= header[0] <= 7
         return header
+
+    def pass_on(self, message: Any) -> bool:
+        """Reads a PDU; a fragment in the midst of a dataset goes straight to its file and its digest.
+
+        Most of a dataset is such fragments, of each of which pynetdicom would make a PDU, a primitive and an
+        event, with its bytes copied each time. A PDU that is something else stays to be read.
+
+        Args:
+            message: Pynetdicom's, whose dataset is being written into a file.
+
+        Returns:
+            Whether it was such a fragment.
+        """
+        header = self.recv(_HEADER_BYTES)
+        body = self.recv(int.from_bytes(header[2:], "big")) if self._within_pdu else bytearray()
+        if not _is_in_the_midst(header, body, message.context_id):
+            self._ahead.extend((header, body))
+            return False
+        part = memoryview(body)[_PDV_HEADER_BYTES:]
+        if self._takes_note(part):
+            message._data_set_file.write(part)
+            message._data_set_file.file.flush()
+        return True
 
     def send(self, bytestream: bytes) -> None:
         """Sends a PDU, to a peer that takes it."""
@@ -155,11 +184,8 @@ class Transport(AssociationSocket):
             control, size = value[0], len(value) - 1
             if control & _IS_COMMAND:
                 self._of_command += size
-            elif self._of_dataset > self._limits.dataset_bytes:
+            elif not self._takes_note(memoryview(value)[1:]):
                 item.presentation_data_value = value[:1]
-            else:
-                self._of_dataset += size
-                self._digester.update(memoryview(value)[1:])
             if control & _IS_LAST:
                 if not control & _IS_COMMAND:
                     self._whole.append(self._digester)
@@ -168,6 +194,14 @@ class Transport(AssociationSocket):
                 self._of_command = self._of_dataset = 0
         if self._of_command > _LARGEST_COMMAND_BYTES:
             self._end("its command does not end")
+
+    def _takes_note(self, part: memoryview) -> bool:
+        """Of a part of a dataset; whether it is to be kept."""
+        if self._of_dataset > self._limits.dataset_bytes:
+            return False
+        self._of_dataset += len(part)
+        self._digester.update(part)
+        return True
 
     def assign(self, message: Any) -> None:
         """Takes note of a message that is whole; if it has a dataset, that is the first of those waiting."""
@@ -218,6 +252,18 @@ class Transport(AssociationSocket):
         with suppress(OSError, AttributeError):
             self.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         return bytearray()
+
+
+def _is_in_the_midst(header: bytearray, body: bytearray, context_id: int) -> bool:
+    """Whether a PDU is one fragment of a dataset, of this presentation context, and not its last."""
+    return (
+        len(header) == _HEADER_BYTES
+        and header[0] == _P_DATA
+        and len(body) == int.from_bytes(header[2:], "big") >= _PDV_HEADER_BYTES
+        and int.from_bytes(body[:4], "big") == len(body) - 4
+        and body[4] == context_id
+        and not body[5] & (_IS_COMMAND | _IS_LAST)
+    )
 
 
 def drop_what_is_not_whole(event: Event) -> None:

@@ -1,0 +1,170 @@
+"""However a sender cuts a dataset into fragments, and these into PDUs, the file has its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from sqlalchemy import select
+
+from service.records.database import Records
+from service.records.tables import Instance
+from service.settings import load_settings
+from service.wire.listener import Listener
+from service.wire.transport import Transport
+from tests.fuzz.upper_layer import association_request, command, pdu
+from tests.images import DX, make_radiograph
+from tests.service.conftest import listening_node
+from tests.waiting import wait_until
+
+_STORE, _COMMAND, _LAST = 0x0001, 1, 2
+_IMAGE, _OTHER = 1, 3
+"""Presentation contexts; the other one is not that of the images."""
+
+
+@pytest.fixture
+def node(process_settings: None, tmp_path: Path) -> Iterator[tuple[Listener, Records, Path]]:
+    folder = tmp_path / "node"
+    address = {"dicom_host": "127.0.0.1", "dicom_port": 0, "minimum_free_bytes": 0}
+    with listening_node(load_settings(data_dir=folder, **address)) as (listener, records):
+        yield listener, records, folder
+
+
+@contextmanager
+def _associated(listener: Listener) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
+        connection.sendall(pdu(1, association_request()))
+        assert _read(connection)[0] == 2
+        yield connection
+
+
+def _read(connection: socket.socket) -> tuple[int, bytes]:
+    """The next PDU: its type and its body."""
+    file = connection.makefile("rb", buffering=0)
+    header = _exactly(file, 6)
+    return header[0], _exactly(file, int.from_bytes(header[2:], "big"))
+
+
+def _exactly(file: Any, count: int) -> bytes:
+    content = b""
+    while len(content) < count:
+        part = file.read(count - len(content))
+        assert part, "the connection ended"
+        content += part
+    return content
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()
+
+
+def _value(control: int, part: bytes, context: int = _IMAGE) -> bytes:
+    return struct.pack(">IBB", len(part) + 2, context, control) + part
+
+
+def _request(dataset: Dataset) -> bytes:
+    return _value(_COMMAND | _LAST, command(_STORE, DX, dataset.SOPInstanceUID, True))
+
+
+def _status(body: bytes) -> int:
+    """Of a C-STORE-RSP, in a P-DATA-TF."""
+    at = body.index(struct.pack("<HHI", 0, 0x0900, 2)) + 8
+    return int.from_bytes(body[at : at + 2], "little")
+
+
+def _kept(records: Records, folder: Path, dataset: Dataset) -> tuple[bytes, str]:
+    """The file's dataset, and the digest in the records."""
+    named = select(Instance.path, Instance.digest).where(Instance.sop_instance_uid == dataset.SOPInstanceUID)
+    with records.reading() as session:
+        path, digest = session.execute(named).one()
+    content = (folder / path).read_bytes()
+    return content[144 + int.from_bytes(content[140:144], "little") :], digest
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cuts=st.lists(st.floats(0, 1), max_size=12),
+    together=st.lists(st.integers(1, 4), min_size=1, max_size=8),
+    at_once=st.integers(1, 5000),
+)
+@example(cuts=[0.0, 0.0, 0.5, 1.0, 1.0], together=[1], at_once=5000)
+@example(cuts=[0.2, 0.4, 0.6, 0.8], together=[1, 2], at_once=100)
+def test_any_cut_of_a_dataset_is_put_together(
+    node: tuple[Listener, Records, Path], cuts: list[float], together: list[int], at_once: int
+) -> None:
+    listener, records, folder = node
+    dataset = make_radiograph()
+    content = _encoded(dataset)
+    bounds = [0, *sorted(int(cut * len(content)) for cut in cuts), len(content)]
+    parts = [content[start:end] for start, end in pairwise(bounds)]
+    values = [_request(dataset), *(_value(0, part) for part in parts[:-1]), _value(_LAST, parts[-1])]
+    stream = b""
+    while values:
+        count = together[len(values) % len(together)]
+        stream += pdu(4, b"".join(values[:count]))
+        values = values[count:]
+    with _associated(listener) as connection:
+        for start in range(0, len(stream), at_once):
+            connection.sendall(stream[start : start + at_once])
+        assert _status(_read(connection)[1]) == 0
+    assert _kept(records, folder, dataset) == (content, hashlib.sha256(content).hexdigest())
+
+
+def test_what_is_in_the_midst_of_a_dataset_goes_straight_to_its_file(
+    node: tuple[Listener, Records, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is not, whatever it looks like, takes pynetdicom's way."""
+    listener, records, folder = node
+    passed: list[bool] = []
+    pass_on = Transport.pass_on
+
+    def recorded(transport: Transport, message: Any) -> bool:
+        passed.append(pass_on(transport, message))
+        return passed[-1]
+
+    monkeypatch.setattr(Transport, "pass_on", recorded)
+    dataset = make_radiograph()
+    content = _encoded(dataset)
+    pdus = [
+        (_value(0, content[:100]), True),
+        (_value(0, b""), True),
+        (_value(0, content[100:200]) + _value(0, content[200:300]), False),
+        (_value(0, content[300:400], _OTHER), False),
+        (_value(_LAST, content[400:]), False),
+    ]
+    with _associated(listener) as connection:
+        connection.sendall(pdu(4, _request(dataset)))
+        for body, _ in pdus:
+            connection.sendall(pdu(4, body))
+        assert _status(_read(connection)[1]) == 0
+    assert passed == [straight for _, straight in pdus]
+    assert _kept(records, folder, dataset)[0] == content
+
+
+@pytest.mark.parametrize("ending", [b"", b"\x04\0\0\0\0\x20\0\0\0\x1e\x01\0xx", b"\x07\0\0\0\0\x04\0\0\0\0"])
+def test_who_leaves_in_the_midst_of_a_dataset_leaves_nothing(
+    node: tuple[Listener, Records, Path], ending: bytes
+) -> None:
+    """The connection closed, in the middle of a fragment, or after an A-ABORT."""
+    listener, _, folder = node
+    dataset = make_radiograph()
+    with _associated(listener) as connection:
+        connection.sendall(pdu(4, _request(dataset)) + pdu(4, _value(0, b"\0" * 500)))
+        wait_until(lambda: list((folder / "incoming").iterdir()), 20, "beginning of the file")
+        connection.sendall(ending)
+    wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")
