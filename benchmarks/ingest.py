@@ -49,7 +49,7 @@ class Sample:
     Attributes:
         seconds: Of the senders, their start included.
         cpu_seconds: Of the receiver.
-        memory_bytes: The most that the receiver's process had; that of processes that have ended is not seen.
+        memory_bytes: The most that the receiver's processes had; that of those that have ended is not seen.
     """
 
     round: int
@@ -91,12 +91,23 @@ def _sizes(folder: Path) -> Iterable[int]:
 
 
 def _cpu_seconds(process: Process) -> float:
-    times = psutil.Process(process.pid).cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
+    """Of the receiver, of its processes, and of those that have ended."""
+    times = [one.cpu_times() for one in _processes(process)]
+    return float(sum(one.user + one.system + one.children_user + one.children_system for one in times))
 
 
 def _peak_bytes(process: Process) -> int:
-    for line in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines():
+    return sum(_high_water_bytes(one.pid) for one in _processes(process))
+
+
+def _processes(process: Process) -> list[psutil.Process]:
+    """Those of the receiver that live."""
+    first = psutil.Process(process.pid)
+    return [first, *first.children(recursive=True)]
+
+
+def _high_water_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -182,6 +182,7 @@ def receivers(database_url: str | None = None) -> list[Receiver]:
     """Everybody whom the machine has; with ``database_url`` the node on PostgreSQL, too."""
     everybody: list[Receiver] = [
         NODE,
+        Node("litegpt, 2 processes", settings={"listener_processes": "2"}),
         STORESCP,
         Storescp("storescp --fork", options=("--fork",)),
         Orthanc("orthanc, as shipped"),
@@ -189,5 +190,5 @@ def receivers(database_url: str | None = None) -> list[Receiver]:
         PlainHandler("pynetdicom, plain"),
     ]
     if database_url:
-        everybody.insert(1, Node("litegpt, PostgreSQL", settings={"database_url": database_url}))
+        everybody.insert(2, Node("litegpt, PostgreSQL", settings={"database_url": database_url}))
     return [receiver for receiver in everybody if receiver.is_here]

@@ -202,7 +202,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="Threads of a model that computes on the processor; unset: half as many as the cores "
-        "that it may use while images are decoded and results made, and all while nothing else is to do",
+        "that it may use, since images are decoded and results made at the same time",
     )
     analysis_batch_size: int = Field(4, ge=1, description="Analyses a worker claims at once")
     backlog_every: int = Field(

@@ -32,7 +32,7 @@ from service.records.retry import Retry
 from service.settings import Settings
 from worker.conclusions import Conclusions
 from worker.decoding import Decoding, Loading
-from worker.engines import Engines, Threads
+from worker.engines import Engines
 from worker.errors import ModelAway
 from worker.leases import Leases
 from worker.rounds import Rounds
@@ -101,7 +101,6 @@ class Analyst(Rounds):
         self._ahead_until = inf
         self._next: Batch | None = None
         self._concluding: Future[None] | None = None
-        self._threads = Threads(settings)
         self.engines = Engines(settings.models_loaded)
 
     def get_ready(self) -> None:
@@ -182,7 +181,6 @@ class Analyst(Rounds):
             return
         self._turns.read(batch.model)
         self._begin_to_decode(batch, engine)
-        self._threads.share(alone=self._is_all_there_is(batch))
         if batch.has_failed:
             self._read(batch, engine)
             return
@@ -191,11 +189,6 @@ class Analyst(Rounds):
             self._read(batch, engine)
         finally:
             claiming.result()
-
-    def _is_all_there_is(self, batch: Batch) -> bool:
-        """Whether no more was due when it was claimed, and the last one's results are written."""
-        was_more = len(batch.claims) >= self._settings.analysis_batch_size
-        return not was_more and (self._concluding is None or self._concluding.done())
 
     def _engine(self, model: KnownModel) -> Engine:
         begun, held = time.monotonic(), self.engines.holds(model)

@@ -24,26 +24,14 @@ AGAIN_SECONDS: Final = 60.0
 """A model that could not be loaded is not tried again so soon."""
 
 
-class Threads:
-    """How many of them torch computes with, on the processor.
+def configure_process(settings: Settings) -> None:
+    """Gives torch its share of the cores; called once, where the process begins.
 
-    They wait for each other by looking again and again. With as many as there are cores, each of them waits
-    whenever a core decodes an image or makes a report, and reading takes several times as long. So the model
-    has half of the cores, and all of them while nothing else of its worker has any work.
+    Its threads wait for each other by looking again and again. With as many as there are cores, each of them
+    waits whenever a core decodes an image or makes a report, and reading takes several times as long.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        """Args:
-        settings: The node's; what they say is what the model has in any case.
-        """
-        told, all_cores = settings.model_threads, usable_cores()
-        self._beside_others = told or min(torch.get_num_threads(), max(1, all_cores // 2))
-        self._alone = told or min(torch.get_num_threads(), all_cores)
-        self.share(alone=False)
-
-    def share(self, *, alone: bool) -> None:
-        """Says whether what is computed next is all that there is to do."""
-        torch.set_num_threads(self._alone if alone else self._beside_others)
+    share = settings.model_threads or min(torch.get_num_threads(), max(1, usable_cores() // 2))
+    torch.set_num_threads(share)
 
 
 class Engines:

@@ -89,7 +89,9 @@ class AnalysisTask(NodeTask):
     def analyst(self) -> Any:
         """Reads studies. Imported here: it loads torch, which the delivery worker never needs."""
         from worker.analysis import Analyst
+        from worker.engines import configure_process
 
+        configure_process(self.settings)
         return Analyst(self.settings, self.records, self.archive, self.bell, self.pulse)
 
 

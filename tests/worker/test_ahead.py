@@ -86,36 +86,6 @@ def test_the_next_batch_is_decoded_and_the_last_one_written_while_the_model_read
     assert _states(node) == ["done"] * 6
 
 
-class _Recorded:
-    """Torch's threads, of which only what they were told is kept."""
-
-    def __init__(self) -> None:
-        self.told: list[bool] = []
-
-    def share(self, *, alone: bool) -> None:
-        self.told.append(alone)
-
-
-def test_the_model_has_all_cores_when_nothing_else_is_to_do(node: SmallNode) -> None:
-    """Not while more may be due, nor while the last results are being made."""
-    conclusion = threading.Event()
-    analyst = _analyst(node, Watching(lambda: None, conclusion.set))
-    analyst._threads = threads = _Recorded()  # type: ignore[assignment]
-    conclude = analyst._conclusions.conclude
-
-    def when_told(*all_of_it: Any) -> None:
-        assert conclusion.wait(60)
-        conclude(*all_of_it)
-
-    analyst._conclusions.conclude = when_told  # type: ignore[method-assign]
-    _take(node, 3)
-    assert analyst.drain()
-    assert threads.told == [False, False]
-    _take(node, 1)
-    assert analyst.drain()
-    assert threads.told == [False, False, True]
-
-
 def test_what_is_claimed_ahead_keeps_its_lease(tmp_path: Path) -> None:
     lease = 1.0
     node = small_node(tmp_path / "short", analysis_batch_size=2, analysis_lease_seconds=lease)

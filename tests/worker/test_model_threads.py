@@ -1,4 +1,4 @@
-"""A model leaves cores to the decoders while these have work, unless it is told how many it may use."""
+"""A model leaves cores to the decoders, unless it is told how many it may use."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ from pathlib import Path
 import torch
 
 from service.settings import settings_without_sources
-from worker.engines import Threads
+from worker.engines import configure_process
 
-threads = Threads(settings_without_sources(data_dir=Path(sys.argv[1]), model_threads=eval(sys.argv[2])))
+configure_process(settings_without_sources(data_dir=Path(sys.argv[1]), model_threads=eval(sys.argv[2])))
 print(torch.get_num_threads())
-for alone in (True, False):
-    threads.share(alone=alone)
-    print(torch.get_num_threads())
 """
 
 
-@pytest.mark.parametrize(
-    ("told", "beside_others", "alone"),
-    [(None, max(1, usable_cores() // 2), usable_cores()), (1, 1, 1), (3, 3, 3)],
-)
-def test_threads_of_a_worker(told: int | None, beside_others: int, alone: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("told", "threads"), [(None, max(1, usable_cores() // 2)), (1, 1), (3, 3)])
+def test_threads_of_a_worker(told: int | None, threads: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _TELLS, str(tmp_path), repr(told)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"OMP_NUM_THREADS": "64"})
-    assert [int(line) for line in done.stdout.split()] == [beside_others, alone, beside_others]
+    assert int(done.stdout) == threads
