@@ -13,8 +13,8 @@ from typing import Final
 
 from service.received import Digest
 
-_AT_ONCE_BYTES: Final = 1 << 16
-"""A dataset of less is digested where it is received: handing it over would take longer."""
+_WORTH_A_THREAD_BYTES: Final = 1 << 19
+"""Less is not handed over to another thread, which takes longer than digesting it."""
 
 _MOST_WAITING_BYTES: Final = 1 << 23
 """Received and not digested yet; more is not received meanwhile."""
@@ -34,14 +34,11 @@ class Digester:
     def update(self, part: bytes | memoryview) -> None:
         """Takes the next part of the dataset."""
         self._bytes += len(part)
-        if self._bytes <= _AT_ONCE_BYTES:
-            self._sha256.update(part)
-            return
         with self._changed:
             self._changed.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES)
             self._parts.append(part)
             self._waiting_bytes += len(part)
-            if not self._is_running:
+            if not self._is_running and self._waiting_bytes >= _WORTH_A_THREAD_BYTES:
                 self._is_running = True
                 self._threads.submit(self._run)
 
@@ -49,6 +46,7 @@ class Digester:
         """That of all parts."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_running)
+        self._run()  # what was not worth it
         return Digest(self._sha256.hexdigest(), self._bytes)
 
     def _run(self) -> None:
