@@ -147,7 +147,10 @@ class Transport(AssociationSocket):
             Whether it was such a fragment.
         """
         header = self.recv(_HEADER_BYTES)
-        body = self.recv(int.from_bytes(header[2:], "big")) if self._within_pdu else bytearray()
+        if not self._within_pdu:  # the peer has left, or sends what is no PDU
+            self._ahead.append(header)
+            return False
+        body = self.recv(int.from_bytes(header[2:], "big"))
         if not _is_in_the_midst(header, body, message.context_id):
             self._ahead.extend((header, body))
             return False
@@ -257,8 +260,7 @@ class Transport(AssociationSocket):
 def _is_in_the_midst(header: bytearray, body: bytearray, context_id: int) -> bool:
     """Whether a PDU is one fragment of a dataset, of this presentation context, and not its last."""
     return (
-        len(header) == _HEADER_BYTES
-        and header[0] == _P_DATA
+        header[0] == _P_DATA
         and len(body) == int.from_bytes(header[2:], "big") >= _PDV_HEADER_BYTES
         and int.from_bytes(body[:4], "big") == len(body) - 4
         and body[4] == context_id

@@ -30,6 +30,7 @@ from tests.service.conftest import listening_node
 from tests.waiting import wait_until
 
 _STORE, _COMMAND, _LAST = 0x0001, 1, 2
+_ABORT = 7
 _IMAGE, _OTHER = 1, 3
 """Presentation contexts; the other one is not that of the images."""
 
@@ -167,4 +168,16 @@ def test_who_leaves_in_the_midst_of_a_dataset_leaves_nothing(
         connection.sendall(pdu(4, _request(dataset)) + pdu(4, _value(0, b"\0" * 500)))
         wait_until(lambda: list((folder / "incoming").iterdir()), 20, "beginning of the file")
         connection.sendall(ending)
+    wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")
+
+
+def test_what_is_no_pdu_in_the_midst_of_a_dataset_is_answered_with_an_abort(
+    node: tuple[Listener, Records, Path],
+) -> None:
+    listener, _, folder = node
+    with _associated(listener) as connection:
+        connection.sendall(
+            pdu(4, _request(make_radiograph())) + pdu(4, _value(0, b"\0" * 500)) + pdu(9, b"??")
+        )
+        assert _read(connection)[0] == _ABORT
     wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")
