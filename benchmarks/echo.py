@@ -34,9 +34,9 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from benchmarks import machine
 from benchmarks.receivers import NODE, STORESCP, receivers
+from tests.fuzz.upper_layer import read_pdu
 
 GOAL_MS: Final = 5.0
-_HEADER_BYTES: Final = 6
 _ACCEPTED, _DATA, _RELEASED = 2, 4, 6
 """PDU types (PS3.8 9.3.1)."""
 
@@ -90,21 +90,10 @@ def echo_seconds(port: int, said: Sequence[tuple[bytes, int]]) -> float:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for request, expected in said:
             connection.sendall(request)
-            header = _exactly(connection, _HEADER_BYTES)
-            _exactly(connection, int.from_bytes(header[2:], "big"))
-            if header[0] != expected:
-                raise ConnectionError(f"a PDU of type {header[0]} in the place of {expected}")
+            came, _ = read_pdu(connection)
+            if came != expected:
+                raise ConnectionError(f"a PDU of type {came} in the place of {expected}")
     return time.perf_counter() - start
-
-
-def _exactly(connection: socket.socket, number: int) -> bytes:
-    data = b""
-    while len(data) < number:
-        part = connection.recv(number - len(data))
-        if not part:
-            raise ConnectionError("the peer has left")
-        data += part
-    return data
 
 
 def main() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from litegpt.attributes import MALFORMED
 from service.header import values
+
+_UNREADABLE: Final = (*MALFORMED, OSError, InvalidDicomError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,10 @@ class Patient:
 def read_patient(file: Path) -> Patient | None:
     """The patient's name and id; ``None`` where the file is not there, or cannot be read."""
     try:
-        tags = ["PatientName", "PatientID", "SpecificCharacterSet"]
-        dataset = dcmread(file, stop_before_pixels=True, specific_tags=tags)
+        dataset = _header(file, "PatientName", "PatientID")
         name = str(dataset.get("PatientName") or "").replace("^", " ").strip()
         return Patient(name, str(dataset.get("PatientID") or "").strip())
-    except (*MALFORMED, OSError, InvalidDicomError):
+    except _UNREADABLE:
         return None
 
 
@@ -42,15 +44,21 @@ class PatientKey:
 
 def read_key(file: Path) -> PatientKey | None:
     """Whose a file is, as its header says; ``None`` where that cannot be read."""
+    keywords = ("PatientID", "IssuerOfPatientID")
     try:
-        tags = ["PatientID", "IssuerOfPatientID", "SpecificCharacterSet"]
-        dataset = dcmread(file, stop_before_pixels=True, specific_tags=tags)
-        for keyword in tags[:2]:
+        dataset = _header(file, *keywords)
+        for keyword in keywords:
             dataset.get(keyword)  # raises where it cannot be decoded, which is not the same as absent
-        id_, issuer = ("\\".join(map(str, values(dataset, keyword))) for keyword in tags[:2])
+        id_, issuer = ("\\".join(map(str, values(dataset, keyword))) for keyword in keywords)
         return PatientKey(comparable(id_), comparable(issuer))
-    except (*MALFORMED, OSError, InvalidDicomError):
+    except _UNREADABLE:
         return None
+
+
+def _header(file: Path, *keywords: str) -> Dataset:
+    """These elements of a file, and how its texts are encoded."""
+    tags: list[Any] = [*keywords, "SpecificCharacterSet"]
+    return dcmread(file, stop_before_pixels=True, specific_tags=tags)
 
 
 def comparable(text: str) -> str:

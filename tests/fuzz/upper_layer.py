@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ DX = "1.2.840.10008.5.1.4.1.1.1.1"
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
+
+_HEADER_BYTES = 6
 
 CONTEXTS = ((1, DX, (EXPLICIT,)), (3, VERIFICATION, (IMPLICIT,)))
 
@@ -65,10 +68,35 @@ def command(field: int, sop_class: str, sop_instance: str, has_dataset: bool) ->
     return element(0, 0, struct.pack("<I", len(body))) + body
 
 
+def value(context: int, header: int, fragment: bytes, length: int | None = None) -> bytes:
+    """One presentation data value, of a command or a dataset (PS3.8 9.3.5.1, E.2)."""
+    stated = len(fragment) + 2 if length is None else length
+    return struct.pack(">IBB", stated & 0xFFFFFFFF, context & 255, header & 255) + fragment
+
+
 def data(context: int, header: int, fragment: bytes, length: int | None = None) -> bytes:
     """A P-DATA-TF with one PDV."""
-    stated = len(fragment) + 2 if length is None else length
-    return pdu(4, struct.pack(">IBB", stated & 0xFFFFFFFF, context & 255, header & 255) + fragment)
+    return pdu(4, value(context, header, fragment, length))
+
+
+def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
+    """The next PDU that comes: its type and its body.
+
+    Raises:
+        ConnectionError: If the peer has left before its end.
+    """
+    header = _exactly(connection, _HEADER_BYTES)
+    return header[0], _exactly(connection, int.from_bytes(header[2:], "big"))
+
+
+def _exactly(connection: socket.socket, number: int) -> bytes:
+    content = b""
+    while len(content) < number:
+        part = connection.recv(number - len(content))
+        if not part:
+            raise ConnectionError("the peer has left")
+        content += part
+    return content
 
 
 _lies: SearchStrategy[int | None] = (

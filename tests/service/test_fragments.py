@@ -15,8 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
+from pynetdicom.dsutils import encode
 from sqlalchemy import select
 
 from service.records.database import Records
@@ -24,7 +23,7 @@ from service.records.tables import Instance
 from service.settings import load_settings
 from service.wire.listener import Listener
 from service.wire.transport import Transport
-from tests.fuzz.upper_layer import association_request, command, pdu
+from tests.fuzz.upper_layer import association_request, command, pdu, read_pdu, value
 from tests.images import DX, make_radiograph
 from tests.service.conftest import listening_node
 from tests.waiting import wait_until
@@ -47,39 +46,18 @@ def node(process_settings: None, tmp_path: Path) -> Iterator[tuple[Listener, Rec
 def _associated(listener: Listener) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
         connection.sendall(pdu(1, association_request()))
-        assert _read(connection)[0] == 2
+        assert read_pdu(connection)[0] == 2
         yield connection
 
 
-def _read(connection: socket.socket) -> tuple[int, bytes]:
-    """The next PDU: its type and its body."""
-    file = connection.makefile("rb", buffering=0)
-    header = _exactly(file, 6)
-    return header[0], _exactly(file, int.from_bytes(header[2:], "big"))
-
-
-def _exactly(file: Any, count: int) -> bytes:
-    content = b""
-    while len(content) < count:
-        part = file.read(count - len(content))
-        assert part, "the connection ended"
-        content += part
+def _encoded(dataset: Dataset) -> bytes:
+    content = encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    assert content is not None
     return content
 
 
-def _encoded(dataset: Dataset) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, dataset)
-    return buffer.getvalue()
-
-
-def _value(control: int, part: bytes, context: int = _IMAGE) -> bytes:
-    return struct.pack(">IBB", len(part) + 2, context, control) + part
-
-
 def _request(dataset: Dataset) -> bytes:
-    return _value(_COMMAND | _LAST, command(_STORE, DX, dataset.SOPInstanceUID, True))
+    return value(_IMAGE, _COMMAND | _LAST, command(_STORE, DX, dataset.SOPInstanceUID, True))
 
 
 def _status(body: bytes) -> int:
@@ -113,7 +91,11 @@ def test_any_cut_of_a_dataset_is_put_together(
     content = _encoded(dataset)
     bounds = [0, *sorted(int(cut * len(content)) for cut in cuts), len(content)]
     parts = [content[start:end] for start, end in pairwise(bounds)]
-    values = [_request(dataset), *(_value(0, part) for part in parts[:-1]), _value(_LAST, parts[-1])]
+    values = [
+        _request(dataset),
+        *(value(_IMAGE, 0, part) for part in parts[:-1]),
+        value(_IMAGE, _LAST, parts[-1]),
+    ]
     stream = b""
     while values:
         count = together[len(values) % len(together)]
@@ -122,7 +104,7 @@ def test_any_cut_of_a_dataset_is_put_together(
     with _associated(listener) as connection:
         for start in range(0, len(stream), at_once):
             connection.sendall(stream[start : start + at_once])
-        assert _status(_read(connection)[1]) == 0
+        assert _status(read_pdu(connection)[1]) == 0
     assert _kept(records, folder, dataset) == (content, hashlib.sha256(content).hexdigest())
 
 
@@ -142,17 +124,17 @@ def test_what_is_in_the_midst_of_a_dataset_goes_straight_to_its_file(
     dataset = make_radiograph()
     content = _encoded(dataset)
     pdus = [
-        (_value(0, content[:100]), True),
-        (_value(0, b""), True),
-        (_value(0, content[100:200]) + _value(0, content[200:300]), False),
-        (_value(0, content[300:400], _OTHER), False),
-        (_value(_LAST, content[400:]), False),
+        (value(_IMAGE, 0, content[:100]), True),
+        (value(_IMAGE, 0, b""), True),
+        (value(_IMAGE, 0, content[100:200]) + value(_IMAGE, 0, content[200:300]), False),
+        (value(_OTHER, 0, content[300:400]), False),
+        (value(_IMAGE, _LAST, content[400:]), False),
     ]
     with _associated(listener) as connection:
         connection.sendall(pdu(4, _request(dataset)))
         for body, _ in pdus:
             connection.sendall(pdu(4, body))
-        assert _status(_read(connection)[1]) == 0
+        assert _status(read_pdu(connection)[1]) == 0
     assert passed == [straight for _, straight in pdus]
     assert _kept(records, folder, dataset)[0] == content
 
@@ -165,7 +147,7 @@ def test_who_leaves_in_the_midst_of_a_dataset_leaves_nothing(
     listener, _, folder = node
     dataset = make_radiograph()
     with _associated(listener) as connection:
-        connection.sendall(pdu(4, _request(dataset)) + pdu(4, _value(0, b"\0" * 500)))
+        connection.sendall(pdu(4, _request(dataset)) + pdu(4, value(_IMAGE, 0, b"\0" * 500)))
         wait_until(lambda: list((folder / "incoming").iterdir()), 20, "beginning of the file")
         connection.sendall(ending)
     wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")
@@ -177,7 +159,7 @@ def test_what_is_no_pdu_in_the_midst_of_a_dataset_is_answered_with_an_abort(
     listener, _, folder = node
     with _associated(listener) as connection:
         connection.sendall(
-            pdu(4, _request(make_radiograph())) + pdu(4, _value(0, b"\0" * 500)) + pdu(9, b"??")
+            pdu(4, _request(make_radiograph())) + pdu(4, value(_IMAGE, 0, b"\0" * 500)) + pdu(9, b"??")
         )
-        assert _read(connection)[0] == _ABORT
+        assert read_pdu(connection)[0] == _ABORT
     wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")

@@ -21,6 +21,7 @@ from service.records.database import Records
 from service.records.tables import Instance
 from service.settings import load_settings
 from service.wire.listener import Listener
+from tests.fuzz.upper_layer import command, data
 from tests.images import DX, make_radiograph
 from tests.service.conftest import listening_node
 from tests.waiting import wait_until
@@ -119,8 +120,8 @@ def _stores(listener: Listener) -> bool:
 def test_who_is_slow_in_the_midst_of_an_image_is_ended_and_nothing_is_left(tmp_path: Path) -> None:
     with _listening(tmp_path, pdu_timeout_seconds=1) as (listener, _), _associated(listener) as association:
         connection = _raw(association)
-        part = _pdu(1, 0, b"\0" * 1000)
-        connection.sendall(_pdu(1, 1 | 2, _command()) + part + part[:-10])
+        part = data(1, 0, b"\0" * 1000)
+        connection.sendall(data(1, 1 | 2, _command()) + part + part[:-10])
         wait_until(lambda: _incoming(tmp_path), 10, "beginning of the file")
         assert association.is_established
         wait_until(lambda: not association.is_established, 10, "end of the association")
@@ -133,7 +134,7 @@ def test_a_pdu_at_a_pace_may_last_longer(tmp_path: Path) -> None:
         connection = _raw(association)
         association._reactor_checkpoint.clear()
         wait_until(lambda: association._is_paused, 5, "pause of the reactor")
-        rest = _pdu(1, 1 | 2, _command()) + _pdu(1, 2, b"\0" * 8000)
+        rest = data(1, 1 | 2, _command()) + data(1, 2, b"\0" * 8000)
         began = time.monotonic()
         while rest:
             connection.sendall(rest[:500])
@@ -190,7 +191,7 @@ def test_a_command_that_does_not_end_is_not_listened_to(tmp_path: Path) -> None:
         connection = _raw(association)
         with pytest.raises(OSError):
             for _ in range(200):
-                connection.sendall(_pdu(1, 1, b"\0" * 16000))
+                connection.sendall(data(1, 1, b"\0" * 16000))
                 time.sleep(0.005)
         wait_until(lambda: not association.is_established, 10, "end of the association")
 
@@ -228,21 +229,5 @@ def _count(records: Records) -> int:
         return session.scalar(select(func.count()).select_from(Instance)) or 0
 
 
-def _pdu(context: int, control: int, value: bytes) -> bytes:
-    """A P-DATA-TF PDU of one PDV (PS3.8 9.3.5)."""
-    pdv = struct.pack(">LBB", len(value) + 2, context, control) + value
-    return struct.pack(">BBL", 4, 0, len(pdv)) + pdv
-
-
 def _command() -> bytes:
-    """A C-STORE-RQ's command set (PS3.7 9.3.1.1)."""
-    elements = [
-        (0x0002, DX.encode() + b"\0" * (len(DX) % 2)),
-        (0x0100, struct.pack("<H", 1)),
-        (0x0110, struct.pack("<H", 1)),
-        (0x0700, struct.pack("<H", 0)),
-        (0x0800, struct.pack("<H", 1)),
-        (0x1000, b"1.2.3.4\0"),
-    ]
-    content = b"".join(struct.pack("<HHL", 0, tag, len(value)) + value for tag, value in elements)
-    return struct.pack("<HHLL", 0, 0, 4, len(content)) + content
+    return command(0x0001, DX, "1.2.3.4", True)
