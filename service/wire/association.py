@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from pydicom.uid import UID
@@ -18,7 +18,7 @@ from service.errors import KindRefused, NoTls, PeerRefused, PeerUnavailable, Set
 from service.peers import Destination
 from service.settings import Settings
 from service.wire import tls
-from service.wire.checkpoint import Checkpoint
+from service.wire.checkpoint import stand_while_we_ask
 from service.wire.ending import end_at_once
 from service.wire.tls import Identity, RequestorContext
 from service.wire.transport import drop_what_is_not_whole
@@ -85,14 +85,12 @@ def associated(
         if not association.is_established:
             why_not = _why_not(association, peer, context)
             raise refused(str(why_not)) if refused and isinstance(why_not, PeerRefused) else why_not
-        Checkpoint.put_into(association)
         try:
             # Interrupted here, perhaps in the middle of a message, it is not released: it has ended.
             with _ended_if_interrupted(entity):
                 yield association
         finally:
-            if association.is_established:
-                association.release()
+            _release(association)
 
 
 def send_at_once(event: Event) -> None:
@@ -117,6 +115,12 @@ def answered(peer: Destination, reply: Any) -> int:
     if status is None:
         raise PeerUnavailable(f"{peer}: {NO_REPLY}")
     return status
+
+
+def _release(association: Association) -> None:
+    """Releases it, unless it has ended."""
+    with suppress(RuntimeError):  # the peer ended it just now
+        association.release()
 
 
 @contextmanager
@@ -146,7 +150,7 @@ def _application_entity(settings: Settings, contexts: Contexts, reply_timeout_se
 def _handlers(
     on_store: Callable[[Event], int] | None, on_report: Callable[[Event], tuple[int, None]] | None
 ) -> list[Any]:
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once)]
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_CONN_OPEN, stand_while_we_ask)]
     if on_store is not None:
         handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_what_is_not_whole)]
     if on_report is not None:

@@ -4,17 +4,42 @@ pynetdicom 3.0.4 has an event and a flag for that, and a reactor that was let go
 both: then it takes a reply for a message that nobody asked for, and drops it. A C-STORE waits for its status
 in vain; a C-FIND answers less than there is, without a word. Here, whoever closes the checkpoint goes on only
 when the reactor stands at it.
+
+Nor does pynetdicom look again at whether there still is a peer: one that ends the association while an object
+is being encoded for it is waited for until the time-out, and so is everybody who waits for the sender. Here,
+the operation fails at once, and the word that the connection has ended is not used up by who reads it first.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from queue import Queue
 from typing import Any, Final
 
 from pynetdicom.association import Association
+from pynetdicom.events import Event
 
 _LOOKS_EVERY_SECONDS: Final = 0.05
+_ENDED: Final = (None, None)
+"""What pynetdicom's upper layer puts among the messages when the connection has ended, once."""
+
+
+def stand_while_we_ask(event: Event) -> None:
+    """A handler of EVT_CONN_OPEN, which comes before anything is received on an association of ours."""
+    association: Any = event.assoc
+    association._reactor_checkpoint = Checkpoint(association)
+    association.dimse.msg_queue = Messages()
+
+
+class Messages(Queue[Any]):
+    """What the peer has sent; once it has ended, whoever takes a message is told so."""
+
+    def _get(self) -> Any:
+        message = super()._get()
+        if message == _ENDED:
+            self._put(message)
+        return message
 
 
 class Checkpoint:
@@ -25,12 +50,6 @@ class Checkpoint:
         self._changed = threading.Condition()
         self._is_open = True
         self._reactor_stands_here = False
-
-    @classmethod
-    def put_into(cls, association: Association) -> None:
-        """Replaces pynetdicom's own."""
-        inner: Any = association
-        inner._reactor_checkpoint = cls(association)
 
     def wait(self) -> None:
         """Called by the reactor, each time round."""
@@ -44,11 +63,17 @@ class Checkpoint:
         self._changed.wait_for(lambda: self._is_open)
 
     def clear(self) -> None:
-        """Called by whoever begins an operation; returns when the reactor stands still, or has ended."""
+        """Called by whoever begins an operation; returns when the reactor stands still.
+
+        Raises:
+            RuntimeError: If the association has ended, as pynetdicom's own operations do.
+        """
         with self._changed:
             self._is_open = False
             while not self._reactor_stands_here and self._reactor_runs_beside_us():
                 self._changed.wait(_LOOKS_EVERY_SECONDS)
+        if not self._association.is_established:
+            raise RuntimeError("the association has ended")
 
     def set(self) -> None:
         """Called when the operation has ended."""

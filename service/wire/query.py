@@ -213,6 +213,8 @@ class Query:
                     raise PeerFailed(f"{self._peer} sent an answer that cannot be read")
                 else:
                     yield answer
+        except RuntimeError as error:
+            raise PeerFailed(f"{self._peer}: {error}") from error
         finally:
             if not ended and self.association.is_established:
                 # Nobody wants the rest of the answers; those on their way would be taken for others.

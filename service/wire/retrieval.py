@@ -83,6 +83,8 @@ class Retrieval:
         except ValueError as error:
             # pynetdicom: the service's own presentation context was not accepted, others were.
             raise NotSetUp(f"{self._peer} offers no {self._verb}") from error
+        except RuntimeError as error:
+            raise PeerFailed(f"{self._peer}: {error}") from error
 
     @property
     def _verb(self) -> str:

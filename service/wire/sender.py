@@ -183,7 +183,11 @@ class Connection:
         Raises:
             PeerUnavailable: If no Success comes back.
         """
-        status = answered(self._destination, self._association.send_c_echo())
+        try:
+            reply = self._association.send_c_echo()
+        except RuntimeError as error:
+            raise PeerUnavailable(f"{self._destination}: {error}") from error
+        status = answered(self._destination, reply)
         if status != statuses.SUCCESS:
             raise PeerUnavailable(f"{self._destination}: {status:04X}")
 
