@@ -188,6 +188,10 @@ class Archive:
         folders = (self._folder(kind, study_uid) for kind in _KINDS)
         return [path for folder in folders for path in _listed(folder)]
 
+    def has_images_of(self, study_uid: str) -> bool:
+        """Whether a study has a folder of images."""
+        return self._folder("images", study_uid).is_dir()
+
     def studies(self) -> Iterator[str]:
         """The Study Instance UIDs that have a folder, whatever the records say; each once.
 

@@ -49,11 +49,6 @@ class Forwarding:
         """As the settings and the rules that are in force ask for."""
         return cls(lambda image: rulebook.rules().for_image(image)[1])
 
-    def apply(self, session: Session, study: Study, instance: Instance, image: Facts) -> None:
-        """Passes on an object that a peer has just sent."""
-        if destinations := self.destinations_of(image):
-            forward(session, study, instance, destinations)
-
 
 def forward(session: Session, study: Study, instance: Instance, to: Iterable[Destination]) -> int:
     """Has an image delivered to destinations, within the caller's transaction, unless it is to be held back.

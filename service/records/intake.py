@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,7 @@ from service.header import storable, texts
 from service.pixels import same_pixels
 from service.received import Digest, ReceivedObject, examine
 from service.records.database import Records, utc_now
-from service.records.forwarding import Forwarding, withdraw_earlier
+from service.records.forwarding import Forwarding, forward, withdraw_earlier
 from service.records.ledger import Ledger
 from service.records.states import InstanceState, Priority, StudyState
 from service.records.tables import Instance, Study
@@ -73,6 +73,9 @@ _VERSIONS: Final = (
     )
     .order_by(Instance.id)
 )
+# Of the table and not of the class: an object of the session's costs twice as much, and few need one.
+_TABLE: Any = Instance.__table__
+_ENTER: Final = insert(_TABLE).returning(_TABLE.c.id)
 
 
 class Intake(StrEnum):
@@ -174,10 +177,11 @@ class Receiver:
             TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
-        with self.records.reading() as session:
-            if received.digest in self._known(session, received.sop_instance_uid):
-                return Kept(Intake.DUPLICATE)
-            self._require_room(session, received)
+        if self.archive.has_images_of(received.study_instance_uid):  # else it cannot be there already
+            with self.records.reading() as session:
+                if received.digest in self._known(session, received.sop_instance_uid):
+                    return Kept(Intake.DUPLICATE)
+                self._require_room(session, received)
         relative = self.archive.take_image(
             received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
@@ -252,16 +256,16 @@ class Receiver:
             return kept
         if not kept.reason and any(version.purged and version.eligible for version in earlier):
             _succeed(session, study, received)
-        instance = _instance(study, received, kept, relative, facts, now)
-        session.add(instance)
+        instance_id = session.scalar(_ENTER, _row(study, received, kept, relative, facts, now))
         if not kept.reason:
             _reopen(study, now, priority)
         elif is_new or not any(instance.eligible for instance in study.instances):
             study.last_eligible_at = now
-        if not fetched:
-            self.forwarding.apply(session, study, instance, facts)
+        goes_to = () if fetched else self.forwarding.destinations_of(facts)
+        if goes_to:
+            forward(session, study, session.get_one(Instance, instance_id), goes_to)
         if kept.intake is Intake.CORRECTED_HEADER:
-            withdraw_earlier(session, study, instance)
+            withdraw_earlier(session, study, session.get_one(Instance, instance_id))
         return kept
 
     def _store_again(self, session: Session, study: Study, received: ReceivedObject, relative: str) -> None:
@@ -328,25 +332,25 @@ def _state_of(intake: Intake) -> InstanceState:
     return InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED
 
 
-def _instance(
+def _row(
     study: Study, received: ReceivedObject, kept: Kept, relative: str, facts: Facts, now: datetime
-) -> Instance:
-    return Instance(
-        study=study,
-        sop_instance_uid=received.sop_instance_uid,
-        sop_class_uid=received.sop_class_uid,
-        series_instance_uid=received.series_instance_uid,
-        transfer_syntax_uid=received.transfer_syntax_uid,
-        digest=received.digest,
-        path=relative,
-        size_bytes=received.size_bytes,
-        state=_state_of(kept.intake),
-        eligible=not kept.reason,
-        reason=kept.reason,
-        calling_ae_title=facts.calling_ae_title,
-        facts=facts.kept(),
-        received_at=now,
-    )
+) -> dict[str, Any]:
+    return {
+        "study_id": study.id,
+        "sop_instance_uid": received.sop_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "digest": received.digest,
+        "path": relative,
+        "size_bytes": received.size_bytes,
+        "state": _state_of(kept.intake),
+        "eligible": not kept.reason,
+        "reason": kept.reason,
+        "calling_ae_title": facts.calling_ae_title,
+        "facts": facts.kept(),
+        "received_at": now,
+    }
 
 
 def _succeed(session: Session, study: Study, received: ReceivedObject) -> None:

@@ -23,6 +23,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from service.errors import SettingsError
 from service.wire.antechamber import Antechamber
+from service.wire.storage import Arrived
 from service.wire.tls import AcceptorContext
 from service.wire.transport import Limits, Transport
 from service.wire.wakeful import WakefulProvider
@@ -49,6 +50,7 @@ class Door(ThreadedAssociationServer):
         silent_seconds: float,
         associations_per_address: int,
         limits: Limits,
+        take: Callable[[Arrived], int],
         on_too_many: Callable[[], None],
         on_no_tls: Callable[[], None],
         tls: AcceptorContext | None = None,
@@ -62,6 +64,7 @@ class Door(ThreadedAssociationServer):
             silent_seconds: How long a peer may say nothing.
             associations_per_address: How many one address may have at once, by this door and any other.
             limits: What one association may take.
+            take: Takes what a C-STORE brings, and returns its status.
             on_too_many: Told when one more is rejected.
             on_no_tls: Told when TLS with a peer has failed.
             tls: Where this is given, peers must speak TLS.
@@ -72,6 +75,7 @@ class Door(ThreadedAssociationServer):
         super().__init__(*arguments, **{**options, "request_handler": _Handler})
         self.contexts = _Unchanged(self.contexts)
         self.limits = limits
+        self.take = take
         self._per_address = associations_per_address
         self._on_too_many = on_too_many
         self.digesting = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="digest")
@@ -142,7 +146,7 @@ class _Handler(RequestHandler):
         association.dul.socket = Transport(
             association, self.request, self.server.limits, self.server.digesting
         )
-        WakefulProvider.put_into(association)
+        WakefulProvider.put_into(association, self.server.take)
         return association
 
 

@@ -169,6 +169,7 @@ class Listener:
                 silent_seconds=self._settings.acse_timeout_seconds,
                 associations_per_address=self._settings.maximum_associations_per_address,
                 limits=Limits.of(self._settings),
+                take=self._storage.take,
                 on_too_many=partial(self._metrics.rejected, REJECTIONS[_LOCAL_LIMIT]),
                 on_no_tls=partial(self._metrics.rejected, NO_TLS),
                 tls=tls,

@@ -48,7 +48,7 @@ class Spool:
         """What pynetdicom flushes."""
         return self
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Appends to the file, while it can be."""
         if self.failure is None:
             try:
@@ -71,6 +71,14 @@ class Spool:
             with suppress(OSError):
                 self._file.close()
 
+    def remove(self) -> None:
+        """Closes the file, and removes it if it still is where it was."""
+        self.close()
+        with suppress(
+            OSError
+        ):  # gone, or on a file system that has become read-only: the sweeper's leftovers
+            Path(self.name).unlink()
+
     def __del__(self) -> None:
         """pynetdicom closes what a listener gets, and leaves what a C-GET brings to Python."""
         self.close()
@@ -78,6 +86,4 @@ class Spool:
     def _drop(self, failure: OSError) -> None:
         """Makes room at once: on a full disk others wait for it."""
         self.failure = failure
-        self.close()
-        with suppress(OSError):
-            Path(self.name).unlink()
+        self.remove()

@@ -24,6 +24,7 @@ from pynetdicom.transport import AssociationSocket
 from service.received import Digest
 from service.settings import Settings
 from service.wire.digesting import Digester
+from service.wire.store_message import NO_DATASET
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,7 @@ _PDV_HEADER_BYTES: Final = 6
 """Of a presentation data value: length, presentation context, message control header (PS3.8 9.3.5.1, E.2)."""
 
 _P_DATA: Final = 4
-_NO_DATASET: Final = 0x0101
-"""Command Data Set Type (0000,0800) of a command that comes alone (PS3.7 E.1)."""
-
-_IS_COMMAND, _IS_LAST = 1, 2
+IS_COMMAND, IS_LAST = 1, 2
 """Bits of the message control header (PS3.8 E.2)."""
 
 _READ_BYTES: Final = 1 << 18
@@ -85,6 +83,56 @@ class Limits:
             return _LARGEST_COMMAND_BYTES
         most = self.pdu_bytes or self.dataset_bytes + _LARGEST_COMMAND_BYTES
         return max(most, _LARGEST_PDU_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A presentation data value (PS3.8 9.3.5.1): a fragment of a command or of a dataset.
+
+    Attributes:
+        control: Its message control header (PS3.8 E.2).
+    """
+
+    context_id: int
+    control: int
+    content: memoryview
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a fragment of a command."""
+        return bool(self.control & IS_COMMAND)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the last one of that."""
+        return bool(self.control & IS_LAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Pdu:
+    """One that was read.
+
+    Attributes:
+        header: Type and length.
+        body: Shorter where the peer has left in its midst.
+    """
+
+    header: bytearray
+    body: bytearray
+
+    def values(self) -> list[Value]:
+        """Those of a P-DATA-TF; none where it is something else, or its lengths do not fit."""
+        if self.header[0] != _P_DATA or len(self.body) != int.from_bytes(self.header[2:], "big"):
+            return []
+        values, at, view = [], 0, memoryview(self.body)
+        while at < len(view):
+            length = int.from_bytes(view[at : at + 4], "big")
+            end = at + 4 + length
+            if length < _PDV_HEADER_BYTES - 4 or end > len(view):
+                return []
+            values.append(Value(view[at + 4], view[at + 5], view[at + _PDV_HEADER_BYTES : end]))
+            at = end
+        return values
 
 
 class Transport(AssociationSocket):
@@ -134,31 +182,17 @@ class Transport(AssociationSocket):
             self._within_pdu = 1 <= header[0] <= 7
         return header
 
-    def pass_on(self, message: Any) -> bool:
-        """Reads a PDU; a fragment in the midst of a dataset goes straight to its file and its digest.
-
-        Most of a dataset is such fragments, of each of which pynetdicom would make a PDU, a primitive and an
-        event, with its bytes copied each time. A PDU that is something else stays to be read.
-
-        Args:
-            message: Pynetdicom's, whose dataset is being written into a file.
-
-        Returns:
-            Whether it was such a fragment.
-        """
+    def read_pdu(self) -> Pdu | None:
+        """Reads a PDU; ``None`` where the peer has left or sends what is none, which is left to be read."""
         header = self.recv(_HEADER_BYTES)
-        if not self._within_pdu:  # the peer has left, or sends what is no PDU
+        if not self._within_pdu:
             self._ahead.append(header)
-            return False
-        body = self.recv(int.from_bytes(header[2:], "big"))
-        if not _is_in_the_midst(header, body, message.context_id):
-            self._ahead.extend((header, body))
-            return False
-        part = memoryview(body)[_PDV_HEADER_BYTES:]
-        if self._takes_note(part):
-            message._data_set_file.write(part)
-            message._data_set_file.file.flush()
-        return True
+            return None
+        return Pdu(header, self.recv(int.from_bytes(header[2:], "big")))
+
+    def leave(self, pdu: Pdu) -> None:
+        """Lets a PDU that was read be read again."""
+        self._ahead.extend((pdu.header, pdu.body))
 
     def send(self, bytestream: bytes) -> None:
         """Sends a PDU, to a peer that takes it."""
@@ -185,12 +219,12 @@ class Transport(AssociationSocket):
             if not value:
                 continue
             control, size = value[0], len(value) - 1
-            if control & _IS_COMMAND:
+            if control & IS_COMMAND:
                 self._of_command += size
-            elif not self._takes_note(memoryview(value)[1:]):
+            elif not self.takes_note(memoryview(value)[1:]):
                 item.presentation_data_value = value[:1]
-            if control & _IS_LAST:
-                if not control & _IS_COMMAND:
+            if control & IS_LAST:
+                if not control & IS_COMMAND:
                     self._whole.append(self._digester)
                     self._digester = Digester(self._digesting)
                 # A command says whether a dataset follows; where it does not, the next is a command, too.
@@ -198,7 +232,17 @@ class Transport(AssociationSocket):
         if self._of_command > _LARGEST_COMMAND_BYTES:
             self._end("its command does not end")
 
-    def _takes_note(self, part: memoryview) -> bool:
+    def begins(self, command_bytes: int) -> None:
+        """Takes note of a command of so many bytes, which a dataset follows."""
+        self._of_command, self._of_dataset = command_bytes, 0
+
+    def ends(self) -> Digest:
+        """Takes note of a dataset's end; its digest is returned."""
+        digester, self._digester = self._digester, Digester(self._digesting)
+        self._of_command = self._of_dataset = 0
+        return digester.digest()
+
+    def takes_note(self, part: memoryview) -> bool:
         """Of a part of a dataset; whether it is to be kept."""
         if self._of_dataset > self._limits.dataset_bytes:
             return False
@@ -208,7 +252,7 @@ class Transport(AssociationSocket):
 
     def assign(self, message: Any) -> None:
         """Takes note of a message that is whole; if it has a dataset, that is the first of those waiting."""
-        if message.command_set.CommandDataSetType == _NO_DATASET or not self._whole:
+        if message.command_set.CommandDataSetType == NO_DATASET or not self._whole:
             return
         digester = self._whole.popleft()
         if message._data_set_path is not None:
@@ -255,17 +299,6 @@ class Transport(AssociationSocket):
         with suppress(OSError, AttributeError):
             self.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         return bytearray()
-
-
-def _is_in_the_midst(header: bytearray, body: bytearray, context_id: int) -> bool:
-    """Whether a PDU is one fragment of a dataset, of this presentation context, and not its last."""
-    return (
-        header[0] == _P_DATA
-        and len(body) == int.from_bytes(header[2:], "big") >= _PDV_HEADER_BYTES
-        and int.from_bytes(body[:4], "big") == len(body) - 4
-        and body[4] == context_id
-        and not body[5] & (_IS_COMMAND | _IS_LAST)
-    )
 
 
 def drop_what_is_not_whole(event: Event) -> None:

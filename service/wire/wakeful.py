@@ -3,7 +3,7 @@
 pynetdicom 3.0.4 gives an association two threads, each of which looks every millisecond whether there is
 anything to do: every message waits for both, and a hundred idle associations look two hundred thousand
 times a second. Here the thread at the socket sleeps until the peer sends or we do, and the association's own
-until there is a message for it; and what is in the midst of a dataset goes straight to its file. Four places
+until there is a message for it; and a C-STORE goes a way of its own (``lane``). Four places
 of pynetdicom's are leant on: ``_is_transport_event``, ``_read_pdu_data``, ``send_pdu`` and the reactor's
 checkpoint. With another version than those that this was tested with, an association stays as pynetdicom made
 it.
@@ -25,6 +25,8 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 
 from service.wire.checkpoint import RestingPlace
+from service.wire.lane import Lane
+from service.wire.storage import Arrived
 from service.wire.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,8 @@ TESTED_WITH: Final = frozenset({"3.0.4"})
 _LOOKS_EVERY_SECONDS: Final = 0.1
 """Its timers are looked at so often: for an association's request, and for the network's silence."""
 
-_FRAGMENTS_AT_ONCE: Final = 16
-"""Of a dataset, before it is looked whether something else is to do, such as to end the association."""
+_PDUS_AT_ONCE: Final = 16
+"""Of C-STOREs, before it is looked whether something else is to do, such as to end the association."""
 
 _WAKE: Final = b"!"
 _DATA_TRANSFER: Final = "Sta6"
@@ -51,10 +53,16 @@ class WakefulProvider(DULServiceProvider):
 
     _bell: socket.socket
     _ear: socket.socket
+    _lane: Lane
 
     @classmethod
-    def put_into(cls, association: Association) -> None:
-        """Lets an association that a peer has opened sleep; called before its threads are started."""
+    def put_into(cls, association: Association, take: Callable[[Arrived], int]) -> None:
+        """Lets an association that a peer has opened sleep; called before its threads are started.
+
+        Args:
+            association: The association.
+            take: Takes what a C-STORE brings, and returns its status.
+        """
         if pynetdicom.__version__ not in TESTED_WITH:
             return
         inner: Any = association
@@ -63,6 +71,7 @@ class WakefulProvider(DULServiceProvider):
         provider._bell, provider._ear = socket.socketpair()
         provider._bell.setblocking(False)
         provider._run_loop_delay = 0.0
+        provider._lane = Lane(association, take)
         resting_place = RestingPlace(association, _LOOKS_EVERY_SECONDS)
         inner._reactor_checkpoint = resting_place
         inner.dimse.msg_queue = _Telling(resting_place.ring)
@@ -89,7 +98,7 @@ class WakefulProvider(DULServiceProvider):
         return super()._is_transport_event()
 
     def _read_pdu_data(self) -> None:
-        for _ in range(_FRAGMENTS_AT_ONCE):
+        for _ in range(_PDUS_AT_ONCE):
             if not self._passes_on():
                 super()._read_pdu_data()
                 return
@@ -97,15 +106,13 @@ class WakefulProvider(DULServiceProvider):
                 return
 
     def _passes_on(self) -> bool:
-        """Whether what came was in the midst of a dataset, and is in its file now."""
-        message: Any = self.assoc.dimse.message
+        """Whether what came was of a C-STORE that goes the short way."""
         return (
-            message is not None
-            and message._data_set_file is not None
-            and self.state_machine.current_state == _DATA_TRANSFER
+            self.state_machine.current_state == _DATA_TRANSFER
             and self.event_queue.empty()  # an event that waits is of what came before
+            and self.to_provider_queue.empty()
             and isinstance(self.socket, Transport)
-            and self.socket.pass_on(message)
+            and self._lane.pass_on(self.socket)
         )
 
     def _sleep(self) -> None:
@@ -141,6 +148,7 @@ def _run(provider: WakefulProvider, reactor: Callable[[], None]) -> None:
     try:
         reactor()
     finally:
+        provider._lane.drop()
         provider._bell.close()
         provider._ear.close()
         association: Any = provider.assoc

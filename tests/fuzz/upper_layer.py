@@ -147,6 +147,7 @@ _messages = st.one_of(
     st.builds(data, _numbers, _numbers, _commands | _datasets | _noise, _lies),
     st.builds(data, st.just(1), st.just(3), _commands),
     st.builds(data, st.just(3), st.just(3), _commands),
+    st.just(data(1, 3, command(0x0001, DX, "1.2.3", True))),
     st.builds(data, st.just(1), st.sampled_from([0, 2]), _datasets),
     st.builds(pdu, st.integers(0, 255), _noise, _lies),
     st.just(pdu(5, b"\0" * 4)),

@@ -22,6 +22,7 @@ from service.records.migrate import migrate
 from service.records.tables import Base
 from service.rules.rule import DEFAULT, ResultRule
 from service.settings import Settings, load_settings
+from service.wire.lane import Lane
 from service.wire.listener import Listener, configure_process
 
 MODEL = ModelIdentity("litegpt-test", "1", demonstration=True)
@@ -97,6 +98,14 @@ def process_settings() -> Iterator[None]:
     before = (tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL)
     yield
     tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL = before
+
+
+@pytest.fixture(params=["the short way", "pynetdicom's way"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways that a C-STORE may go through a listener, which promises the same on each."""
+    if request.param != "the short way":
+        monkeypatch.setattr(Lane, "pass_on", lambda *_: False)
+    return str(request.param)
 
 
 @contextmanager

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from sqlalchemy import select
 
 from service.records.database import Records
 from service.records.tables import Instance
 from service.settings import load_settings
+from service.wire.lane import Lane
 from service.wire.listener import Listener
 from service.wire.transport import Transport
 from tests.fuzz.upper_layer import association_request, command, pdu, read_pdu, value
@@ -108,37 +110,75 @@ def test_any_cut_of_a_dataset_is_put_together(
     assert _kept(records, folder, dataset) == (content, hashlib.sha256(content).hexdigest())
 
 
-def test_what_is_in_the_midst_of_a_dataset_goes_straight_to_its_file(
+@pytest.mark.parametrize(
+    ("parts", "short"),
+    [
+        (lambda command, one, two: [command, one, two], [True, True, True]),
+        (lambda command, one, two: [command + one + two], [True]),
+        (lambda command, one, two: [command, one + two], [True, True]),
+        (lambda command, one, two: [command + one, two], [True, True]),
+        # Another context in its midst, from where on it is pynetdicom's:
+        (lambda command, one, two: [command, one, value(_OTHER, 0, b""), two], [True, True, False, False]),
+        # A command in two fragments is pynetdicom's from its beginning:
+        (
+            lambda command, one, two: [
+                value(_IMAGE, _COMMAND, command[6:20]),
+                value(_IMAGE, _COMMAND | _LAST, command[20:]),
+                one,
+                two,
+            ],
+            [False, False, False, False],
+        ),
+    ],
+)
+def test_what_every_sender_sends_goes_the_short_way_and_all_else_pynetdicoms(
+    node: tuple[Listener, Records, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    parts: Callable[[bytes, bytes, bytes], list[bytes]],
+    short: list[bool],
+) -> None:
+    listener, records, folder = node
+    went = _recorded(monkeypatch)
+    with _associated(listener) as connection:
+        for _ in range(2):  # the next one begins anew
+            dataset = make_radiograph()
+            content = _encoded(dataset)
+            for part in parts(
+                _request(dataset), value(_IMAGE, 0, content[:500]), value(_IMAGE, _LAST, content[500:])
+            ):
+                connection.sendall(pdu(4, part))
+            assert _status(read_pdu(connection)[1]) == 0
+            assert _kept(records, folder, dataset) == (content, hashlib.sha256(content).hexdigest())
+        wait_until(lambda: went == 2 * short, 20, "all of them gone that way")  # noted after the answer
+
+
+def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each PDU went the short way, from now on."""
+    went: list[bool] = []
+    pass_on = Lane.pass_on
+
+    def recorded(lane: Lane, transport: Transport) -> bool:
+        went.append(pass_on(lane, transport))
+        return went[-1]
+
+    monkeypatch.setattr(Lane, "pass_on", recorded)
+    return went
+
+
+def test_a_peer_that_takes_only_short_pdus_is_answered_by_pynetdicom(
     node: tuple[Listener, Records, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what is not, whatever it looks like, takes pynetdicom's way."""
-    listener, records, folder = node
-    passed: list[bool] = []
-    pass_on = Transport.pass_on
-
-    def recorded(transport: Transport, message: Any) -> bool:
-        passed.append(pass_on(transport, message))
-        return passed[-1]
-
-    monkeypatch.setattr(Transport, "pass_on", recorded)
-    dataset = make_radiograph()
-    content = _encoded(dataset)
-    pdus = [
-        (value(_IMAGE, 0, content[:100]), True),
-        (value(_IMAGE, 0, b""), True),
-        (value(_IMAGE, 0, content[100:200]) + value(_IMAGE, 0, content[200:300]), False),
-        (value(_OTHER, 0, content[300:400]), False),
-        (value(_IMAGE, _LAST, content[400:]), False),
-    ]
-    with _associated(listener) as connection:
-        connection.sendall(pdu(4, _request(dataset)))
-        for body, _ in pdus:
-            connection.sendall(pdu(4, body))
-        assert _status(read_pdu(connection)[1]) == 0
-    assert passed == [straight for _, straight in pdus]
-    assert _kept(records, folder, dataset)[0] == content
+    listener, _, _ = node
+    went = _recorded(monkeypatch)
+    entity = AE()
+    entity.add_requested_context(DX, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", listener.port, max_pdu=64)
+    assert association.send_c_store(make_radiograph()).Status == 0
+    association.release()
+    assert went and not any(went)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("ending", [b"", b"\x04\0\0\0\0\x20\0\0\0\x1e\x01\0xx", b"\x07\0\0\0\0\x04\0\0\0\0"])
 def test_who_leaves_in_the_midst_of_a_dataset_leaves_nothing(
     node: tuple[Listener, Records, Path], ending: bytes
@@ -153,6 +193,7 @@ def test_who_leaves_in_the_midst_of_a_dataset_leaves_nothing(
     wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")
 
 
+@pytest.mark.usefixtures("way")
 def test_what_is_no_pdu_in_the_midst_of_a_dataset_is_answered_with_an_abort(
     node: tuple[Listener, Records, Path],
 ) -> None:

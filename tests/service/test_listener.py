@@ -42,6 +42,8 @@ from tests.waiting import wait_until
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 @pytest.fixture
 def listening(tmp_path: Path, process_settings: None) -> Iterator[tuple[Listener, Records]]:

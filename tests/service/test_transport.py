@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 from service.records.database import Records
 from service.records.tables import Instance
 from service.settings import load_settings
+from service.wire import storage
 from service.wire.listener import Listener
 from tests.fuzz.upper_layer import command, data
 from tests.images import DX, make_radiograph
@@ -28,7 +29,7 @@ from tests.waiting import wait_until
 
 VERIFICATION = "1.2.840.10008.1.1"
 
-pytestmark = pytest.mark.usefixtures("process_settings")
+pytestmark = pytest.mark.usefixtures("process_settings", "way")
 
 
 @contextmanager
@@ -174,15 +175,18 @@ def test_no_more_of_a_dataset_is_written_than_it_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    with _listening(tmp_path, maximum_dataset_bytes=100_000) as (listener, _):
-        take = listener._storage._take
-        monkeypatch.setattr(
-            type(listener._storage),
-            "_take",
-            lambda _, event, size: sizes.append(event.dataset_path.stat().st_size) or take(event, size),
-        )
-        with _associated(listener) as association:
-            association.send_c_store(make_radiograph(rows=2000, columns=1000))
+    size_of = storage._size_of
+
+    def _measured(path: Path | None) -> int:
+        sizes.append(size_of(path))
+        return sizes[-1]
+
+    monkeypatch.setattr(storage, "_size_of", _measured)
+    with (
+        _listening(tmp_path, maximum_dataset_bytes=100_000) as (listener, _),
+        _associated(listener) as association,
+    ):
+        assert association.send_c_store(make_radiograph(rows=2000, columns=1000)).Status == 0xA700
     assert 100_000 < sizes[0] < 100_000 + 1_100_000  # the limit, and a PDU at the most
 
 
