@@ -20,10 +20,11 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from service.wire.pdu import IS_COMMAND, IS_LAST, Value
 from service.wire.spool import Spool
 from service.wire.storage import Arrived, titles
 from service.wire.store_message import StoreRequest
-from service.wire.transport import IS_COMMAND, IS_LAST, Transport, Value
+from service.wire.transport import Transport
 
 _LONGEST_REPLY_BYTES: Final = 512
 """A peer that takes less in a PDU is answered by pynetdicom."""

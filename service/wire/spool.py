@@ -74,9 +74,8 @@ class Spool:
     def remove(self) -> None:
         """Closes the file, and removes it if it still is where it was."""
         self.close()
-        with suppress(
-            OSError
-        ):  # gone, or on a file system that has become read-only: the sweeper's leftovers
+        # Gone, or on a file system that has become read-only: one of the sweeper's leftovers.
+        with suppress(OSError):
             Path(self.name).unlink()
 
     def __del__(self) -> None:

@@ -13,6 +13,8 @@ from typing import Final, Self
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+from service.wire.pdu import IS_COMMAND, IS_LAST, P_DATA
+
 C_STORE_RQ: Final = 0x0001
 _C_STORE_RSP: Final = 0x8001
 NO_DATASET: Final = 0x0101
@@ -32,10 +34,6 @@ _LENGTHS: Final = {
 _PRIORITIES: Final = range(3)
 _UID: Final = re.compile(rb"[0-9.]{1,64}")
 _TITLE: Final = re.compile(rb"[ !-\[\]-~]{0,16}")
-
-_P_DATA: Final = 4
-_COMMAND_AND_LAST: Final = 3
-"""Message control header of a command in one fragment (PS3.8 E.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,8 @@ class StoreRequest:
             )
         )
         command = _element(_GROUP_LENGTH, struct.pack("<I", len(command))) + command
-        value = struct.pack(">IBB", len(command) + 2, context_id, _COMMAND_AND_LAST) + command
-        return struct.pack(">BxI", _P_DATA, len(value)) + value
+        value = struct.pack(">IBB", len(command) + 2, context_id, IS_COMMAND | IS_LAST) + command
+        return struct.pack(">BxI", P_DATA, len(value)) + value
 
     def file_begins_with(self, transfer_syntax_uid: str) -> bytes:
         """Preamble and file meta information of the file that its dataset goes into (PS3.10 7.1)."""

@@ -24,6 +24,7 @@ from pynetdicom.transport import AssociationSocket
 from service.received import Digest
 from service.settings import Settings
 from service.wire.digesting import Digester
+from service.wire.pdu import IS_COMMAND, IS_LAST, P_DATA, Pdu
 from service.wire.store_message import NO_DATASET
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,6 @@ _LARGEST_PDU_BYTES: Final = 16 << 20
 """Taken also where we announce less: some peers do not look."""
 
 _HEADER_BYTES: Final = 6
-_PDV_HEADER_BYTES: Final = 6
-"""Of a presentation data value: length, presentation context, message control header (PS3.8 9.3.5.1, E.2)."""
-
-_P_DATA: Final = 4
-IS_COMMAND, IS_LAST = 1, 2
-"""Bits of the message control header (PS3.8 E.2)."""
 
 _READ_BYTES: Final = 1 << 18
 
@@ -79,60 +74,10 @@ class Limits:
 
     def longest(self, pdu_type: int) -> int:
         """How long a PDU may be that is taken."""
-        if pdu_type != _P_DATA:
+        if pdu_type != P_DATA:
             return _LARGEST_COMMAND_BYTES
         most = self.pdu_bytes or self.dataset_bytes + _LARGEST_COMMAND_BYTES
         return max(most, _LARGEST_PDU_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A presentation data value (PS3.8 9.3.5.1): a fragment of a command or of a dataset.
-
-    Attributes:
-        control: Its message control header (PS3.8 E.2).
-    """
-
-    context_id: int
-    control: int
-    content: memoryview
-
-    @property
-    def is_command(self) -> bool:
-        """Whether it is a fragment of a command."""
-        return bool(self.control & IS_COMMAND)
-
-    @property
-    def is_last(self) -> bool:
-        """Whether it is the last one of that."""
-        return bool(self.control & IS_LAST)
-
-
-@dataclass(frozen=True, slots=True)
-class Pdu:
-    """One that was read.
-
-    Attributes:
-        header: Type and length.
-        body: Shorter where the peer has left in its midst.
-    """
-
-    header: bytearray
-    body: bytearray
-
-    def values(self) -> list[Value]:
-        """Those of a P-DATA-TF; none where it is something else, or its lengths do not fit."""
-        if self.header[0] != _P_DATA or len(self.body) != int.from_bytes(self.header[2:], "big"):
-            return []
-        values, at, view = [], 0, memoryview(self.body)
-        while at < len(view):
-            length = int.from_bytes(view[at : at + 4], "big")
-            end = at + 4 + length
-            if length < _PDV_HEADER_BYTES - 4 or end > len(view):
-                return []
-            values.append(Value(view[at + 4], view[at + 5], view[at + _PDV_HEADER_BYTES : end]))
-            at = end
-        return values
 
 
 class Transport(AssociationSocket):
