@@ -58,7 +58,7 @@ STEPS: Final = (
     Step("in its place, not recorded", LISTENER, AFTER, "service.archive:Archive.take_image"),
     Step("recorded, not committed", LISTENER, BEFORE, "sqlalchemy.orm:Session.commit"),
     Step("committed, not answered", LISTENER, AFTER, "service.records.intake:Receiver.take"),
-    Step("answered", LISTENER, AFTER, "pynetdicom.dimse:DIMSEServiceProvider.send_msg"),
+    Step("answered", LISTENER, AFTER, "service.wire.lane:Lane._answer"),
     Step("study due, not completed", SWEEPER, BEFORE, "service.completion:Completion.complete"),
     Step("completed, not committed", SWEEPER, AFTER, "service.completion:Completion.complete"),
     Step("completed, not rung for", SWEEPER, BEFORE, "service.queue:Bell.ring"),
