@@ -3,7 +3,8 @@
 Of each PDU pynetdicom makes an object, a primitive, an event and a message, and the message goes to another
 thread and its reply back. Here what every sender sends, a command in one fragment and then its dataset, is
 read, written, taken and answered where it arrives. All else is left to pynetdicom, at any point: a message
-that goes on in another way goes on there.
+that goes on in another way goes on there. What this leans on of pynetdicom's (the accepted contexts, the
+message in its midst, the timer of silence) is that of the versions which ``wakeful`` was tested with.
 """
 
 from __future__ import annotations
