@@ -21,6 +21,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+from pynetdicom.dsutils import encode
 
 CR: Final = ComputedRadiographyImageStorage
 DX: Final = DigitalXRayImageStorageForPresentation
@@ -185,3 +186,10 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
     return code
+
+
+def encoded(dataset: Dataset) -> bytes:
+    """A dataset's bytes in Explicit VR Little Endian."""
+    content = encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    assert content is not None
+    return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ IS_COMMAND, IS_LAST = 1, 2
 """Bits of the message control header (PS3.8 E.2)."""
 
 _LENGTH_BYTES: Final = 4
-_VALUE_HEADER_BYTES: Final = 6
+_VALUE_HEADER: Final = struct.Struct(">IBB")
 """Of a presentation data value: length, presentation context, message control header (PS3.8 9.3.5.1, E.2)."""
 
 
@@ -57,10 +58,13 @@ class Pdu:
             return []
         values, at, view = [], 0, memoryview(self.body)
         while at < len(view):
-            length = int.from_bytes(view[at : at + _LENGTH_BYTES], "big")
-            end = at + _LENGTH_BYTES + length
-            if length < _VALUE_HEADER_BYTES - _LENGTH_BYTES or end > len(view):
+            start = at + _VALUE_HEADER.size
+            if start > len(view):
                 return []
-            values.append(Value(view[at + 4], view[at + 5], view[at + _VALUE_HEADER_BYTES : end]))
+            length, context_id, control = _VALUE_HEADER.unpack_from(view, at)
+            end = at + _LENGTH_BYTES + length
+            if not start <= end <= len(view):
+                return []
+            values.append(Value(context_id, control, view[start:end]))
             at = end
         return values

@@ -168,12 +168,11 @@ class Transport(AssociationSocket):
                 self._of_command += size
             elif not self.takes_note(memoryview(value)[1:]):
                 item.presentation_data_value = value[:1]
-            if control & IS_LAST:
-                if not control & IS_COMMAND:
-                    self._whole.append(self._digester)
-                    self._digester = Digester(self._digesting)
-                # A command says whether a dataset follows; where it does not, the next is a command, too.
+            if control & IS_LAST and control & IS_COMMAND:
+                # It says whether a dataset follows; where it does not, the next is a command, too.
                 self._of_command = self._of_dataset = 0
+            elif control & IS_LAST:
+                self._whole.append(self._ended())
         if self._of_command > _LARGEST_COMMAND_BYTES:
             self._end("its command does not end")
 
@@ -183,9 +182,13 @@ class Transport(AssociationSocket):
 
     def ends(self) -> Digest:
         """Takes note of a dataset's end; its digest is returned."""
+        return self._ended().digest()
+
+    def _ended(self) -> Digester:
+        """That of the dataset that has come to its end; the next one has another."""
         digester, self._digester = self._digester, Digester(self._digesting)
         self._of_command = self._of_dataset = 0
-        return digester.digest()
+        return digester
 
     def takes_note(self, part: memoryview) -> bool:
         """Of a part of a dataset; whether it is to be kept."""
@@ -252,9 +255,7 @@ def drop_what_is_not_whole(event: Event) -> None:
     file = None if message is None else message._data_set_file
     if file is not None:
         message._data_set_file = None
-        file.close()
-        with suppress(OSError):  # a file system that has become read-only: the sweeper's leftovers
-            Path(file.name).unlink(missing_ok=True)
+        file.remove()
 
 
 def measure(event: Event) -> None:

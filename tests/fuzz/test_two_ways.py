@@ -5,21 +5,22 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from pydicom import Dataset
-from pynetdicom.dsutils import encode
 
 from service.settings import load_settings
 from service.wire.lane import Lane
 from service.wire.listener import Listener
 from tests.fuzz import EXAMPLES
 from tests.fuzz.upper_layer import (
+    COMMAND,
     DX,
+    LAST,
     VERIFICATION,
     association_request,
     command,
@@ -29,7 +30,7 @@ from tests.fuzz.upper_layer import (
     read_pdu,
     value,
 )
-from tests.images import make_radiograph
+from tests.images import encoded, make_radiograph
 from tests.service.conftest import listening_node, process_settings
 
 __all__ = ["process_settings"]
@@ -37,7 +38,6 @@ __all__ = ["process_settings"]
 pytestmark = pytest.mark.timeout(300 + EXAMPLES)
 
 IMAGE, OTHER = 1, 3
-COMMAND, LAST = 1, 2
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ABORT = 7
 RELEASE = pdu(5, b"\0" * 4)
@@ -46,32 +46,23 @@ Step = tuple[bytes, bool]
 """What is sent, and whether it is answered."""
 
 
-def _bytes(dataset: Dataset) -> bytes:
-    content = encode(dataset, is_implicit_vr=False, is_little_endian=True)
-    assert content is not None
-    return content
-
-
-IMAGES = [(str(image.SOPInstanceUID), _bytes(image)) for image in (make_radiograph(rows=8, columns=8),) * 3]
-UIDS = st.sampled_from([IMAGES[0][0], "1.2.3.4", "1.2.3.5"])
-CONTENTS = st.sampled_from([IMAGES[0][1], IMAGES[0][1][:-7], b"", b"\0" * 64, IMAGES[0][1] + b"\0" * 20])
+RADIOGRAPH = make_radiograph(rows=8, columns=8)
+UID, CONTENT = str(RADIOGRAPH.SOPInstanceUID), encoded(RADIOGRAPH)
+UIDS = st.sampled_from([UID, "1.2.3.4", "1.2.3.5"])
+CONTENTS = st.sampled_from([CONTENT, CONTENT[:-7], b"", b"\0" * 64, CONTENT + b"\0" * 20])
 
 
 def _store(
-    uid: str,
-    content: bytes,
-    sop_class: str,
-    cuts: Sequence[int],
-    together: bool,
-    context: int,
-    more: bytes,
+    uid: str, content: bytes, sop_class: str, cuts: Sequence[int], together: bool, more: bytes
 ) -> Step:
     """A C-STORE, its dataset in fragments that are cut there, a PDU each or all in one."""
-    request = command(1, sop_class, uid, True) + more
     bounds = sorted({0, *(cut % (len(content) + 1) for cut in cuts), len(content)})
-    parts = [content[start:end] for start, end in zip(bounds, [*bounds[1:], None], strict=True)][:-1] or [b""]
-    values = [value(context, COMMAND | LAST, request)]
-    values += [value(context, LAST if part is parts[-1] else 0, part) for part in parts]
+    parts = [content[start:end] for start, end in pairwise(bounds)] or [b""]
+    values = [
+        value(IMAGE, COMMAND | LAST, command(1, sop_class, uid, True) + more),
+        *(value(IMAGE, 0, part) for part in parts[:-1]),
+        value(IMAGE, LAST, parts[-1]),
+    ]
     return (pdu(4, b"".join(values)) if together else b"".join(pdu(4, one) for one in values)), True
 
 
@@ -82,7 +73,6 @@ _stores: SearchStrategy[Step] = st.builds(
     st.sampled_from([DX, DX, DX, CT]),
     st.lists(st.integers(0, 10**4), max_size=4),
     st.booleans(),
-    st.just(IMAGE),
     st.sampled_from([b"", b"", element(0, 0x1030, b"NODE"), element(0, 0x1031, b"\1\0")]),
 )
 _without_priority = command(1, DX, "1.2.3.4", True).replace(element(0, 0x0700, b"\0\0"), b"")
@@ -93,7 +83,7 @@ _others: SearchStrategy[Step] = st.sampled_from(
         (data(IMAGE, COMMAND | LAST, command(1, DX, "1.2.3.4", True)), False),  # and no dataset
         (data(IMAGE, COMMAND, _split[:30]) + data(IMAGE, COMMAND | LAST, _split[30:]), False),
         (data(IMAGE, 0, b"nothing asked for"), False),
-        (data(IMAGE, COMMAND | LAST, _without_priority) + data(IMAGE, LAST, IMAGES[0][1]), True),
+        (data(IMAGE, COMMAND | LAST, _without_priority) + data(IMAGE, LAST, CONTENT), True),
         (pdu(4, b""), False),
         (data(IMAGE, 0, b"", length=1), False),
         (data(IMAGE, 0, b"xx", length=400), False),
@@ -137,7 +127,7 @@ def _answers(listener: Listener, steps: Sequence[Step]) -> list[tuple[int, bytes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(_stores | _stores | _others, min_size=1, max_size=5))
-@example(steps=[_store(*IMAGES[0], DX, [100, 200], together=False, context=IMAGE, more=b"")])
+@example(steps=[_store(UID, CONTENT, DX, [100, 200], together=False, more=b"")])
 def test_both_ways_answer_alike(listener: Listener, steps: list[Step]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Lane, "pass_on", lambda *_: False)

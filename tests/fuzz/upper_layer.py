@@ -14,6 +14,9 @@ VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
+COMMAND, LAST = 1, 2
+"""Bits of a message control header (PS3.8 E.2)."""
+
 _HEADER_BYTES = 6
 
 CONTEXTS = ((1, DX, (EXPLICIT,)), (3, VERIFICATION, (IMPLICIT,)))

@@ -78,16 +78,8 @@ def _peer() -> Iterator[tuple[Destination, Queue[Association]]]:
         server.shutdown()
 
 
-def _abort(peer: Association) -> None:
-    peer.abort()
-
-
 def _close(peer: Association) -> None:
     peer.dul.socket.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-
-
-def _release(peer: Association) -> None:
-    peer.release()
 
 
 def _go(
@@ -114,7 +106,7 @@ def settings(tmp_path: Path) -> Settings:
     return settings_without_sources(data_dir=tmp_path)
 
 
-@pytest.mark.parametrize("end", [_abort, _close, _release])
+@pytest.mark.parametrize("end", [Association.abort, _close, Association.release])
 def test_a_peer_that_ends_while_an_object_is_encoded_is_not_waited_for(
     end: Callable[[Association], None], settings: Settings
 ) -> None:
@@ -131,7 +123,7 @@ def test_a_peer_that_ends_while_an_object_is_encoded_is_not_waited_for(
         assert time.monotonic() - begun < AT_ONCE_SECONDS
 
 
-@pytest.mark.parametrize("end", [_abort, _close, _release])
+@pytest.mark.parametrize("end", [Association.abort, _close, Association.release])
 def test_nor_is_its_answer_to_our_release(end: Callable[[Association], None], settings: Settings) -> None:
     with _peer() as (peer, associations):
         begun = time.monotonic()

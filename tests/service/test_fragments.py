@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
-from pynetdicom.dsutils import encode
 from sqlalchemy import select
 
 from service.records.database import Records
@@ -25,12 +24,12 @@ from service.settings import load_settings
 from service.wire.lane import Lane
 from service.wire.listener import Listener
 from service.wire.transport import Transport
-from tests.fuzz.upper_layer import association_request, command, pdu, read_pdu, value
-from tests.images import DX, make_radiograph
+from tests.fuzz.upper_layer import COMMAND, LAST, association_request, command, pdu, read_pdu, value
+from tests.images import DX, encoded, make_radiograph
 from tests.service.conftest import listening_node
 from tests.waiting import wait_until
 
-_STORE, _COMMAND, _LAST = 0x0001, 1, 2
+_STORE = 0x0001
 _ABORT = 7
 _IMAGE, _OTHER = 1, 3
 """Presentation contexts; the other one is not that of the images."""
@@ -52,14 +51,8 @@ def _associated(listener: Listener) -> Iterator[socket.socket]:
         yield connection
 
 
-def _encoded(dataset: Dataset) -> bytes:
-    content = encode(dataset, is_implicit_vr=False, is_little_endian=True)
-    assert content is not None
-    return content
-
-
 def _request(dataset: Dataset) -> bytes:
-    return value(_IMAGE, _COMMAND | _LAST, command(_STORE, DX, dataset.SOPInstanceUID, True))
+    return value(_IMAGE, COMMAND | LAST, command(_STORE, DX, dataset.SOPInstanceUID, True))
 
 
 def _status(body: bytes) -> int:
@@ -90,13 +83,13 @@ def test_any_cut_of_a_dataset_is_put_together(
 ) -> None:
     listener, records, folder = node
     dataset = make_radiograph()
-    content = _encoded(dataset)
+    content = encoded(dataset)
     bounds = [0, *sorted(int(cut * len(content)) for cut in cuts), len(content)]
     parts = [content[start:end] for start, end in pairwise(bounds)]
     values = [
         _request(dataset),
         *(value(_IMAGE, 0, part) for part in parts[:-1]),
-        value(_IMAGE, _LAST, parts[-1]),
+        value(_IMAGE, LAST, parts[-1]),
     ]
     stream = b""
     while values:
@@ -122,8 +115,8 @@ def test_any_cut_of_a_dataset_is_put_together(
         # A command in two fragments is pynetdicom's from its beginning:
         (
             lambda command, one, two: [
-                value(_IMAGE, _COMMAND, command[6:20]),
-                value(_IMAGE, _COMMAND | _LAST, command[20:]),
+                value(_IMAGE, COMMAND, command[6:20]),
+                value(_IMAGE, COMMAND | LAST, command[20:]),
                 one,
                 two,
             ],
@@ -142,9 +135,9 @@ def test_what_every_sender_sends_goes_the_short_way_and_all_else_pynetdicoms(
     with _associated(listener) as connection:
         for _ in range(2):  # the next one begins anew
             dataset = make_radiograph()
-            content = _encoded(dataset)
+            content = encoded(dataset)
             for part in parts(
-                _request(dataset), value(_IMAGE, 0, content[:500]), value(_IMAGE, _LAST, content[500:])
+                _request(dataset), value(_IMAGE, 0, content[:500]), value(_IMAGE, LAST, content[500:])
             ):
                 connection.sendall(pdu(4, part))
             assert _status(read_pdu(connection)[1]) == 0
