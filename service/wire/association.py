@@ -20,8 +20,8 @@ from service.settings import Settings
 from service.wire import tls
 from service.wire.checkpoint import stand_while_we_ask
 from service.wire.ending import end_at_once
+from service.wire.spool import drop_at_the_end
 from service.wire.tls import Identity, RequestorContext
-from service.wire.transport import drop_what_is_not_whole
 
 Contexts = Sequence[tuple[str, Sequence[str]]]
 """SOP classes with transfer syntaxes, a presentation context each."""
@@ -152,7 +152,7 @@ def _handlers(
 ) -> list[Any]:
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_CONN_OPEN, stand_while_we_ask)]
     if on_store is not None:
-        handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_what_is_not_whole)]
+        handlers += [(evt.EVT_C_STORE, on_store), (evt.EVT_CONN_CLOSE, drop_at_the_end)]
     if on_report is not None:
         handlers.append((evt.EVT_N_EVENT_REPORT, on_report))
     return handlers

@@ -51,11 +51,11 @@ from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, Reports
 from service.wire.door import Door
 from service.wire.ending import end_whatever_happens
 from service.wire.safekeeping import Requests
-from service.wire.spool import Spool
+from service.wire.spool import Spool, drop_at_the_end
 from service.wire.storage import Storage
 from service.wire.timers import count_on_the_monotonic_clock
 from service.wire.tls import AcceptorContext, Identity
-from service.wire.transport import Limits, assign, drop_what_is_not_whole, measure
+from service.wire.transport import Limits, assign, measure
 from service.wire.users import Users
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Listener:
         return [
             (evt.EVT_CONN_OPEN, send_at_once),
             (evt.EVT_CONN_OPEN, end_whatever_happens),
-            (evt.EVT_CONN_CLOSE, drop_what_is_not_whole),
+            (evt.EVT_CONN_CLOSE, drop_at_the_end),
             (evt.EVT_PDU_RECV, measure),
             (evt.EVT_DIMSE_RECV, assign),
             (evt.EVT_REQUESTED, self._on_requested),

@@ -1,7 +1,8 @@
 """The file that a dataset is written into as it arrives, on a disk that may not take it.
 
 pynetdicom writes it in the thread that reads the association, where an error would end that without a word.
-Here the rest of such a dataset is read and dropped, so that its C-STORE is answered.
+Here the rest of such a dataset is read and dropped, so that its C-STORE is answered. And it removes the file
+only of a C-STORE that it has answered: here, none stays that nobody will take.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from pynetdicom import dimse_messages
+from pynetdicom.events import Event
 
 _SUFFIX: Final = ".dcm"
 
@@ -30,6 +32,7 @@ class Spool:
         """A new file in the folder of temporary files, if there can be one."""
         self.failure: OSError | None = None
         self._file: Any = None
+        self._is_removed = False
         self.name = str(Path(tempfile.gettempdir(), f"{uuid.uuid4()}{_SUFFIX}"))
         try:
             descriptor, self.name = tempfile.mkstemp(suffix=_SUFFIX)
@@ -74,15 +77,47 @@ class Spool:
     def remove(self) -> None:
         """Closes the file, and removes it if it still is where it was."""
         self.close()
+        self._is_removed = True
         # Gone, or on a file system that has become read-only: one of the sweeper's leftovers.
         with suppress(OSError):
             Path(self.name).unlink()
 
     def __del__(self) -> None:
-        """pynetdicom closes what a listener gets, and leaves what a C-GET brings to Python."""
-        self.close()
+        """Nobody has it any more: a C-GET brought it, or pynetdicom has no use for its message."""
+        if not self._is_removed:
+            self.remove()
 
     def _drop(self, failure: OSError) -> None:
         """Makes room at once: on a full disk others wait for it."""
         self.failure = failure
         self.remove()
+
+
+def drop_what_nobody_takes(association: Any) -> None:
+    """Removes what an association has brought and will not go on with, when its connection has ended.
+
+    That is a dataset that will not come to its end, and those of messages that wait for their turn: a peer
+    may send the next before it is answered, and leave.
+    """
+    message, waiting = association.dimse.message, association.dimse.msg_queue
+    spools = []
+    if message is not None and message._data_set_file is not None:
+        spools.append(message._data_set_file)
+        message._data_set_file = None
+    with waiting.mutex:
+        spools += [spool for one in waiting.queue if (spool := _spool_of(one)) is not None]
+        others = [one for one in waiting.queue if _spool_of(one) is None]
+        waiting.queue.clear()
+        waiting.queue.extend(others)
+    for spool in spools:
+        spool.remove()
+
+
+def _spool_of(waiting: tuple[int | None, Any]) -> Spool | None:
+    spool: Spool | None = getattr(waiting[1], "_dataset_file", None)
+    return spool
+
+
+def drop_at_the_end(event: Event) -> None:
+    """The same; for ``EVT_CONN_CLOSE``."""
+    drop_what_nobody_takes(event.assoc)

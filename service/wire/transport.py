@@ -249,15 +249,6 @@ class Transport(AssociationSocket):
         return bytearray()
 
 
-def drop_what_is_not_whole(event: Event) -> None:
-    """Removes what was written of a dataset that will not come to its end; for ``EVT_CONN_CLOSE``."""
-    message: Any = event.assoc.dimse.message
-    file = None if message is None else message._data_set_file
-    if file is not None:
-        message._data_set_file = None
-        file.remove()
-
-
 def measure(event: Event) -> None:
     """Has an association's socket take note of a PDU; for ``EVT_PDU_RECV``."""
     transport = event.assoc.dul.socket

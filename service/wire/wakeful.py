@@ -26,6 +26,7 @@ from pynetdicom.dul import DULServiceProvider
 
 from service.wire.checkpoint import RestingPlace
 from service.wire.lane import Lane
+from service.wire.spool import drop_what_nobody_takes
 from service.wire.storage import Arrived
 from service.wire.transport import Transport
 
@@ -148,8 +149,9 @@ def _run(provider: WakefulProvider, reactor: Callable[[], None]) -> None:
     try:
         reactor()
     finally:
+        association: Any = provider.assoc
         provider._lane.drop()
+        drop_what_nobody_takes(association)  # an error may have ended it before its connection
         provider._bell.close()
         provider._ear.close()
-        association: Any = provider.assoc
         association._reactor_checkpoint.ring()

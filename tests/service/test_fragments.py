@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -184,6 +185,26 @@ def test_who_leaves_in_the_midst_of_a_dataset_leaves_nothing(
         wait_until(lambda: list((folder / "incoming").iterdir()), 20, "beginning of the file")
         connection.sendall(ending)
     wait_until(lambda: not list((folder / "incoming").iterdir()), 20, "end of the file")
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("ending", [b"", pdu(_ABORT, bytes(4)), pdu(5, bytes(4)), pdu(9, b"??")])
+@pytest.mark.parametrize("context", [_IMAGE, _OTHER])
+def test_who_leaves_before_the_answer_leaves_nothing(
+    node: tuple[Listener, Records, Path], ending: bytes, context: int
+) -> None:
+    """Of several at once the later ones wait for the first one's answer; ten times, for it is a race."""
+    listener, _, folder = node
+    threads = threading.active_count()
+    for _ in range(10):
+        with _associated(listener) as connection:
+            for dataset in [make_radiograph() for _ in range(5)]:
+                request = command(_STORE, DX, dataset.SOPInstanceUID, True)
+                connection.sendall(pdu(4, value(context, COMMAND | LAST, request)))
+                connection.sendall(pdu(4, value(context, LAST, encoded(dataset))))
+            connection.sendall(ending)
+    wait_until(lambda: threading.active_count() <= threads, 20, "end of the associations")
+    assert not list((folder / "incoming").iterdir())
 
 
 @pytest.mark.usefixtures("way")
