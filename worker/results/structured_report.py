@@ -15,6 +15,7 @@ from typing import Final
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from worker.results import codes
@@ -66,9 +67,12 @@ def structured_report(
         raise ValueError("a report needs at least one image")
     sources = [source_image(reading.header, identity.study_instance_uid) for reading in readings]
     requests = referenced_requests([reading.header for reading in readings], identity.study_instance_uid)
+    title, content = _content(readings, sources, other_images, identity, provenance)
+    root = sr.ContainerContentItem(name=title, template_id="1500")
+    root.ContentSequence = sr.ContentSequence()
     report: Dataset = _CLASSES[identity.sop_class_uid](
         evidence=sources,
-        content=_content(readings, sources, other_images, identity, provenance),
+        content=root,
         series_instance_uid=identity.series_instance_uid,
         series_number=identity.series_number,
         series_description=provenance.series_description(readings),
@@ -89,6 +93,8 @@ def structured_report(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **provenance.equipment,
     )
+    # Not before: highdicom would copy it, and go through it to find the images that are its evidence anyhow.
+    report.ContentSequence = content
     provenance.write_into(report)
     return report
 
@@ -99,8 +105,8 @@ def _content(
     other_images: Sequence[ImageReading],
     identity: ResultIdentity,
     provenance: Provenance,
-) -> Dataset:
-    """The content tree: TID 1500's root container.
+) -> tuple[Code, sr.ContentSequence]:
+    """The content tree: what TID 1500's root container is called, and has in it.
 
     Put together from highdicom's templates: its ``MeasurementReport`` insists on measurement groups and has
     no Qualitative Evaluations. A report without any measurement is not called a measurement report (CID 7021
@@ -129,9 +135,7 @@ def _content(
         content.append(measurements)
     content.append(evaluations(readings, sources, other_images, provenance.algorithm))
     title = codes.IMAGING_MEASUREMENT_REPORT if groups else codes.DIAGNOSTIC_IMAGING_REPORT
-    root = sr.ContainerContentItem(name=title, template_id="1500")
-    root.ContentSequence = content
-    return root
+    return title, content
 
 
 def _observer(device: ReportingDevice) -> sr.ObserverContext:
