@@ -6,6 +6,7 @@ Pixel data is never decoded here, and its bytes are read only to digest them.
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import zlib
 from collections.abc import Callable
@@ -117,7 +118,7 @@ def examine(
     path: Path,
     sop_class_uid: str | None = None,
     sop_instance_uid: str | None = None,
-    digest: Digest | None = None,
+    digest: Callable[[], Digest | None] | None = None,
 ) -> ReceivedObject:
     """Reads what identifies a received Part 10 file, and checks that the file is whole.
 
@@ -125,14 +126,15 @@ def examine(
         path: A file with preamble and file meta information.
         sop_class_uid: The class that the C-STORE command named; ``None`` where there was no command.
         sop_instance_uid: The instance that it named, likewise.
-        digest: The dataset's digest, from whoever took it while writing the file. It is believed if it is of
-            as many bytes as the dataset has; otherwise, and for ``None``, the file is read here.
+        digest: Gives the dataset's digest, from whoever takes it while the file is written; it is asked for
+            last, since that may not be done yet. It is believed if it is of as many bytes as the dataset has;
+            otherwise, and where there is none, the file is read here.
 
     Raises:
         CannotUnderstand: If the dataset cannot be read to its end, or lacks a valid identifying UID.
         DatasetMismatch: If it is not the object that the command named (PS3.4 B.2.3, A9xx).
     """
-    header, has_pixels, offset = _read_header(path)
+    meta, header, has_pixels = _read_header(path)
     uids = {
         keyword: _uid(header, keyword)
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -140,8 +142,9 @@ def examine(
     _require_same("SOP Class UID", uids["SOPClassUID"], sop_class_uid)
     _require_same("SOP Instance UID", uids["SOPInstanceUID"], sop_instance_uid)
     size_bytes = path.stat().st_size
-    if digest is None or digest.size_bytes != size_bytes - offset:
-        digest = Digest(file_digest(path, offset), size_bytes - offset)
+    taken = digest() if digest is not None else None
+    if taken is None or taken.size_bytes != size_bytes - meta.dataset_offset:
+        taken = Digest(file_digest(path, meta.dataset_offset), size_bytes - meta.dataset_offset)
     return ReceivedObject(
         path=path,
         header=header,
@@ -149,8 +152,8 @@ def examine(
         sop_instance_uid=uids["SOPInstanceUID"],
         study_instance_uid=uids["StudyInstanceUID"],
         series_instance_uid=uids["SeriesInstanceUID"],
-        transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
-        digest=digest.sha256,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        digest=taken.sha256,
         size_bytes=size_bytes,
         has_pixels=has_pixels,
     )
@@ -179,10 +182,10 @@ class _PixelsAhead:
         return True
 
 
-def _read_header(path: Path) -> tuple[Dataset, bool, int]:
-    """The dataset up to the pixel data, whether there are any, and where it begins in the file."""
+def _read_header(path: Path) -> tuple[FileMeta, Dataset, bool]:
+    """The file meta information, the dataset up to the pixel data, and whether there are any."""
     pixels = _PixelsAhead()
-    with path.open("rb") as file:
+    with path.open("rb") as opened, _mapped(opened) as file:
         meta = FileMeta.read(file)
         syntax = meta.transfer_syntax_uid
         if not syntax:
@@ -192,14 +195,20 @@ def _read_header(path: Path) -> tuple[Dataset, bool, int]:
         deflated = syntax == DeflatedExplicitVRLittleEndian
         if deflated:
             _require_modest_inflation(file)
-        file.seek(0)
-        header = _partial(file, pixels)
+        header = _dataset(file, UID(syntax), pixels)
         _require_sound_elements(header, UID(syntax))
         if pixels.length is not None and not deflated:
             _require_whole_pixels(file, pixels.length)
     if not header:
         raise CannotUnderstand("the dataset is empty")
-    return header, pixels.length is not None, meta.dataset_offset
+    return meta, header, pixels.length is not None
+
+
+def _mapped(file: BinaryIO) -> Any:
+    """The file's bytes, to be read as a file is, without a system call for each of pydicom's small steps."""
+    if os.fstat(file.fileno()).st_size == 0:
+        raise CannotUnderstand("the file is empty")
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _require_modest_inflation(file: BinaryIO) -> None:
@@ -214,9 +223,13 @@ def _require_modest_inflation(file: BinaryIO) -> None:
         raise CannotUnderstand(f"the deflated dataset is damaged: {error}") from error
 
 
-def _partial(file: BinaryIO, stop_when: Callable[[int, str | None, int], bool]) -> Any:
+def _dataset(file: BinaryIO, syntax: UID, stop_when: Callable[[int, str | None, int], bool]) -> Any:
+    """``file`` stands where the dataset begins."""
     try:
-        return read_partial(file, stop_when=stop_when)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            file.seek(0)
+            return read_partial(file, stop_when=stop_when)
+        return read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=stop_when)
     except zlib.error as error:
         raise CannotUnderstand(f"the deflated dataset ends early or is damaged: {error}") from error
     except RecursionError as error:
@@ -237,15 +250,14 @@ def _require_sound_elements(header: Dataset, agreed: UID) -> None:
             raise CannotUnderstand(f"the dataset ends early, within {raw.tag}")
 
 
-def _require_whole_pixels(file: BinaryIO, length: int) -> None:
-    """``file`` stands at the pixel data element; 12 bytes of element header are the most there can be."""
-    start = file.tell()
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if length == _UNDEFINED_LENGTH:
-            whole = content.rfind(_SEQUENCE_DELIMITER, start) != -1
-        else:
-            explicit = content[start + 4 : start + 6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
-            whole = start + (12 if explicit else 8) + length <= len(content)
+def _require_whole_pixels(content: Any, length: int) -> None:
+    """``content`` stands at the pixel data element; 12 bytes of element header are the most there can be."""
+    start = content.tell()
+    if length == _UNDEFINED_LENGTH:
+        whole = content.rfind(_SEQUENCE_DELIMITER, start) != -1
+    else:
+        explicit = content[start + 4 : start + 6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
+        whole = start + (12 if explicit else 8) + length <= len(content)
     if not whole:
         raise CannotUnderstand("the dataset ends early, within the pixel data")
 

@@ -20,10 +20,10 @@ from service.received import examine
 from service.records.conflicts import FIRST_KEPT, LATER_TAKEN, contenders_of, held_among, set_aside
 from service.records.database import utc_now
 from service.records.forwarding import UNFORWARDED, forward
-from service.records.intake import reason_against
 from service.records.states import DeliveryState, InstanceState, StudyState
 from service.records.succession import end_readings_of
 from service.records.tables import Delivery, Instance, Study
+from service.records.versions import reason_against
 
 NO_CONFLICT: Final = "not in conflict"
 UNREADABLE: Final = "nothing was done: the later file is gone, or cannot be read"

@@ -15,7 +15,8 @@ from service.errors import CannotUnderstand, OutOfResources
 from service.importing.copying import place_for_copy, write_copy
 from service.importing.sources import File, Member, again
 from service.received import ReceivedObject
-from service.records.intake import Intake, Kept, Receiver, Version, version_of
+from service.records.intake import Receiver
+from service.records.versions import Intake, Kept, Version
 
 _TABLE: Final = """
 CREATE TABLE foreseen (
@@ -72,7 +73,7 @@ class Foresight:
         return kept
 
     def _remember(self, received: ReceivedObject, kept: Kept, found: File | Member) -> None:
-        version = version_of(received, kept)
+        version = Version.of(received, kept)
         path, position = found.place
         row = (
             received.sop_instance_uid,

@@ -22,8 +22,9 @@ from service.importing.copying import dataset_digest, place_for_copy, write_copy
 from service.importing.foresight import Foresight
 from service.importing.sources import CHANGED, File, Found, Member, Unreadable, is_dicom
 from service.received import Digest, FileMeta, ReceivedObject, examine
-from service.records.intake import Intake, Kept, Receiver
+from service.records.intake import Receiver
 from service.records.states import Priority
+from service.records.versions import Intake, Kept
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Importer:
         with place_for_copy(folder) as copy:
             digest = write_copy(chunks, copy, meta.dataset_offset)
             size_bytes = copy.stat().st_size - meta.dataset_offset
-            received = examine(copy, digest=Digest(digest, size_bytes))
+            received = examine(copy, digest=lambda: Digest(digest, size_bytes))
             kept = self._keep(received, found)
         outcome = _OUTCOMES.get(kept.intake, Outcome.TAKEN)
         size_bytes = received.size_bytes if outcome is Outcome.TAKEN else 0

@@ -1,54 +1,39 @@
-"""Writing down what arrived: the instance, its study, and what it means for them. One transaction.
-
-DESIGN decision 2: the same object again changes nothing; the same UID with other bytes is archived beside the
-first, as a corrected header where the pixels are the same, else as a conflict.
-"""
+"""Writing down what arrived: the instance, its study, and what it means for them. One transaction."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import bindparam, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from litegpt.isolation import Isolation
 from service.archive import Archive
 from service.eligibility import Eligibility
 from service.errors import OutOfResources, TooLarge
-from service.header import storable, texts
-from service.pixels import same_pixels
 from service.received import Digest, ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.forwarding import Forwarding, forward, withdraw_earlier
 from service.records.ledger import Ledger
-from service.records.states import InstanceState, Priority, StudyState
+from service.records.receiving import any_read, begin, lock
+from service.records.states import Priority
 from service.records.tables import Instance, Study
+from service.records.versions import Intake, Judge, Kept, Version, versions
 from service.rules.facts import Facts
 
 log = logging.getLogger(__name__)
 
-
-CONFLICTING: Final = "other pixels under a UID that is already stored"
-CORRECTED: Final = "corrected header of an image that is already stored"
-"""Why an object is not analysed that came under a UID that was there."""
-
 SUCCEEDED: Final = "purged, and stored again with other bytes"
 """Why an object is not analysed any more: whether it was the same image cannot be told, so the new one is."""
-
 
 # Written once and not for each image: putting a statement together costs more than running it.
 _KNOWN: Final = select(Instance.digest, Instance.path).where(
     Instance.sop_instance_uid == bindparam("uid"), Instance.purged_at.is_(None)
-)
-_STUDY: Final = (
-    select(Study).where(Study.study_instance_uid == bindparam("study_instance_uid")).with_for_update()
 )
 _OF_STUDY: Final = select(func.count()).select_from(
     select(Instance.id)
@@ -57,55 +42,25 @@ _OF_STUDY: Final = select(func.count()).select_from(
     .limit(bindparam("most"))
     .subquery()
 )
-_VERSIONS: Final = (
-    select(
-        Instance.digest,
-        Instance.path,
-        Instance.state,
-        Instance.eligible,
-        Instance.purged_at.is_not(None),
-        Instance.set_aside_at.is_not(None),
-    )
-    .join(Study)
-    .where(
-        Study.study_instance_uid == bindparam("study_instance_uid"),
-        Instance.sop_instance_uid == bindparam("uid"),
-    )
-    .order_by(Instance.id)
-)
-# Of the table and not of the class: an object of the session's costs twice as much, and few need one.
-_TABLE: Any = Instance.__table__
-_ENTER: Final = insert(_TABLE).returning(_TABLE.c.id)
-
-
-class Intake(StrEnum):
-    """What became of a received object."""
-
-    STORED = "stored"
-    DUPLICATE = "duplicate"
-    STORED_AGAIN = "stored again after it was purged"
-    CORRECTED_HEADER = "corrected header"
-    CONFLICT = "conflict"
+_INSTANCES: Any = Instance.__table__
+_ENTER: Final = insert(_INSTANCES).returning(_INSTANCES.c.id)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What became of a received object, and why its image is not to be analysed (or nothing)."""
+class _Arrival:
+    """What is to be recorded of a file that lies in the archive.
 
-    intake: Intake
-    reason: str = ""
+    Attributes:
+        relative: Where it lies.
+        is_first: Whether its study had no image there, so that it has begun most likely.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One dataset that came under a SOP Instance UID, and the file that it lies in, or lay in if purged."""
-
-    digest: str
-    file: Path
-    state: str
-    eligible: bool
-    purged: bool = False
-    set_aside: bool = False
+    received: ReceivedObject
+    relative: str
+    facts: Facts
+    priority: Priority
+    fetched: bool
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +80,18 @@ class Receiver:
     maximum_instances: int = 0
     isolation: Isolation = field(default_factory=Isolation)
     ledger: Ledger = field(init=False)
+    judge: Judge = field(init=False)
 
     def __post_init__(self) -> None:
         """Those that write at the same time share a commit."""
         object.__setattr__(self, "ledger", Ledger(self.records))
+        object.__setattr__(self, "judge", Judge(self.eligibility, self.isolation))
 
     def take(
         self,
         path: Path,
         *,
-        digest: Digest | None = None,
+        digest: Callable[[], Digest | None] | None = None,
         sop_class_uid: str | None = None,
         sop_instance_uid: str | None = None,
         calling_ae_title: str = "",
@@ -146,7 +103,7 @@ class Receiver:
 
         Args:
             path: A Part 10 file on the archive's file system; it is moved away unless it is a duplicate.
-            digest: The dataset's, where it was taken as it came.
+            digest: Gives the dataset's, where it is taken as it comes.
             sop_class_uid: The class that the C-STORE command named, if there was one.
             sop_instance_uid: The instance that it named.
             calling_ae_title: Who sent it.
@@ -177,7 +134,8 @@ class Receiver:
             TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
-        if self.archive.has_images_of(received.study_instance_uid):  # else it cannot be there already
+        is_first = not self.archive.has_images_of(received.study_instance_uid)
+        if not is_first:  # else it cannot be there already
             with self.records.reading() as session:
                 if received.digest in self._known(session, received.sop_instance_uid):
                     return Kept(Intake.DUPLICATE)
@@ -186,7 +144,7 @@ class Receiver:
             received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
         )
         facts = Facts.of(received.header, calling_ae_title, called_ae_title)
-        return self._record(received, relative, facts, priority, fetched)
+        return self._record(_Arrival(received, relative, facts, priority, fetched, is_first))
 
     def _require_room(self, session: Session, received: ReceivedObject) -> None:
         """Looked at before the file is taken: a few that come at once may be more."""
@@ -208,8 +166,8 @@ class Receiver:
         if received.digest in self.known(received.sop_instance_uid):
             return Kept(Intake.DUPLICATE)
         with self.records.reading() as session:
-            earlier = self._versions(session, received)
-        return self._judge(received, received.path, [*earlier, *foreseen])
+            earlier = versions(session, self.archive, received)
+        return self.judge.of_next(received, received.path, [*earlier, *foreseen])
 
     def known(self, sop_instance_uid: str) -> set[str]:
         """The digests of what is recorded under a UID and whose files are there to stay."""
@@ -220,131 +178,81 @@ class Receiver:
         rows = session.execute(_KNOWN, {"uid": sop_instance_uid}).all()
         return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
-    def _record(
-        self, received: ReceivedObject, relative: str, facts: Facts, priority: Priority, fetched: bool
-    ) -> Kept:
-        kept = self.ledger.enter(
-            lambda session: self._write(session, received, relative, facts, priority, fetched)
-        )
+    def _record(self, arrival: _Arrival) -> Kept:
+        kept = self.ledger.enter(lambda session: self._write(session, arrival))
         if kept.intake is not Intake.DUPLICATE:
             log.info(
                 "stored %s of study %s: %s%s",
-                received.sop_instance_uid,
-                received.study_instance_uid,
+                arrival.received.sop_instance_uid,
+                arrival.received.study_instance_uid,
                 kept.intake,
                 f", not analysed: {kept.reason}" if kept.reason else "",
             )
         return kept
 
-    def _write(
-        self,
-        session: Session,
-        received: ReceivedObject,
-        relative: str,
-        facts: Facts,
-        priority: Priority,
-        fetched: bool,
-    ) -> Kept:
+    def _write(self, session: Session, arrival: _Arrival) -> Kept:
         now = utc_now()
-        study, is_new = _lock_study(session, received, now, priority)
-        earlier = [] if is_new else self._versions(session, received)
-        kept = self._judge(received, self.archive.absolute(relative), earlier)
+        if arrival.is_first:
+            study_id = begin(session, arrival.received, arrival.priority, now)
+            if study_id is not None:
+                kept = self.judge.of_first(arrival.received)
+                self._enter(session, study_id, arrival, kept, now)
+                return kept
+        return self._write_next(session, arrival, now)
+
+    def _write_next(self, session: Session, arrival: _Arrival, now: datetime) -> Kept:
+        received, file = arrival.received, self.archive.absolute(arrival.relative)
+        study = lock(session, received, arrival.priority, now)
+        earlier = versions(session, self.archive, received)
+        kept = self.judge.of_next(received, file, earlier)
         if kept.intake is Intake.DUPLICATE:
             return kept
         if kept.intake is Intake.STORED_AGAIN:
-            self._store_again(session, study, received, relative)
+            if not file.is_file():  # a purge took the new file for the old one: it is to be sent once more
+                raise OutOfResources(f"{received.sop_instance_uid} was being purged")
+            _store_again(session, arrival)
+            study.counts_from(session, now)
             return kept
         if not kept.reason and any(version.purged and version.eligible for version in earlier):
-            _succeed(session, study, received)
-        instance_id = session.scalar(_ENTER, _row(study, received, kept, relative, facts, now))
+            _succeed(session, study.id, received)
         if not kept.reason:
-            _reopen(study, now, priority)
-        elif is_new or not any(instance.eligible for instance in study.instances):
-            study.last_eligible_at = now
-        goes_to = () if fetched else self.forwarding.destinations_of(facts)
-        if goes_to:
-            forward(session, study, session.get_one(Instance, instance_id), goes_to)
+            study.came(session, now, arrival.priority)
+        elif not any_read(session, study.id):
+            study.counts_from(session, now)
+        instance_id = self._enter(session, study.id, arrival, kept, now)
         if kept.intake is Intake.CORRECTED_HEADER:
-            withdraw_earlier(session, study, session.get_one(Instance, instance_id))
+            withdraw_earlier(session, *_objects(session, study.id, instance_id))
         return kept
 
-    def _store_again(self, session: Session, study: Study, received: ReceivedObject, relative: str) -> None:
-        """Gives a purged object its file again; a purge counts the study's age anew.
-
-        Raises:
-            OutOfResources: If a purge took the new file for the old one: it is to be sent once more.
-        """
-        if not self.archive.absolute(relative).is_file():
-            raise OutOfResources(f"{received.sop_instance_uid} was being purged")
-        session.execute(
-            update(Instance)
-            .where(Instance.sop_instance_uid == received.sop_instance_uid, Instance.digest == received.digest)
-            .values(purged_at=None, path=relative)
-        )
-        study.last_eligible_at = utc_now()
-
-    def _versions(self, session: Session, received: ReceivedObject) -> list[Version]:
-        """What is recorded under its UID in its study, in the order in which it came."""
-        values = {"study_instance_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
-        rows = session.execute(_VERSIONS, values).all()
-        return [
-            Version(digest, self.archive.absolute(path), state, eligible, purged, set_aside)
-            for digest, path, state, eligible, purged, set_aside in rows
-        ]
-
-    def _judge(self, received: ReceivedObject, file: Path, earlier: Sequence[Version]) -> Kept:
-        """Against the first of the earlier files that is still there."""
-        same = [version for version in earlier if version.digest == received.digest]
-        own = reason_against(received, self.eligibility)
-        if same:
-            purged = all(version.purged for version in same)
-            return Kept(Intake.STORED_AGAIN, own) if purged else Kept(Intake.DUPLICATE)
-        used = [version for version in earlier if not version.set_aside]
-        stored = [version for version in used if version.state == InstanceState.STORED]
-        there = (version.file for version in stored if not version.purged and version.file.is_file())
-        present = next(there, None)
-        intake = Intake.STORED
-        if present is not None:
-            intake = (
-                Intake.CORRECTED_HEADER if same_pixels(present, file, self.isolation) else Intake.CONFLICT
-            )
-        if intake is Intake.CONFLICT:
-            return Kept(intake, CONFLICTING)
-        # What is purged has no pixels to compare with: the new ones are to be read in its place.
-        given_up = present is None and not own
-        if any(version.eligible and not (version.purged and given_up) for version in earlier):
-            return Kept(intake, CORRECTED)
-        return Kept(intake, own)
+    def _enter(
+        self, session: Session, study_id: int, arrival: _Arrival, kept: Kept, now: datetime
+    ) -> int | None:
+        """Writes the instance's row, whose id is returned, and has it passed on."""
+        instance_id: int | None = session.scalar(_ENTER, _row(study_id, arrival, kept, now))
+        goes_to = () if arrival.fetched else self.forwarding.destinations_of(arrival.facts)
+        if goes_to:
+            forward(session, *_objects(session, study_id, instance_id), goes_to)
+        return instance_id
 
 
-def reason_against(received: ReceivedObject, eligibility: Eligibility) -> str:
-    """Why an object's image is not to be analysed, or nothing."""
-    reason = eligibility.reason_against(received.header)
-    return storable(reason) or ("" if received.has_pixels else "no pixel data")
+def _objects(session: Session, study_id: int, instance_id: int | None) -> tuple[Study, Instance]:
+    """Few images need them; the study may have been loaded before it was changed."""
+    study = session.get_one(Study, study_id, populate_existing=True)
+    return study, session.get_one(Instance, instance_id)
 
 
-def version_of(received: ReceivedObject, kept: Kept) -> Version:
-    """What would be recorded of a received object, were it kept."""
-    return Version(received.digest, received.path, _state_of(kept.intake), not kept.reason)
-
-
-def _state_of(intake: Intake) -> InstanceState:
-    return InstanceState.CONFLICT if intake is Intake.CONFLICT else InstanceState.STORED
-
-
-def _row(
-    study: Study, received: ReceivedObject, kept: Kept, relative: str, facts: Facts, now: datetime
-) -> dict[str, Any]:
+def _row(study_id: int, arrival: _Arrival, kept: Kept, now: datetime) -> dict[str, Any]:
+    received, facts = arrival.received, arrival.facts
     return {
-        "study_id": study.id,
+        "study_id": study_id,
         "sop_instance_uid": received.sop_instance_uid,
         "sop_class_uid": received.sop_class_uid,
         "series_instance_uid": received.series_instance_uid,
         "transfer_syntax_uid": received.transfer_syntax_uid,
         "digest": received.digest,
-        "path": relative,
+        "path": arrival.relative,
         "size_bytes": received.size_bytes,
-        "state": _state_of(kept.intake),
+        "state": kept.intake.state,
         "eligible": not kept.reason,
         "reason": kept.reason,
         "calling_ae_title": facts.calling_ae_title,
@@ -353,51 +261,25 @@ def _row(
     }
 
 
-def _succeed(session: Session, study: Study, received: ReceivedObject) -> None:
+def _store_again(session: Session, arrival: _Arrival) -> None:
+    """Gives a purged object its file again."""
+    received = arrival.received
+    session.execute(
+        update(Instance)
+        .where(Instance.sop_instance_uid == received.sop_instance_uid, Instance.digest == received.digest)
+        .values(purged_at=None, path=arrival.relative)
+    )
+
+
+def _succeed(session: Session, study_id: int, received: ReceivedObject) -> None:
     """Gives the place of purged versions of an image to the one that came now."""
     session.execute(
         update(Instance)
         .where(
-            Instance.study_id == study.id,
+            Instance.study_id == study_id,
             Instance.sop_instance_uid == received.sop_instance_uid,
             Instance.eligible,
             Instance.purged_at.is_not(None),
         )
         .values(eligible=False, reason=SUCCEEDED)
     )
-
-
-def _lock_study(
-    session: Session, received: ReceivedObject, now: datetime, priority: Priority
-) -> tuple[Study, bool]:
-    """The study's row, locked, and whether it is new; two associations may bring its first images at once."""
-    named = {"study_instance_uid": received.study_instance_uid}
-    if study := session.scalars(_STUDY, named).one_or_none():
-        return study, False
-    values = {
-        **named,
-        "accession_number": _text(received, "AccessionNumber"),
-        "study_date": _text(received, "StudyDate")[:8],
-        "state": StudyState.RECEIVING,
-        "receiving_since": now,
-        "last_eligible_at": now,
-        "priority": priority,
-    }
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(Study).values(values).on_conflict_do_nothing().returning(Study)
-    if inserted := session.scalars(insert).one_or_none():
-        return inserted, True
-    return session.scalars(_STUDY, named).one(), False
-
-
-def _reopen(study: Study, now: datetime, priority: Priority) -> None:
-    if study.state == StudyState.COMPLETE:
-        study.state = StudyState.RECEIVING
-        study.receiving_since = now
-        study.priority = priority
-    study.priority = min(study.priority, priority)
-    study.last_eligible_at = now
-
-
-def _text(received: ReceivedObject, keyword: str) -> str:
-    return storable("\\".join(texts(received.header, keyword)))

@@ -13,8 +13,11 @@ from typing import Final
 
 from service.received import Digest
 
+_AT_ONCE_BYTES: Final = 1 << 20
+"""Of each dataset so much is digested where it is received: handing it over would cost as much again."""
+
 _WORTH_A_THREAD_BYTES: Final = 1 << 19
-"""Less is not handed over to another thread, which takes longer than digesting it."""
+"""Of the rest, less is not handed over to another thread."""
 
 _MOST_WAITING_BYTES: Final = 1 << 23
 """Received and not digested yet; more is not received meanwhile."""
@@ -34,6 +37,9 @@ class Digester:
     def update(self, part: bytes | memoryview) -> None:
         """Takes the next part of the dataset."""
         self._bytes += len(part)
+        if self._bytes <= _AT_ONCE_BYTES:
+            self._sha256.update(part)
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES)
             self._parts.append(part)

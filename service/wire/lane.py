@@ -116,7 +116,7 @@ class Lane:
         arrived = Arrived(
             path=path,
             failure=coming.spool.failure,
-            digest=transport.ends(),
+            digest=transport.ends().digest,
             sop_class_uid=request.sop_class_uid,
             sop_instance_uid=request.sop_instance_uid,
             calling_ae_title=calling,

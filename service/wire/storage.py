@@ -7,7 +7,9 @@ association. All of them are taken here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,14 @@ class Arrived:
     Attributes:
         path: The file that its dataset was written into; ``None`` where none came.
         failure: Why the disk did not take it.
-        digest: The dataset's, where it was taken as it came.
+        digest: Gives the dataset's, where it is taken as it comes; it may not be done yet.
         moved_for: Who had it moved here, if anybody (Move Originator Application Entity Title).
         fetched: Whether it came on an association of ours.
     """
 
     path: Path | None
     failure: OSError | None
-    digest: Digest | None
+    digest: Callable[[], Digest | None]
     sop_class_uid: str
     sop_instance_uid: str
     calling_ae_title: str
@@ -73,7 +75,7 @@ class Storage:
             Arrived(
                 path=event.dataset_path,
                 failure=request._dataset_file.failure if request._dataset_file is not None else None,
-                digest=digest_of(event),
+                digest=partial(digest_of, event),
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=str(request.AffectedSOPInstanceUID),
                 calling_ae_title=calling,

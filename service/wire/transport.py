@@ -172,7 +172,7 @@ class Transport(AssociationSocket):
                 # It says whether a dataset follows; where it does not, the next is a command, too.
                 self._of_command = self._of_dataset = 0
             elif control & IS_LAST:
-                self._whole.append(self._ended())
+                self._whole.append(self.ends())
         if self._of_command > _LARGEST_COMMAND_BYTES:
             self._end("its command does not end")
 
@@ -180,12 +180,8 @@ class Transport(AssociationSocket):
         """Takes note of a command of so many bytes, which a dataset follows."""
         self._of_command, self._of_dataset = command_bytes, 0
 
-    def ends(self) -> Digest:
-        """Takes note of a dataset's end; its digest is returned."""
-        return self._ended().digest()
-
-    def _ended(self) -> Digester:
-        """That of the dataset that has come to its end; the next one has another."""
+    def ends(self) -> Digester:
+        """Takes note of a dataset's end; whoever digests it is returned, and the next one has another."""
         digester, self._digester = self._digester, Digester(self._digesting)
         self._of_command = self._of_dataset = 0
         return digester

@@ -33,10 +33,11 @@ from service.backup.writing import write_backup
 from service.errors import BackupDamaged, NodeError, SettingsError
 from service.records.attempts import Ended, note_call, note_delivery
 from service.records.database import Records
-from service.records.intake import Intake, Receiver
+from service.records.intake import Receiver
 from service.records.migrate import migrate
 from service.records.states import AttemptOutcome
 from service.records.tables import Delivery, Finding, WebhookCall
+from service.records.versions import Intake
 from service.settings import Settings, load_settings
 from service.supervisor import alone_in
 from tests.images import make_radiograph

@@ -27,7 +27,7 @@ from service.erasing.traces import ERASED, digest_of
 from service.errors import SettingsError
 from service.records import safekeeping
 from service.records.database import Records, utc_now
-from service.records.intake import Intake, Receiver
+from service.records.intake import Receiver
 from service.records.journal import write_down
 from service.records.retrieval_jobs import make_job
 from service.records.safekeeping import Judged
@@ -43,6 +43,7 @@ from service.records.tables import (
     SafekeepingRequest,
     Study,
 )
+from service.records.versions import Intake
 from service.retrieval.filters import Filters
 from service.settings import Settings, load_settings
 from tests.images import make_radiograph

@@ -23,11 +23,12 @@ from service.records.database import Records, utc_now
 from service.records.deliveries import DeliveryClaim
 from service.records.dossier import dossier_of
 from service.records.forwarding import CORRECTED_SINCE, Forwarding, forward
-from service.records.intake import Intake, Receiver
+from service.records.intake import Receiver
 from service.records.removal import remove_study
 from service.records.selection import Selection
 from service.records.states import Priority
 from service.records.tables import Analysis, Delivery, Instance, Result, Study
+from service.records.versions import Intake
 from service.rules.explaining import explain
 from service.rules.rulebook import Rulebook, Rules
 from service.selftest.marks import new_study_uid

@@ -16,9 +16,10 @@ from service.completion import Completion
 from service.errors import DatasetMismatch, OutOfResources
 from service.received import dataset_offset
 from service.records.database import Records
-from service.records.intake import Intake, Receiver
+from service.records.intake import Receiver
 from service.records.states import StudyState
 from service.records.tables import Instance, Study
+from service.records.versions import Intake
 from service.settings import load_settings
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.service.conftest import incoming

@@ -32,13 +32,14 @@ from service.records import analyses, deliveries, overview, tally
 from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import PURGED, Claim
 from service.records.database import Records, utc_now
-from service.records.intake import SUCCEEDED, Intake, Receiver
+from service.records.intake import SUCCEEDED, Receiver
 from service.records.removal import remove_study
 from service.records.retrievals import images_here
 from service.records.retry import Retry
 from service.records.selection import Selection
 from service.records.standing import Verdict, settled
 from service.records.tables import Analysis, AuditEvent, Base, Delivery, Finding, Instance, Result, Study
+from service.records.versions import Intake
 from service.settings import Settings
 from tests.archived import write_result
 from tests.images import DX_FOR_PROCESSING, make_radiograph

@@ -10,10 +10,11 @@ from sqlalchemy import select, update
 from service.archive import Archive
 from service.errors import NeverAgain, StillInWork
 from service.records.database import Records
-from service.records.intake import Intake, Receiver
+from service.records.intake import Receiver
 from service.records.removal import remove_study
 from service.records.states import StudyState
 from service.records.tables import Finding, Study
+from service.records.versions import Intake
 from service.settings import Settings
 from tests.images import make_radiograph
 from tests.service.conftest import incoming

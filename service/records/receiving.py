@@ -1,0 +1,96 @@
+"""A study's row while its images come: begun with the first, locked for each, opened again by a late one.
+
+Every image passes here. So the statements are written once, and are of the table and not of its class: an
+object of the session's costs three times as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from service.header import storable, texts
+from service.received import ReceivedObject
+from service.records.states import Priority, StudyState
+from service.records.tables import Instance, Study
+
+_STUDIES: Any = Study.__table__
+
+_BEGIN: Final = {
+    "postgresql": postgresql.insert(_STUDIES).on_conflict_do_nothing().returning(_STUDIES.c.id),
+    "sqlite": sqlite.insert(_STUDIES).on_conflict_do_nothing().returning(_STUDIES.c.id),
+}
+_LOCK: Final = (
+    select(_STUDIES.c.id, _STUDIES.c.state, _STUDIES.c.priority)
+    .where(_STUDIES.c.study_instance_uid == bindparam("uid"))
+    .with_for_update()
+)
+_THIS: Final = update(_STUDIES).where(_STUDIES.c.id == bindparam("this"))
+_CAME: Final = _THIS.values(last_eligible_at=bindparam("now"))
+_CAME_URGENTLY: Final = _CAME.values(priority=bindparam("urgency"))
+_CAME_LATE: Final = _CAME_URGENTLY.values(state=StudyState.RECEIVING, receiving_since=bindparam("now"))
+_ANY_READ: Final = select(exists().where(Instance.study_id == bindparam("this"), Instance.eligible))
+
+
+@dataclass(frozen=True, slots=True)
+class Receiving:
+    """The row of a study of which an image has come, locked."""
+
+    id: int
+    state: str
+    priority: int
+
+    def came(self, session: Session, now: datetime, priority: Priority) -> None:
+        """Takes note of an image that is to be analysed."""
+        if self.state == StudyState.COMPLETE:
+            session.execute(_CAME_LATE, {"this": self.id, "now": now, "urgency": priority})
+        elif priority < self.priority:
+            session.execute(_CAME_URGENTLY, {"this": self.id, "now": now, "urgency": priority})
+        else:
+            self.counts_from(session, now)
+
+    def counts_from(self, session: Session, now: datetime) -> None:
+        """Has its quiet period, and its age, counted from now."""
+        session.execute(_CAME, {"this": self.id, "now": now})
+
+
+def any_read(session: Session, study_id: int) -> bool:
+    """Whether a study has an image that is to be analysed, or was."""
+    return bool(session.scalar(_ANY_READ, {"this": study_id}))
+
+
+def begin(session: Session, received: ReceivedObject, priority: Priority, now: datetime) -> int | None:
+    """Writes a study down of which an image has come, unless it is there; its row's id, or nothing.
+
+    Two associations may bring a study's first images at once: one of them begins it.
+    """
+    values = {
+        "study_instance_uid": received.study_instance_uid,
+        "accession_number": _text(received, "AccessionNumber"),
+        "study_date": _text(received, "StudyDate")[:8],
+        "state": StudyState.RECEIVING,
+        "receiving_since": now,
+        "last_eligible_at": now,
+        "priority": priority,
+    }
+    begun: int | None = session.scalar(_BEGIN[session.get_bind().dialect.name], values)
+    return begun
+
+
+def lock(session: Session, received: ReceivedObject, priority: Priority, now: datetime) -> Receiving:
+    """The row of an object's study, begun if it is not there."""
+    named = {"uid": received.study_instance_uid}
+    row = session.execute(_LOCK, named).one_or_none()
+    if row is None:
+        begin(session, received, priority, now)
+        row = session.execute(_LOCK, named).one()
+    return Receiving(*row)
+
+
+def _text(received: ReceivedObject, keyword: str) -> str:
+    return storable("\\".join(texts(received.header, keyword)))
