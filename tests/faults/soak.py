@@ -3,10 +3,11 @@
     python -m tests.faults.soak [--minutes 30] [--every 3] [--folder FOLDER]
                                 [--out benchmarks/results/soak.json] [--plot docs/soak.png]
 
-A modality sends a study of two images every few seconds to a node in parts (listener, sweeper, analysis
-worker, delivery worker, retriever, web server; PostgreSQL, Redis, dcmtk's storescp as the PACS), its pages
-and /metrics are asked, and all processes are sampled. Writes every sample (samples.jsonl in the folder), the
-verdicts (--out) and a plot (--plot). Exit code 1 where something grows, or a promise is broken.
+A modality sends a study of two images every few seconds, and a dozen at first, to a node in parts (listener,
+sweeper, analysis worker, delivery worker, retriever, web server; PostgreSQL, Redis, dcmtk's storescp as the
+PACS), its pages and /metrics are asked, and all processes are sampled. Writes every sample (samples.jsonl in
+the folder), the verdicts (--out) and a plot (--plot). Exit code 1 where something grows, or a promise is
+broken.
 Ctrl-C ends everything.
 """
 
@@ -25,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +46,8 @@ from tests.waiting import wait_until
 SAMPLED_EVERY_SECONDS: Final = 5.0
 PAGES_EVERY_SECONDS: Final = 3.0
 IMAGES_OF_EACH: Final = 2
+FIRST_AT_ONCE: Final = 12
+"""Studies at the beginning: pools of connections and batches come to their size before it is looked at."""
 _REST_SECONDS: Final = 120.0
 
 _SETTINGS: Final = {
@@ -85,8 +89,9 @@ class Stream(Beside):
         return len({one.study_instance_uid for one in self.answered})
 
     def _send(self) -> None:
-        number = 0
-        while not self._over.wait(self._every_seconds):
+        for number, seconds in enumerate(chain([0.0] * FIRST_AT_ONCE, repeat(self._every_seconds))):
+            if self._over.wait(seconds):
+                return
             folder = self._rig.folder / "images" / f"{number:05d}"
             files = new_study(folder, IMAGES_OF_EACH, first_phantom=number)
             answered = send_together(self._rig.port, files)
@@ -94,7 +99,6 @@ class Stream(Beside):
                 raise RuntimeError(f"the listener has not taken study {number}")
             self.answered += map(Answered.of, answered)
             shutil.rmtree(folder)
-            number += 1
 
     def _look(self) -> None:
         base = web_url(self._rig.data_dir)
