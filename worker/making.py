@@ -1,6 +1,6 @@
 """Making results beside the model: in a process of its own, as decoding is.
 
-A report of one image is some 65 ms of Python, in which no other thread of the worker would get on with a
+A report of one image is some 40 ms of Python, in which no other thread of the worker would get on with a
 model. And an image that is drawn in a picture is decoded anew, which may end the process that does it.
 """
 
