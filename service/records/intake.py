@@ -20,7 +20,7 @@ from service.received import Digest, ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.forwarding import Forwarding, forward, withdraw_earlier
 from service.records.ledger import Ledger
-from service.records.receiving import any_read, begin, lock
+from service.records.receiving import any_eligible, begin, lock
 from service.records.states import Priority
 from service.records.tables import Instance, Study
 from service.records.versions import Intake, Judge, Kept, Version, versions
@@ -217,7 +217,7 @@ class Receiver:
             _succeed(session, study.id, received)
         if not kept.reason:
             study.came(session, now, arrival.priority)
-        elif not any_read(session, study.id):
+        elif not any_eligible(session, study.id):
             study.counts_from(session, now)
         instance_id = self._enter(session, study.id, arrival, kept, now)
         if kept.intake is Intake.CORRECTED_HEADER:

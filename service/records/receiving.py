@@ -34,7 +34,7 @@ _THIS: Final = update(_STUDIES).where(_STUDIES.c.id == bindparam("this"))
 _CAME: Final = _THIS.values(last_eligible_at=bindparam("now"))
 _CAME_URGENTLY: Final = _CAME.values(priority=bindparam("urgency"))
 _CAME_LATE: Final = _CAME_URGENTLY.values(state=StudyState.RECEIVING, receiving_since=bindparam("now"))
-_ANY_READ: Final = select(exists().where(Instance.study_id == bindparam("this"), Instance.eligible))
+_ANY_ELIGIBLE: Final = select(exists().where(Instance.study_id == bindparam("this"), Instance.eligible))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Receiving:
         session.execute(_CAME, {"this": self.id, "now": now})
 
 
-def any_read(session: Session, study_id: int) -> bool:
+def any_eligible(session: Session, study_id: int) -> bool:
     """Whether a study has an image that is to be analysed, or was."""
-    return bool(session.scalar(_ANY_READ, {"this": study_id}))
+    return bool(session.scalar(_ANY_ELIGIBLE, {"this": study_id}))
 
 
 def begin(session: Session, received: ReceivedObject, priority: Priority, now: datetime) -> int | None:

@@ -111,11 +111,11 @@ class Spool:
             self.remove()
 
     def _start_writing(self) -> None:
-        """Where the system can: the sync that is to come then finds little to do."""
+        """Where the system can. The sync that is to come finds little to do, and tells what went wrong."""
         if _SYNC_FILE_RANGE is not None:
             size = self._bytes - self._on_its_way_bytes
             _SYNC_FILE_RANGE(self._file.fileno(), self._on_its_way_bytes, size, _START_WRITING)
-            self._on_its_way_bytes = self._bytes
+        self._on_its_way_bytes = self._bytes
 
     def _drop(self, failure: OSError) -> None:
         """Makes room at once: on a full disk others wait for it."""
