@@ -6,12 +6,12 @@ Whoever lets the lease end loses the row to the next claim, and with it the righ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, bindparam, func, select, update
+from sqlalchemy import and_, bindparam, exists, func, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from litegpt.boxes import Box
@@ -133,31 +133,47 @@ def claim_first(
     """
     now = utc_now()
     with records.writing() as session:
+        any_left = bool(session.scalar(_ANY_LEFT, {"now": now}))
         for priority, model_id, model_version in questions:
-            of_model = (
-                Analysis.priority == priority,
-                Analysis.model_id == model_id,
-                Analysis.model_version == model_version,
-            )
-            if rows := _oldest_due(session, of_model, limit):
+            due = {"now": now, "urgency": priority, "model": model_id, "version": model_version}
+            if rows := _oldest_due(session, due, limit, any_left):
                 begun = [row for row in rows if _begin(row, now, lease, retry)]
                 session.flush()
                 return claims_of(session, begun)
     return []
 
 
-def _oldest_due(session: Session, conditions: Sequence[Any], limit: int) -> Sequence[Analysis]:
+# One state a query: only then does the index give them in their order. Written once and not for each claim:
+# putting a statement together costs as much as running it.
+_OLDEST: Final = (
+    select(Analysis)
+    .where(
+        Analysis.state == bindparam("in_state"),
+        Analysis.not_before <= bindparam("now"),
+        Analysis.priority == bindparam("urgency"),
+        Analysis.model_id == bindparam("model"),
+        Analysis.model_version == bindparam("version"),
+    )
+    .order_by(Analysis.not_before, Analysis.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_ANY_LEFT: Final = select(
+    exists().where(Analysis.state == AnalysisState.RUNNING, Analysis.not_before <= bindparam("now"))
+)
+"""Whether any analysis was left running by a worker whose lease has ended: seldom."""
+
+
+def _oldest_due(
+    session: Session, due: Mapping[str, object], limit: int, any_left: bool
+) -> Sequence[Analysis]:
     """Those to claim together: one that was left running, or failed before, comes alone."""
-
-    def oldest(state: AnalysisState) -> Select[Analysis]:
-        # One state a query: only then does the index give them in their order.
-        due = (Analysis.state == state, Analysis.not_before <= utc_now(), *conditions)
-        in_order = select(Analysis).where(*due).order_by(Analysis.not_before, Analysis.id)
-        return in_order.with_for_update(skip_locked=True)
-
-    if left := session.scalars(oldest(AnalysisState.RUNNING).limit(1)).first():
-        return [left]
-    queued = session.scalars(oldest(AnalysisState.QUEUED).limit(limit)).all()
+    if any_left:
+        values = {**due, "in_state": AnalysisState.RUNNING, "most": 1}
+        if left := session.scalars(_OLDEST, values).first():
+            return [left]
+    values = {**due, "in_state": AnalysisState.QUEUED, "most": limit}
+    queued = session.scalars(_OLDEST, values).all()
     alone = bool(queued) and queued[0].failures
     return queued[:1] if alone else [row for row in queued if not row.failures]
 
@@ -233,7 +249,7 @@ def finish_all(records: Records, conclusions: Sequence[Conclusion]) -> list[Clai
         held = _held(session, [one.claim for one in conclusions])
         ours = [one for one in conclusions if one.claim.analysis_id in held]
         if ours:
-            session.execute(update(Analysis), [_ended(one, now) for one in ours])
+            session.connection().execute(_END, [_ended(one, now) for one in ours])
             _write_outcomes(session, ours)
             _write_results(session, ours, now)
         for one in ours:
@@ -242,27 +258,45 @@ def finish_all(records: Records, conclusions: Sequence[Conclusion]) -> list[Clai
     return [one.claim for one in conclusions if one not in ours]
 
 
+_RUNNING: Final = (
+    select(Analysis.id, Analysis.attempt)
+    .where(Analysis.id.in_(bindparam("analyses", expanding=True)), Analysis.state == AnalysisState.RUNNING)
+    .order_by(Analysis.id)
+    .with_for_update()
+)
+"""In one order, whoever locks several."""
+
+
 def _held(session: Session, claims: Sequence[Claim]) -> set[int]:
-    """The analyses of which these claims still hold, locked; in one order, whoever locks several."""
+    """The analyses of which these claims still hold, locked."""
     attempts = {claim.analysis_id: claim.attempt for claim in claims}
-    running = (
-        select(Analysis.id, Analysis.attempt)
-        .where(Analysis.id.in_(attempts), Analysis.state == AnalysisState.RUNNING)
-        .order_by(Analysis.id)
-        .with_for_update()
+    rows = session.execute(_RUNNING, {"analyses": list(attempts)})
+    return {analysis_id for analysis_id, attempt in rows if attempt == attempts[analysis_id]}
+
+
+_ANALYSES: Any = Analysis.__table__
+_END: Final = (
+    update(_ANALYSES)
+    .where(_ANALYSES.c.id == bindparam("analysis"))
+    .values(
+        state=bindparam("ended"),
+        error=bindparam("why"),
+        failures=bindparam("failed"),
+        not_before=bindparam("now"),
+        finished_at=bindparam("now"),
+        result_rule=bindparam("by_rule"),
     )
-    return {row.id for row in session.execute(running) if row.attempt == attempts[row.id]}
+)
 
 
 def _ended(one: Conclusion, now: datetime) -> dict[str, object]:
     return {
-        "id": one.claim.analysis_id,
-        "state": AnalysisState.FAILED if one.quarantined else AnalysisState.DONE,
-        "error": one.quarantined,
-        "failures": one.claim.failures + bool(one.quarantined),
-        "not_before": now,
-        "finished_at": now,
-        "result_rule": one.rule.name,
+        "analysis": one.claim.analysis_id,
+        "ended": AnalysisState.FAILED if one.quarantined else AnalysisState.DONE,
+        "why": one.quarantined,
+        "failed": one.claim.failures + bool(one.quarantined),
+        "now": now,
+        "by_rule": one.rule.name,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import bindparam, exists, or_, select
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
@@ -135,35 +135,44 @@ def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
     return claims
 
 
+# Statements are written once and not for each claim: putting one together costs as much as running it.
+_IMAGES: Final = (
+    select(AnalysisImage.analysis_id, Instance, Study.study_instance_uid)
+    .join(Instance, Instance.id == AnalysisImage.instance_id)
+    .join(Study, Study.id == Instance.study_id)
+    .where(AnalysisImage.analysis_id.in_(bindparam("analyses", expanding=True)))
+    .order_by(AnalysisImage.analysis_id, AnalysisImage.position)
+)
+
+
 def _read(session: Session, rows: Sequence[Analysis]) -> list[tuple[int, Instance, str]]:
     """The images that each is to read, in their order, with the UID of their study."""
-    images = (
-        select(AnalysisImage.analysis_id, Instance, Study.study_instance_uid)
-        .join(Instance, Instance.id == AnalysisImage.instance_id)
-        .join(Study, Study.id == Instance.study_id)
-        .where(AnalysisImage.analysis_id.in_([row.id for row in rows]))
-        .order_by(AnalysisImage.analysis_id, AnalysisImage.position)
+    images = session.execute(_IMAGES, {"analyses": [row.id for row in rows]})
+    return [(analysis_id, image, uid) for analysis_id, image, uid in images]
+
+
+_USED: Final = (
+    select(
+        *(Instance.id, Instance.study_id, Instance.sop_instance_uid, Instance.sop_class_uid),
+        *(Instance.path, Instance.reason, Instance.received_at, Instance.purged_at.is_not(None)),
     )
-    return [(analysis_id, image, uid) for analysis_id, image, uid in session.execute(images)]
+    .where(
+        Instance.study_id.in_(bindparam("studies", expanding=True)),
+        Instance.state == InstanceState.STORED,
+        Instance.set_aside_at.is_(None),
+        or_(
+            Instance.sop_class_uid.in_(_ORIGINALS),
+            Instance.sop_instance_uid.in_(bindparam("read", expanding=True)),
+        ),
+    )
+    .order_by(Instance.id)
+)
 
 
 def _stored(session: Session, rows: Sequence[Analysis], read: Sequence[str]) -> list[_Stored]:
     """What is stored under these UIDs, and all radiographs beside them, in the order in which it came."""
-    columns = (
-        *(Instance.id, Instance.study_id, Instance.sop_instance_uid, Instance.sop_class_uid),
-        *(Instance.path, Instance.reason, Instance.received_at, Instance.purged_at.is_not(None)),
-    )
-    used = (
-        select(*columns)
-        .where(
-            Instance.study_id.in_([row.study_id for row in rows]),
-            Instance.state == InstanceState.STORED,
-            Instance.set_aside_at.is_(None),
-            or_(Instance.sop_class_uid.in_(_ORIGINALS), Instance.sop_instance_uid.in_(read)),
-        )
-        .order_by(Instance.id)
-    )
-    return [_Stored(*row) for row in session.execute(used)]
+    values = {"studies": [row.study_id for row in rows], "read": list(read)}
+    return [_Stored(*row) for row in session.execute(_USED, values)]
 
 
 def _claimed_image(instance: Instance, of_study: Sequence[_Stored]) -> ClaimedImage:
@@ -208,25 +217,28 @@ class _DeliveredReport:
     report: Delivered
 
 
+_DELIVERED: Final = (
+    select(Result, Analysis.study_id, Analysis.model_id, Analysis.purpose)
+    .join(Analysis)
+    .where(
+        Analysis.study_id.in_(bindparam("studies", expanding=True)),
+        Result.kind == ResultKind.STRUCTURED_REPORT,
+        Result.purged_at.is_(None),
+        exists().where(
+            Delivery.result_id == Result.id,
+            Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
+        ),
+    )
+    .order_by(Result.id)
+)
+
+
 def _delivered(session: Session, rows: Sequence[Analysis]) -> list[_DeliveredReport]:
     """The reports of these studies that some destination holds, in the order in which they were made.
 
     One whose bytes are purged cannot be named: what it says is not in the new one.
     """
-    found = session.execute(
-        select(Result, Analysis.study_id, Analysis.model_id, Analysis.purpose)
-        .join(Analysis)
-        .where(
-            Analysis.study_id.in_([row.study_id for row in rows]),
-            Result.kind == ResultKind.STRUCTURED_REPORT,
-            Result.purged_at.is_(None),
-            exists().where(
-                Delivery.result_id == Result.id,
-                Delivery.state.in_((DeliveryState.SENT, DeliveryState.COMMITTED)),
-            ),
-        )
-        .order_by(Result.id)
-    )
+    found = session.execute(_DELIVERED, {"studies": [row.study_id for row in rows]})
     return [
         _DeliveredReport(
             one.analysis_id,
