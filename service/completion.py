@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, bindparam, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from litegpt.identity import ModelIdentity
@@ -204,19 +204,18 @@ class Completion:
         study.completed_at = now
         meant = list(session.scalars(to_be_read([study.id])))
         rule = self.rule_of(meant)
-        if meant and not rule.analyse:
+        left_out = bool(meant) and not rule.analyse
+        if left_out:
             meant = []
-            why = not_analysed(rule)
-        else:
-            why = _why_nothing(session, study)
         reader = self.reader_by(rule)
         purpose = Purpose.REGULAR if reader == self.model else Purpose.NAMED
+        is_first = not session.scalar(_ANY_BEFORE, {"study": study.id})
         # Where some were purged: nothing to do if all were read together, else what is there is read.
         for images in (meant, kept(meant)):
             analysis = self.analysis_of(
                 study.id, images, now, study.priority, rule, model=reader, purpose=purpose
             )
-            twin = _find(session, study_id=study.id, **{name: getattr(analysis, name) for name in _IDENTITY})
+            twin = None if is_first else _twin_of(session, analysis)
             if twin is not None and twin.purpose != Purpose.SHADOW:
                 return
         if twin is not None:
@@ -224,8 +223,9 @@ class Completion:
             analysis, twin.priority, twin.rule = twin, rule.priority_of(study.priority), rule.name
         if not images:
             analysis.state, analysis.finished_at = AnalysisState.NOT_APPLICABLE, now
-            analysis.error = why
-        supersede(session, [study.id], reader, other_than=twin)
+            analysis.error = not_analysed(rule) if left_out else _why_nothing(session, study)
+        if not is_first:
+            supersede(session, [study.id], reader, other_than=twin)
         session.add(analysis)
         session.flush()
         if twin is not None:
@@ -263,7 +263,7 @@ class Completion:
         analysis = self.analysis_of(
             study.id, images, now, Priority.BACKLOG, rule, model=self.shadow, purpose=Purpose.SHADOW
         )
-        if _find(session, study_id=study.id, **{name: getattr(analysis, name) for name in _IDENTITY}):
+        if _twin_of(session, analysis):
             return
         supersede(session, [study.id], self.shadow, (Purpose.SHADOW,))
         session.add(analysis)
@@ -311,6 +311,16 @@ class Completion:
 def not_analysed(rule: StudyRule) -> str:
     """Why there is nothing to do for a study that a rule leaves out."""
     return f"the rule {rule.name!r} leaves it out"
+
+
+_ANY_BEFORE: Final = select(exists().where(Analysis.study_id == bindparam("study")))
+"""Few studies have an analysis when they are completed; of the others nothing is looked up."""
+
+
+def _twin_of(session: Session, analysis: Analysis) -> Analysis | None:
+    """The one in the records that reads the same."""
+    identity = {name: getattr(analysis, name) for name in _IDENTITY}
+    return _find(session, study_id=analysis.study_id, **identity)
 
 
 def _find(session: Session, **named: object) -> Analysis | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
+from sqlalchemy import ColumnElement, CursorResult, bindparam, delete, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.records.database import utc_now
@@ -89,11 +89,20 @@ def note_call(session: Session, call_id: int, number: int, ended: Ended) -> None
     _note(session, DeliveryAttempt.webhook_call_id, call_id, number, ended)
 
 
+_NEWEST: Final = {
+    column: select(DeliveryAttempt)
+    .where(column == bindparam("of"))
+    .order_by(DeliveryAttempt.id.desc())
+    .limit(1)
+    for column in (DeliveryAttempt.delivery_id, DeliveryAttempt.webhook_call_id)
+}
+"""Written once and not for each attempt."""
+
+
 def _note(
     session: Session, column: InstrumentedAttribute[int | None], of: int, number: int, ended: Ended
 ) -> None:
-    newest_first = select(DeliveryAttempt).where(column == of).order_by(DeliveryAttempt.id.desc())
-    last = session.scalars(newest_first.limit(1)).one_or_none()
+    last = session.scalars(_NEWEST[column], {"of": of}).one_or_none()
     now, said = utc_now(), " ".join(ended.said.split())[:_LONGEST]
     row = last
     if row is None or (row.outcome, row.said) != (ended.outcome, said) or row.outcome == AttemptOutcome.SENT:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, bindparam, func, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from service.peers import Destination
@@ -25,7 +25,7 @@ from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry
 from service.records.states import AttemptOutcome, DeliveryState, PeerKind
-from service.records.tables import Delivery, Instance, Result, Study
+from service.records.tables import Analysis, Delivery, Instance, Result, Study
 
 _STILL_DUE = Delivery.state == DeliveryState.DUE
 
@@ -74,67 +74,81 @@ def destinations_due(records: Records) -> list[Destination]:
     return [Destination.parse(name) for name in sorted(names) if name not in resting]
 
 
+_DELIVERIES: Any = Delivery.__table__
+# Statements are written once and not for each delivery: putting one together costs as much as running it.
+_DUE: Final = (
+    select(Delivery.id, Delivery.destination, Delivery.attempt, Delivery.looks)
+    .where(
+        _STILL_DUE,
+        Delivery.not_before <= bindparam("now"),
+        Delivery.destination == bindparam("to"),
+    )
+    .order_by(Delivery.priority, Delivery.not_before, Delivery.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE: Final = (
+    update(_DELIVERIES)
+    .where(_DELIVERIES.c.id.in_(bindparam("deliveries", expanding=True)))
+    .values(attempt=_DELIVERIES.c.attempt + 1, not_before=bindparam("until"))
+)
+_THESE: Final = Delivery.id.in_(bindparam("deliveries", expanding=True))
+_OBJECTS: Final = union_all(
+    select(
+        *(Delivery.id, Result.analysis_id, Study.study_instance_uid),
+        *(Result.sop_class_uid, Result.sop_instance_uid, literal("").label("transfer_syntax_uid")),
+        *(Result.digest, Result.path, Result.created_at.label("made_at")),
+    )
+    .join(Result, Result.id == Delivery.result_id)
+    .join(Analysis, Analysis.id == Result.analysis_id)
+    .join(Study, Study.id == Analysis.study_id)
+    .where(_THESE),
+    select(
+        *(Delivery.id, literal(0), Study.study_instance_uid),
+        *(Instance.sop_class_uid, Instance.sop_instance_uid, Instance.transfer_syntax_uid),
+        *(Instance.digest, Instance.path, Instance.received_at),
+    )
+    .join(Instance, Instance.id == Delivery.instance_id)
+    .join(Study, Study.id == Instance.study_id)
+    .where(_THESE),
+)
+"""What is delivered: a result, or an image that is passed on."""
+
+
 def claim(records: Records, destination: Destination, *, limit: int, lease: timedelta) -> list[DeliveryClaim]:
     """Claims up to ``limit`` deliveries that are due at one destination: by priority, the oldest first."""
     now = utc_now()
     with records.writing() as session:
-        rows = session.scalars(
-            select(Delivery)
-            .where(_is_due(), Delivery.destination == destination.address)
-            .order_by(Delivery.priority, Delivery.not_before, Delivery.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
-        claimed = []
-        for row in rows:
-            row.attempt += 1
-            row.not_before = now + lease
-            claimed.append(_claim_of(row))
-        return claimed
-
-
-def _claim_of(row: Delivery) -> DeliveryClaim:
-    if row.result is not None:
-        result = row.result
-        return _claimed(
-            row,
-            result,
-            result.analysis.study,
-            analysis_id=result.analysis_id,
-            transfer_syntax_uid="",
-            made_at=result.created_at,
-        )
-    if row.instance is None:
-        raise LookupError(f"delivery {row.id} is of nothing, which a constraint forbids")
-    image = row.instance
-    return _claimed(
-        row,
-        image,
-        image.study,
-        analysis_id=0,
-        transfer_syntax_uid=image.transfer_syntax_uid,
-        made_at=image.received_at,
-    )
-
-
-def _claimed(row: Delivery, of: Result | Instance, study: Study, **others: Any) -> DeliveryClaim:
-    return DeliveryClaim(
-        delivery_id=row.id,
-        destination=row.destination,
-        attempt=row.attempt,
-        looks=row.looks,
-        study_instance_uid=study.study_instance_uid,
-        sop_class_uid=of.sop_class_uid,
-        sop_instance_uid=of.sop_instance_uid,
-        digest=of.digest,
-        path=of.path,
-        **others,
-    )
+        due = {"now": now, "to": destination.address, "most": limit}
+        rows = session.execute(_DUE, due).all()
+        if not rows:
+            return []
+        these = {"deliveries": [row.id for row in rows]}
+        session.execute(_TAKE, {**these, "until": now + lease})
+        objects = {row.id: row for row in session.execute(_OBJECTS, these)}
+        return [
+            DeliveryClaim(row.id, row.destination, row.attempt + 1, row.looks, *objects[row.id][1:])
+            for row in rows
+        ]
 
 
 def count_due(session: Session) -> int:
     """How many deliveries wait for a worker now."""
     return session.scalar(select(func.count()).select_from(Delivery).where(_is_due())) or 0
+
+
+_OURS: Final = update(_DELIVERIES).where(
+    _DELIVERIES.c.id == bindparam("delivery"), _DELIVERIES.c.attempt == bindparam("number")
+)
+_HOLD: Final = _OURS.where(_DELIVERIES.c.state == DeliveryState.DUE).values(not_before=bindparam("until"))
+_SENT: Final = _OURS.values(
+    state=DeliveryState.SENT,
+    error="",
+    sent_at=bindparam("now"),
+    commitment_due_at=bindparam("asked_at"),
+    commitment_asks=0,
+    committed_at=None,
+)
 
 
 def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
@@ -144,7 +158,7 @@ def begin(records: Records, claim: DeliveryClaim, lease: timedelta) -> None:
         LeaseLost: If it was withdrawn, or taken up by another worker.
     """
     with records.writing() as session:
-        _write(session, claim, None, _STILL_DUE, not_before=utc_now() + lease)
+        write_while_held(session, _HOLD, _lost(claim), {**_ours(claim), "until": utc_now() + lease})
 
 
 def sent(
@@ -168,14 +182,11 @@ def sent(
         LeaseLost: If another worker has taken the delivery up since.
     """
     now = utc_now()
-    asked = {
-        "commitment_due_at": now if to_be_committed else None,
-        "commitment_asks": 0,
-        "committed_at": None,
-    }
+    values = {**_ours(claim), "now": now, "asked_at": now if to_be_committed else None}
     with records.writing() as session:
+        write_while_held(session, _SENT, _lost(claim), values)
         ended = Ended(AttemptOutcome.SENT, said, seconds)
-        _write(session, claim, ended, state=DeliveryState.SENT, error="", sent_at=now, **asked)
+        note_delivery(session, claim.delivery_id, claim.attempt, ended)
 
 
 def refused(records: Records, claim: DeliveryClaim, error: str, seconds: float | None = None) -> None:
@@ -252,11 +263,15 @@ def _is_due() -> Any:
     return and_(Delivery.state == DeliveryState.DUE, Delivery.not_before <= utc_now())
 
 
-def _write(
-    session: Session, claim: DeliveryClaim, ended: Ended | None, *conditions: Any, **values: object
-) -> None:
+def _write(session: Session, claim: DeliveryClaim, ended: Ended, *conditions: Any, **values: object) -> None:
     ours = (Delivery.id == claim.delivery_id, Delivery.attempt == claim.attempt, *conditions)
-    lost = f"delivery {claim.delivery_id}: attempt {claim.attempt} is over, or withdrawn"
-    write_while_held(session, update(Delivery).where(*ours).values(**values), lost)
-    if ended is not None:
-        note_delivery(session, claim.delivery_id, claim.attempt, ended)
+    write_while_held(session, update(Delivery).where(*ours).values(**values), _lost(claim))
+    note_delivery(session, claim.delivery_id, claim.attempt, ended)
+
+
+def _ours(claim: DeliveryClaim) -> dict[str, object]:
+    return {"delivery": claim.delivery_id, "number": claim.attempt}
+
+
+def _lost(claim: DeliveryClaim) -> str:
+    return f"delivery {claim.delivery_id}: attempt {claim.attempt} is over, or withdrawn"
