@@ -95,7 +95,7 @@ _TAKE: Final = (
 _THESE: Final = Delivery.id.in_(bindparam("deliveries", expanding=True))
 _OBJECTS: Final = union_all(
     select(
-        *(Delivery.id, Result.analysis_id, Study.study_instance_uid),
+        *(Delivery.id.label("delivery_id"), Result.analysis_id, Study.study_instance_uid),
         *(Result.sop_class_uid, Result.sop_instance_uid, literal("").label("transfer_syntax_uid")),
         *(Result.digest, Result.path, Result.created_at.label("made_at")),
     )
@@ -112,7 +112,7 @@ _OBJECTS: Final = union_all(
     .join(Study, Study.id == Instance.study_id)
     .where(_THESE),
 )
-"""What is delivered: a result, or an image that is passed on."""
+"""What is delivered, a result or an image that is passed on, by the names of a claim."""
 
 
 def claim(records: Records, destination: Destination, *, limit: int, lease: timedelta) -> list[DeliveryClaim]:
@@ -125,9 +125,11 @@ def claim(records: Records, destination: Destination, *, limit: int, lease: time
             return []
         these = {"deliveries": [row.id for row in rows]}
         session.execute(_TAKE, {**these, "until": now + lease})
-        objects = {row.id: row for row in session.execute(_OBJECTS, these)}
+        objects = {one["delivery_id"]: dict(one) for one in session.execute(_OBJECTS, these).mappings()}
         return [
-            DeliveryClaim(row.id, row.destination, row.attempt + 1, row.looks, *objects[row.id][1:])
+            DeliveryClaim(
+                destination=row.destination, attempt=row.attempt + 1, looks=row.looks, **objects[row.id]
+            )
             for row in rows
         ]
 
