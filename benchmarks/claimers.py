@@ -17,8 +17,8 @@ from sqlalchemy import URL, create_engine, text
 
 from benchmarks.journey import RETRY, RULE, TO, a_result
 from benchmarks.years import MODEL
-from service.records import analyses, deliveries
-from service.records.analyses import Conclusion, ImageOutcome
+from service.records import analyses, conclusions, deliveries
+from service.records.conclusions import Conclusion, ImageOutcome
 from service.records.database import Records
 from service.settings import load_settings
 
@@ -69,7 +69,7 @@ def analyse(records: Records, batch: int = BATCH) -> int:
     """Claims as many, finds nothing, and writes that down."""
     claims = _claims(records, batch)
     if claims:
-        analyses.finish_all(records, [_concluded(claim) for claim in claims])
+        conclusions.finish_all(records, [_concluded(claim) for claim in claims])
     return len(claims)
 
 
@@ -82,7 +82,7 @@ def analyse_and_report(records: Records) -> int:
     """The same with a result of each, and its delivery to one destination."""
     claims = _claims(records, BATCH)
     if claims:
-        analyses.finish_all(records, [_concluded(claim, [a_result()]) for claim in claims])
+        conclusions.finish_all(records, [_concluded(claim, [a_result()]) for claim in claims])
     return len(claims)
 
 

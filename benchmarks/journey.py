@@ -21,8 +21,8 @@ from service.completion import Completion
 from service.eligibility import Eligibility
 from service.peers import Destination
 from service.received import ReceivedObject
-from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.retry import Retry
@@ -82,7 +82,7 @@ class Journey:
             )
         outcomes = [ImageOutcome(image.instance_id, _FINDINGS) for image in claim.images]
         with self._step("write the result"):
-            analyses.finish(self._records, claim, outcomes, [a_result()], RULE)
+            conclusions.finish(self._records, claim, outcomes, [a_result()], RULE)
         with self._step("deliver"):
             deliveries.destinations_due(self._records)
             (sending,) = deliveries.claim(self._records, TO, limit=self._deliveries, lease=LEASE)

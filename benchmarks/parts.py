@@ -19,9 +19,9 @@ from service.eligibility import Eligibility
 from service.metrics.processes import AnalysisMetrics
 from service.models.roster import roster_of
 from service.peers import result_kinds
-from service.records import analyses
-from service.records.analyses import ImageOutcome
+from service.records import analyses, conclusions
 from service.records.claims import Claim, ClaimedImage
+from service.records.conclusions import ImageOutcome
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.migrate import migrate
@@ -120,7 +120,7 @@ class Parts:
             rule = self._rules.for_result(facts, outcome.findings)
             kinds = result_kinds(rule.destinations)
             results = self._making.make(claim, [outcome], kinds)
-            analyses.finish(self._records, claim, [outcome], results, rule)
+            conclusions.finish(self._records, claim, [outcome], results, rule)
 
     def _timed(self, step: str, work: Callable[[], Came]) -> Came:
         begun = time.perf_counter()

@@ -25,8 +25,8 @@ from service.metrics.processes import AnalysisMetrics
 from service.models.roster import KnownModel, Roster, roster_of
 from service.pulse import Pulse
 from service.records import analyses
-from service.records.analyses import ImageOutcome
 from service.records.claims import Claim, ClaimedImage
+from service.records.conclusions import ImageOutcome
 from service.records.database import Records
 from service.records.retry import Retry
 from service.settings import Settings

@@ -12,9 +12,9 @@ from service.archive import Archive
 from service.errors import LeaseLost, NodeError, TryAgain, in_words
 from service.metrics.processes import AnalysisMetrics
 from service.peers import Destination, result_kinds
-from service.records import analyses
-from service.records.analyses import Conclusion, ImageOutcome, WrittenResult
+from service.records import analyses, conclusions
 from service.records.claims import Claim
+from service.records.conclusions import Conclusion, ImageOutcome, WrittenResult
 from service.records.database import Records
 from service.records.retry import Retry
 from service.records.states import Purpose
@@ -124,7 +124,7 @@ class Conclusions:
                 self._write_together([one])
 
     def _write_together(self, made: Sequence[Conclusion]) -> None:
-        lost = analyses.finish_all(self._records, made)
+        lost = conclusions.finish_all(self._records, made)
         for one in made:
             claim, found = one.claim, [finding for image in one.outcomes for finding in image.findings]
             if claim in lost:

@@ -14,8 +14,8 @@ from litegpt.isolation import Isolation, Limits
 from service import logs
 from service.archive import INCOMING_LEFTOVER_SECONDS, Archive
 from service.peers import ResultKind
-from service.records.analyses import ImageOutcome, WrittenResult
 from service.records.claims import Claim
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.settings import Settings
 from worker.results.making import ResultSettings, make_results
 

@@ -15,7 +15,7 @@ from pydicom.uid import (
 from service.archive import Archive
 from service.errors import KindRefused
 from service.peers import ResultKind
-from service.records import analyses, deliveries
+from service.records import conclusions, deliveries
 from service.records.database import Records
 from service.records.deliveries import DeliveryClaim
 from service.settings import Settings
@@ -58,7 +58,7 @@ def replace(
     if known is None:
         raise refusal
     kind, sop_class_uid = known
-    concluded = analyses.concluded(records, claim.analysis_id)
+    concluded = conclusions.concluded(records, claim.analysis_id)
     try:
         results = make_again(concluded, kind, sop_class_uid, settings, archive)
     except CannotReport as error:

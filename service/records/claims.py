@@ -83,6 +83,11 @@ class Claim:
     patient_header_path: str
     predecessors: tuple[Delivered, ...]
 
+    @property
+    def lost(self) -> str:
+        """What is said where it does not hold any more."""
+        return f"analysis {self.analysis_id}: attempt {self.attempt} is not the current one"
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from service.peers import Destination
 from service.records import peers_seen
-from service.records.analyses import WrittenResult, result_row
 from service.records.attempts import Ended, note_delivery
+from service.records.conclusions import WrittenResult, result_row
 from service.records.database import Records, utc_now
 from service.records.lease import write_while_held
 from service.records.retry import Retry

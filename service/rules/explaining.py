@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.completion import to_be_read
-from service.records.analyses import image_outcome
+from service.records.conclusions import image_outcome
 from service.records.forwarding import came_from
 from service.records.overview import study_called
 from service.records.states import AnalysisState

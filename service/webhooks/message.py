@@ -10,8 +10,8 @@ from sqlalchemy import select
 from litegpt.boxes import Box
 from service.archive import Archive
 from service.patient import read_patient
-from service.records import analyses
-from service.records.analyses import Concluded, ImageOutcome
+from service.records import conclusions
+from service.records.conclusions import Concluded, ImageOutcome
 from service.records.database import Records
 from service.records.tables import Analysis, Study
 
@@ -27,7 +27,7 @@ def message_of(records: Records, archive: Archive, analysis_id: int, *, tell_pat
         NeverAgain: If the analysis is not done.
         OutOfResources: If the records are away.
     """
-    concluded = analyses.concluded(records, analysis_id)
+    concluded = conclusions.concluded(records, analysis_id)
     with records.reading() as session:
         study = session.scalars(select(Study).join(Analysis).where(Analysis.id == analysis_id)).one()
     message = {

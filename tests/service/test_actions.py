@@ -18,9 +18,9 @@ from service.archive import Archive
 from service.completion import Completion
 from service.errors import LeaseLost, NeverAgain
 from service.peers import Destination, ResultKind
-from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries
 from service.records.claims import Claim
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.retry import Retry as Waits
@@ -70,7 +70,7 @@ class Backlog:
             uid = f"2.25.{self._results}"
             result = WrittenResult("sr", "1.2", uid, "1", f"results/{uid}", "0" * 64)
             outcomes = [ImageOutcome(image.instance_id, (Finding("Edema", 0.5),)) for image in claim.images]
-            analyses.finish(self.records, claim, outcomes, [result], sent_to(*to))
+            conclusions.finish(self.records, claim, outcomes, [result], sent_to(*to))
 
     def run(self, action: Action, selection: Selection | None = None, dry_run: bool = False) -> Tally:
         return Course(self.records, "a test", dry_run).run(action, selection or Selection())

@@ -22,9 +22,9 @@ from litegpt.boxes import Box
 from litegpt.findings import Finding
 from litegpt.identity import read_identity
 from service.cli import main
-from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries
 from service.records.claims import Claim
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.retry import Retry
 from tests.images import DX_FOR_PROCESSING, make_radiograph
 from tests.ports import free_port
@@ -115,7 +115,7 @@ def test_a_finding_below_its_threshold_is_shown_and_marked(tmp_path: Path) -> No
         Finding("Edema", 0.2, Box(5, 6, 7, 8), 0.02, reported=False),
         Finding("Pneumonia", 0.1, reported=False),
     )
-    analyses.finish(
+    conclusions.finish(
         small.records,
         claim,
         [ImageOutcome(claim.images[0].instance_id, found)],
@@ -161,7 +161,7 @@ def test_refused_results_are_sent_again_on_an_admins_word(tmp_path: Path) -> Non
     (claim,) = _claim(small)
     result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "1", "results/1", "0" * 64)
     outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
-    analyses.finish(small.records, claim, outcomes, [result], sent_to(*small.settings.destinations))
+    conclusions.finish(small.records, claim, outcomes, [result], sent_to(*small.settings.destinations))
     (sending,) = deliveries.claim(
         small.records, small.settings.destinations[0], limit=9, lease=timedelta(minutes=1)
     )

@@ -26,9 +26,9 @@ from service.archive import Archive
 from service.completion import Completion
 from service.errors import LeaseLost
 from service.peers import Destination
-from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries
 from service.records.claims import Claim
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.conflicts import list_conflicts
 from service.records.database import Records, utc_now
 from service.records.reconciliation import Sums, sum_up
@@ -90,7 +90,7 @@ class Node:
     def finish(self, claim: Claim, uid: str) -> None:
         result = WrittenResult("sr", SR, uid, "1", f"results/{uid}", "0" * 64)
         outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
-        analyses.finish(self.records, claim, outcomes, [result], sent_to(PACS))
+        conclusions.finish(self.records, claim, outcomes, [result], sent_to(PACS))
 
     def deliver(self) -> None:
         for claim in deliveries.claim(self.records, PACS, limit=9, lease=MINUTE):

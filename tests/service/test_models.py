@@ -27,9 +27,9 @@ from service.models.changes import Admin, Change
 from service.models.figures import figures_by_model
 from service.models.roster import Roster, roster_of
 from service.peers import Destination
-from service.records import analyses, deliveries, overview, tally
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries, overview, tally
 from service.records.claims import Claim
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.database import utc_now
 from service.records.intake import Receiver
 from service.records.journal import events
@@ -116,7 +116,7 @@ class Node:
             self._results += 1
             result = WrittenResult("sr", "1.2", f"2.25.{self._results}", "1", f"results/{self._results}", "0")
             outcomes = [ImageOutcome(image.instance_id, (Finding(label, 0.5),)) for image in claim.images]
-            analyses.finish(self.records, claim, outcomes, [result] if to else [], sent_to(*to))
+            conclusions.finish(self.records, claim, outcomes, [result] if to else [], sent_to(*to))
         return len(claims)
 
     def send(self, to: Destination = PACS) -> int:
@@ -498,11 +498,11 @@ def test_a_result_made_for_the_test_goes_to_the_destinations_once_its_model_is_a
     (claim,) = node.claim("2")
     outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
     result = WrittenResult("sr", "1.2", "2.25.7", "1", "results/7", "0")
-    analyses.finish(node.records, claim, outcomes, [result], sent_to(TEST))
+    conclusions.finish(node.records, claim, outcomes, [result], sent_to(TEST))
     node.activate("2")
     node.rerun()
     (claim,) = node.claim("2")
-    analyses.finish(node.records, claim, outcomes, [result], sent_to(PACS))
+    conclusions.finish(node.records, claim, outcomes, [result], sent_to(PACS))
     assert node.deliveries() == [(TEST.address, "withdrawn"), (PACS.address, "due")]
 
 
@@ -575,7 +575,7 @@ def test_the_active_model_and_its_shadow_are_compared(node: Node) -> None:
     node.read(SHIPPED.version, "Edema")
     (claim, _) = node.claim("2")
     outcomes = [ImageOutcome(image.instance_id, (Finding("COPD", 0.5),)) for image in claim.images]
-    analyses.finish(node.records, claim, outcomes, [], sent_to())
+    conclusions.finish(node.records, claim, outcomes, [], sent_to())
     first, second = readings.models_named(node.records, [SHIPPED.version, "2"])
     (page,) = [page for _, page in readings.pages(node.records, Selection(), first, second)]
     (study,) = page

@@ -28,9 +28,9 @@ from service.backup.writing import write_backup
 from service.completion import Completion
 from service.errors import OutOfResources
 from service.peers import Destination
-from service.records import analyses, deliveries, overview, tally
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries, overview, tally
 from service.records.claims import PURGED, Claim
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.database import Records, utc_now
 from service.records.intake import SUCCEEDED, Receiver
 from service.records.removal import remove_study
@@ -116,7 +116,7 @@ class Node:
             path = write_result(self.archive, b"result " * 100, claim.study_instance_uid, uid)
             result = WrittenResult("sr", SR, uid, "1", path, "0" * 64)
             outcomes = [ImageOutcome(image.instance_id, (Found("Edema", 0.5),)) for image in claim.images]
-            analyses.finish(self.records, claim, outcomes, [result], sent_to(*to))
+            conclusions.finish(self.records, claim, outcomes, [result], sent_to(*to))
 
     def deliver(self) -> None:
         for sending in deliveries.claim(self.records, PACS, limit=99, lease=MINUTE):

@@ -11,8 +11,8 @@ from service.actions.resending import Resend
 from service.archive import Archive
 from service.completion import Completion
 from service.peers import Destination
-from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries
+from service.records.conclusions import ImageOutcome, WrittenResult
 from service.records.database import Records
 from service.records.intake import Receiver
 from service.records.retry import Retry
@@ -33,7 +33,7 @@ def _finish_whatever_waits(records: Records, uid: str) -> None:
     ):
         result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", uid, "1", f"results/{uid}", "0" * 64)
         outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
-        analyses.finish(records, claim, outcomes, [result], sent_to(PACS, ARCHIVE))
+        conclusions.finish(records, claim, outcomes, [result], sent_to(PACS, ARCHIVE))
 
 
 def _refuse_at(records: Records, destination: Destination) -> None:

@@ -16,9 +16,9 @@ from service.archive import Archive
 from service.completion import Completion
 from service.errors import LeaseLost
 from service.peers import Destination
-from service.records import analyses, deliveries, overview
-from service.records.analyses import Conclusion, ImageOutcome, WrittenResult
+from service.records import analyses, conclusions, deliveries, overview
 from service.records.claims import Claim
+from service.records.conclusions import Conclusion, ImageOutcome, WrittenResult
 from service.records.database import Records, utc_now
 from service.records.intake import Receiver
 from service.records.overview import FindingView
@@ -43,7 +43,7 @@ def _claim(records: Records, limit: int = 10, lease: timedelta = MINUTE) -> list
 def _finish(records: Records, claim: Claim, uid: str = "2.25.1") -> None:
     outcomes = [ImageOutcome(image.instance_id) for image in claim.images]
     result = WrittenResult("sr", "1.2.840.10008.5.1.4.1.1.88.34", uid, "1", f"results/{uid}", "0" * 64)
-    analyses.finish(records, claim, outcomes, [result], sent_to(PACS))
+    conclusions.finish(records, claim, outcomes, [result], sent_to(PACS))
 
 
 def _analysis(records: Records) -> Analysis:
@@ -185,7 +185,7 @@ def test_findings_read_back_as_they_were_written(records: Records, one_study: st
         ModelFinding("Nodule/Mass", 0.91, Box(1.5, 2.25, 30, 40), 0.0012),
         ModelFinding("Lung tumor", 0.5, reported=False),
     )
-    analyses.finish(records, claim, [ImageOutcome(claim.images[0].instance_id, found)], [], sent_to())
+    conclusions.finish(records, claim, [ImageOutcome(claim.images[0].instance_id, found)], [], sent_to())
     with records.reading() as session:
         (image,) = overview.show_study(session, one_study).images
     assert image.findings == (
@@ -221,7 +221,7 @@ def test_of_a_batch_that_is_written_together_only_what_is_still_held_is_written(
             quarantined="no pixels",
         ),
     ]
-    assert analyses.finish_all(records, batch) == [lost]
+    assert conclusions.finish_all(records, batch) == [lost]
     with records.reading() as session:
         rows = session.scalars(select(Analysis).order_by(Analysis.id)).all()
         assert [(row.state, row.failures, row.error) for row in rows] == [

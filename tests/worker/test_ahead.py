@@ -14,9 +14,9 @@ from sqlalchemy import select
 from litegpt.engine import Read
 from litegpt.findings import Reading
 from service.errors import OutOfResources
-from service.records import analyses
-from service.records.analyses import Conclusion
+from service.records import analyses, conclusions
 from service.records.claims import Claim
+from service.records.conclusions import Conclusion
 from service.records.database import Records, utc_now
 from service.records.tables import Analysis
 from tests.images import make_radiograph
@@ -169,7 +169,7 @@ def test_what_was_claimed_is_let_go_where_the_last_results_cannot_be_written(
         raise OutOfResources("the records are away")
 
     with monkeypatch.context() as records:
-        records.setattr(analyses, "finish_all", away)
+        records.setattr(conclusions, "finish_all", away)
         records.setattr(analyses, "postpone", away)
         with pytest.raises(OutOfResources):
             analyst.drain()
@@ -184,7 +184,7 @@ def test_what_cannot_be_written_together_is_written_one_by_one(
 ) -> None:
     _take(node, 2)
     together: list[int] = []
-    finish_all = analyses.finish_all
+    finish_all = conclusions.finish_all
 
     def fails_together(records: Records, conclusions: Sequence[Conclusion]) -> list[Claim]:
         together.append(len(conclusions))
@@ -192,7 +192,7 @@ def test_what_cannot_be_written_together_is_written_one_by_one(
             raise OutOfResources("a deadlock")
         return finish_all(records, conclusions)
 
-    monkeypatch.setattr(analyses, "finish_all", fails_together)
+    monkeypatch.setattr(conclusions, "finish_all", fails_together)
     assert _analyst(node, Watching()).drain()
     assert together == [2, 1, 1]
     assert _states(node) == ["done"] * 2

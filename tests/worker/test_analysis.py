@@ -22,9 +22,9 @@ from litegpt.squares import SquashedImage
 from service.errors import OutOfResources
 from service.metrics.processes import AnalysisMetrics
 from service.peers import ResultKind
-from service.records import analyses, deliveries
-from service.records.analyses import ImageOutcome
+from service.records import analyses, conclusions, deliveries
 from service.records.claims import Claim, ClaimedImage
+from service.records.conclusions import ImageOutcome
 from service.records.database import utc_now
 from service.records.overview import StudyView
 from service.records.retry import Retry
@@ -110,7 +110,7 @@ def test_images_that_are_not_meant_to_be_read_are_named_with_their_reason(node: 
     node.take(late)
     (report,) = _reports(node, node.show(frontal.StudyInstanceUID))
     (again,) = make_again(
-        analyses.concluded(node.records, 1),
+        conclusions.concluded(node.records, 1),
         ResultKind.STRUCTURED_REPORT,
         ComprehensiveSRStorage,
         node.settings,

@@ -25,8 +25,8 @@ from service.actions.analysing import Cancel
 from service.actions.purging import Limits, Purge
 from service.actions.resending import Resend
 from service.errors import LeaseLost, StillInWork
-from service.records import analyses, tally, webhook_calls
-from service.records.analyses import ImageOutcome
+from service.records import analyses, conclusions, tally, webhook_calls
+from service.records.conclusions import ImageOutcome
 from service.records.database import utc_now
 from service.records.dossier import dossier_of
 from service.records.overview import CallView
@@ -70,7 +70,7 @@ def _finish(node: SmallNode) -> None:
         retry=Retry(MINUTE, MINUTE, 3),
     )
     outcomes = [ImageOutcome(image.instance_id, FOUND) for image in claim.images]
-    analyses.finish(node.records, claim, outcomes, [], sent_to())
+    conclusions.finish(node.records, claim, outcomes, [], sent_to())
 
 
 def _call(node: SmallNode, *names: str, analysis_id: int = 1) -> None:

@@ -15,7 +15,7 @@ from service.actions.action import Course
 from service.actions.resending import Resend
 from service.errors import TryAgain
 from service.peers import ResultKind
-from service.records import analyses
+from service.records import conclusions
 from service.records.selection import Selection
 from service.wire.sender import configure_process
 from tests.images import CR, SECONDARY_CAPTURE, make_radiograph
@@ -180,7 +180,7 @@ def test_the_simpler_report_says_the_same(tmp_path: Path) -> None:
         (group.name, group.certainty) for group in two.groups
     ]
     assert one.statements == two.statements
-    concluded = analyses.concluded(node.records, 1)
+    concluded = conclusions.concluded(node.records, 1)
     kind = ResultKind.STRUCTURED_REPORT
     (again,) = make_again(concluded, kind, SR_2D, node.settings, node.archive)
     assert again.path == node.show(study).deliveries[1].path

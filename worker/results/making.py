@@ -24,8 +24,8 @@ from litegpt.radiograph import Radiograph, read_radiograph
 from service.archive import Archive
 from service.errors import OutOfResources
 from service.peers import ResultKind
-from service.records.analyses import Concluded, ImageOutcome, WrittenResult
 from service.records.claims import Claim, ClaimedImage
+from service.records.conclusions import Concluded, ImageOutcome, WrittenResult
 from service.records.database import utc_now
 from service.settings import Settings
 from worker.errors import CannotReport

@@ -22,7 +22,7 @@ from litegpt.findings import Finding, Reading
 from litegpt.squares import SquashedImage
 from litegpt.vocabulary import DIAGNOSES, LOCAL_LABELS, NO_FINDING
 from service.peers import ResultKind
-from service.records import analyses
+from service.records import conclusions
 from service.records.claims import ClaimedImage
 from tests.images import CR, DX, SECONDARY_CAPTURE, make_radiograph
 from tests.worker.conftest import SmallNode
@@ -116,7 +116,7 @@ def make_results_of(studies: Sequence[Study], node: SmallNode) -> None:
     for study in studies:
         view = node.show(study.uid)
         assert view.analysis_state == "done", view.error
-        concluded = analyses.concluded(node.records, view.analysis_id or 0)
+        concluded = conclusions.concluded(node.records, view.analysis_id or 0)
         kind = ResultKind.STRUCTURED_REPORT
         (simpler,) = make_again(concluded, kind, SR_2D, node.settings, node.archive)
         for path in (simpler.path, *(delivery.path for delivery in view.deliveries)):
