@@ -17,7 +17,7 @@ from service.errors import DatasetMismatch, OutOfResources
 from service.received import dataset_offset
 from service.records.database import Records
 from service.records.intake import Receiver
-from service.records.states import StudyState
+from service.records.states import Priority, StudyState
 from service.records.tables import Instance, Study
 from service.records.versions import Intake
 from service.settings import load_settings
@@ -168,6 +168,31 @@ def test_a_late_image_opens_the_study_again_and_a_report_does_not(
     assert _study(records).state == StudyState.COMPLETE
     receiver.take(incoming(archive, make_radiograph(study_uid=first.StudyInstanceUID)))
     assert _study(records).state == StudyState.RECEIVING
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+@pytest.mark.parametrize("first", [Priority.ROUTINE, Priority.BACKLOG])
+@pytest.mark.parametrize("second", [Priority.STAT, Priority.ROUTINE, Priority.BACKLOG])
+def test_a_study_is_as_urgent_as_the_most_urgent_of_what_came_together(
+    receiver: Receiver,
+    records: Records,
+    archive: Archive,
+    completion: Completion,
+    is_complete: bool,
+    first: Priority,
+    second: Priority,
+) -> None:
+    image = make_radiograph()
+    receiver.take(incoming(archive, image), priority=first)
+    if is_complete:
+        completion.complete_due(records)
+    began = _study(records)
+    receiver.take(incoming(archive, make_radiograph(study_uid=image.StudyInstanceUID)), priority=second)
+    study = _study(records)
+    assert study.priority == (second if is_complete else min(first, second))
+    assert study.last_eligible_at > began.last_eligible_at
+    assert (study.receiving_since > began.receiving_since) == is_complete
+    assert study.state == StudyState.RECEIVING
 
 
 def test_a_refused_object_leaves_no_row_and_no_file(
