@@ -11,8 +11,9 @@ from typing import Any, Final
 import psutil
 from scipy.stats import theilslopes
 
-MEMORY: Final = "uss_bytes"
-"""Memory that a process shares with nobody: what would be free again if it ended."""
+MEMORY: Final = "written_bytes"
+"""Memory that a process has written and shares with nobody: what it could leak. No pages of libraries, which
+are the process's own or not as others come and go."""
 
 GROWTH_BYTES: Final = 5_000_000
 GROWTH_PART: Final = 0.05
@@ -29,7 +30,7 @@ class Sample:
     Attributes:
         at: Seconds since the run began.
         process: Its part, and which of the part's processes it is.
-        uss_bytes, pss_bytes, rss_bytes: Its memory alone, with its share of what is shared, and with all.
+        written_bytes, rss_bytes: What it has written of its memory, and all that it has there.
         files: Open file descriptors.
         connections: To the database; for the database alone.
     """
@@ -37,8 +38,7 @@ class Sample:
     at: float
     process: str
     pid: int
-    uss_bytes: int = 0
-    pss_bytes: int = 0
+    written_bytes: int = 0
     rss_bytes: int = 0
     threads: int = 0
     files: int = 0
@@ -58,14 +58,12 @@ def look(at: float, part: str, pid: int) -> Iterable[Sample]:
     for number, process in enumerate(family):
         try:
             with process.oneshot():
-                memory = process.memory_full_info()
                 yield Sample(
                     at=round(at, 1),
                     process=part if number == 0 else f"{part} ›{number}",
                     pid=process.pid,
-                    uss_bytes=memory.uss,
-                    pss_bytes=memory.pss,
-                    rss_bytes=memory.rss,
+                    written_bytes=sum(one.private_dirty + one.swap for one in process.memory_maps()),
+                    rss_bytes=process.memory_info().rss,
                     threads=process.num_threads(),
                     files=process.num_fds(),
                 )
