@@ -276,9 +276,10 @@ def test_the_reasons_not_to_read_are_those_of_the_code() -> None:
     for dataset in AGAINST:
         reason = rules.reason_against(dataset)
         met.add(next((text for text in documented if re.fullmatch(_pattern(text), reason)), reason))
-    intake = Path(__file__).resolve().parents[1] / "service" / "records" / "intake.py"
+    records = Path(__file__).resolve().parents[1] / "service" / "records"
+    code = "".join((records / name).read_text() for name in ("intake.py", "versions.py"))
     for reason in OF_THE_INTAKE:
-        assert f'"{reason}"' in intake.read_text()
+        assert f'"{reason}"' in code
     assert met | OF_THE_INTAKE | {FIRST_KEPT, LATER_TAKEN} == set(documented)
     assert rules.reason_against(make_radiograph()) == ""
     assert rules.reason_against(make_radiograph(sop_class=SECONDARY_CAPTURE)) == "modality OT"
