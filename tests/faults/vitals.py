@@ -30,7 +30,8 @@ class Sample:
     Attributes:
         at: Seconds since the run began.
         process: Its part, and which of the part's processes it is.
-        written_bytes, rss_bytes: What it has written of its memory, and all that it has there.
+        written_bytes: What it has written of its memory and shares with nobody.
+        uss_bytes, pss_bytes, rss_bytes: Its memory alone, with its share of what is shared, and with all.
         files: Open file descriptors.
         connections: To the database; for the database alone.
     """
@@ -39,6 +40,8 @@ class Sample:
     process: str
     pid: int
     written_bytes: int = 0
+    uss_bytes: int = 0
+    pss_bytes: int = 0
     rss_bytes: int = 0
     threads: int = 0
     files: int = 0
@@ -58,12 +61,15 @@ def look(at: float, part: str, pid: int) -> Iterable[Sample]:
     for number, process in enumerate(family):
         try:
             with process.oneshot():
+                memory = process.memory_full_info()
                 yield Sample(
                     at=round(at, 1),
                     process=part if number == 0 else f"{part} ›{number}",
                     pid=process.pid,
                     written_bytes=sum(one.private_dirty + one.swap for one in process.memory_maps()),
-                    rss_bytes=process.memory_info().rss,
+                    uss_bytes=memory.uss,
+                    pss_bytes=memory.pss,
+                    rss_bytes=memory.rss,
                     threads=process.num_threads(),
                     files=process.num_fds(),
                 )
