@@ -187,16 +187,16 @@ def _read_header(path: Path) -> tuple[FileMeta, Dataset, bool]:
     pixels = _PixelsAhead()
     with path.open("rb") as opened, _mapped(opened) as file:
         meta = FileMeta.read(file)
-        syntax = meta.transfer_syntax_uid
+        syntax = UID(meta.transfer_syntax_uid)
         if not syntax:
             raise CannotUnderstand("the file does not say its transfer syntax")
-        if not UID(syntax).is_transfer_syntax:
+        if not syntax.is_transfer_syntax:
             raise CannotUnderstand(f"the transfer syntax is unknown: {syntax[:80]!r}")
         deflated = syntax == DeflatedExplicitVRLittleEndian
         if deflated:
             _require_modest_inflation(file)
-        header = _dataset(file, UID(syntax), pixels)
-        _require_sound_elements(header, UID(syntax))
+        header = _dataset(file, syntax, pixels)
+        _require_sound_elements(header, syntax)
         if pixels.length is not None and not deflated:
             _require_whole_pixels(file, pixels.length)
     if not header:

@@ -186,11 +186,11 @@ def test_what_cannot_be_written_together_is_written_one_by_one(
     together: list[int] = []
     finish_all = conclusions.finish_all
 
-    def fails_together(records: Records, conclusions: Sequence[Conclusion]) -> list[Claim]:
-        together.append(len(conclusions))
-        if len(conclusions) > 1:
+    def fails_together(records: Records, made: Sequence[Conclusion]) -> list[Claim]:
+        together.append(len(made))
+        if len(made) > 1:
             raise OutOfResources("a deadlock")
-        return finish_all(records, conclusions)
+        return finish_all(records, made)
 
     monkeypatch.setattr(conclusions, "finish_all", fails_together)
     assert _analyst(node, Watching()).drain()
