@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from service.records.claims import Claim, claims_of
 from service.records.database import Records, utc_now
@@ -69,14 +71,20 @@ def claim_first(
     """
     now = utc_now()
     with records.writing() as session:
-        any_left = session.scalar(_LEFT, {"now": now}) is not None
-        for priority, model_id, model_version in questions:
-            due = {"now": now, "urgency": priority, "model": model_id, "version": model_version}
+        any_left, asked = _worth_asking(session, questions, now)
+        for due in asked:
             if rows := _oldest_due(session, due, limit, any_left):
-                begun = [row for row in rows if _begin(row, now, lease, retry)]
-                session.flush()
-                return claims_of(session, begun)
+                return claims_of(session, _begin(session, rows, now, lease, retry))
     return []
+
+
+def _asks(which: int | str = "") -> tuple[ColumnElement[bool], ...]:
+    """What a question asks, by the names of its parameters."""
+    return (
+        Analysis.priority == bindparam(f"urgency{which}"),
+        Analysis.model_id == bindparam(f"model{which}"),
+        Analysis.model_version == bindparam(f"version{which}"),
+    )
 
 
 # One state a query: only then does the index give them in their order. Written once and not for each claim:
@@ -86,22 +94,59 @@ _OLDEST: Final = (
     .where(
         Analysis.state == bindparam("in_state"),
         Analysis.not_before <= bindparam("now"),
-        Analysis.priority == bindparam("urgency"),
-        Analysis.model_id == bindparam("model"),
-        Analysis.model_version == bindparam("version"),
+        *_asks(),
     )
     .order_by(Analysis.not_before, Analysis.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
+
+
 _LEFT: Final = (
-    select(Analysis.id)
+    select(Analysis.not_before)
     .where(Analysis.state == AnalysisState.RUNNING, Analysis.not_before <= bindparam("now"))
     .order_by(Analysis.not_before)
     .limit(1)
+    .scalar_subquery()
 )
-"""Whether any analysis was left running by a worker whose lease has ended: seldom. Asked in the order of the
-index: of what only is to exist, PostgreSQL expects to meet one soon, and goes through the whole table."""
+"""The end of the first lease that a worker has let go by: seldom any. The index of states has no more."""
+
+
+@cache
+def _look(questions: int) -> Select[Any]:
+    """What was left, and what is due first of so many questions.
+
+    Each part is asked in the order of its index: of what only is to exist, PostgreSQL expects to meet one
+    soon, and goes through the whole table.
+    """
+    firsts: list[Any] = [
+        select(Analysis.id)
+        .where(
+            Analysis.state == AnalysisState.QUEUED, Analysis.not_before <= bindparam("now"), *_asks(number)
+        )
+        .order_by(Analysis.not_before, Analysis.id)
+        .limit(1)
+        .scalar_subquery()
+        for number in range(questions)
+    ]
+    return select(_LEFT, *firsts)
+
+
+def _worth_asking(
+    session: Session, questions: Iterable[tuple[Priority, str, str]], now: datetime
+) -> tuple[bool, list[dict[str, object]]]:
+    """Whether any analysis was left running, and the questions that have some due, in their order.
+
+    Seldom has more than one, and mostly none has: so much is one statement, whatever there is to ask.
+    """
+    named = [
+        {"now": now, "urgency": priority, "model": model_id, "version": version}
+        for priority, model_id, version in questions
+    ]
+    values = {f"{key}{at}": value for at, one in enumerate(named) for key, value in one.items()}
+    left, *first = session.execute(_look(len(named)), {**values, "now": now}).one()
+    any_left = left is not None
+    return any_left, [one for one, due in zip(named, first, strict=True) if any_left or due is not None]
 
 
 def _oldest_due(
@@ -118,19 +163,37 @@ def _oldest_due(
     return queued[:1] if alone else [row for row in queued if not row.failures]
 
 
-def _begin(row: Analysis, now: datetime, lease: timedelta, retry: Retry) -> bool:
-    """Begins an attempt, or quarantines the row where there were enough."""
-    if row.state == AnalysisState.RUNNING:
+_ANALYSES: Any = Analysis.__table__
+_BEGIN: Final = (
+    update(_ANALYSES)
+    .where(_ANALYSES.c.id.in_(bindparam("those", expanding=True)))
+    .values(
+        state=AnalysisState.RUNNING,
+        attempt=_ANALYSES.c.attempt + 1,
+        not_before=bindparam("until"),
+        started_at=bindparam("now"),
+    )
+)
+
+
+def _begin(
+    session: Session, rows: Sequence[Analysis], now: datetime, lease: timedelta, retry: Retry
+) -> Sequence[Analysis]:
+    """Begins an attempt at each; one that failed often enough is quarantined. Who has failed is alone."""
+    first = rows[0]
+    if first.state == AnalysisState.RUNNING:
         # Its lease ended without a word: the worker was killed, by this analysis for all we know.
-        row.failures += 1
-        row.error = f"no worker finished it in {row.attempt} attempts"
-    if row.failures >= retry.maximum_attempts:
-        row.state, row.finished_at = AnalysisState.FAILED, now
-        return False
-    row.state, row.started_at = AnalysisState.RUNNING, now
-    row.attempt += 1
-    row.not_before = now + lease
-    return True
+        first.failures += 1
+        first.error = f"no worker finished it in {first.attempt} attempts"
+    if first.failures >= retry.maximum_attempts:
+        first.state, first.finished_at = AnalysisState.FAILED, now
+        return ()
+    session.flush()
+    session.execute(_BEGIN, {"those": [row.id for row in rows], "now": now, "until": now + lease})
+    for row in rows:  # as they stand in the records now
+        set_committed_value(row, "attempt", row.attempt + 1)
+        set_committed_value(row, "started_at", now)
+    return rows
 
 
 def count_due(session: Session) -> int:

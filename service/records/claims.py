@@ -90,6 +90,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class _ToRead:
+    """An image that an analysis is to read."""
+
+    analysis_id: int
+    id: int
+    study_id: int
+    study_instance_uid: str
+    sop_instance_uid: str
+    path: str
+    facts: str
+    calling_ae_title: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Stored:
     """A stored object of a study that is used, as far as claims ask for it."""
 
@@ -113,12 +127,12 @@ def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
     if not rows:
         return []
     read = _read(session, rows)
-    uids = {instance.study_id: study_uid for _, instance, study_uid in read}
-    stored = _stored(session, rows, [instance.sop_instance_uid for _, instance, _ in read])
+    uids = {image.study_id: image.study_instance_uid for image in read}
+    stored = _stored(session, rows, [image.sop_instance_uid for image in read])
     delivered = _delivered(session, rows)
     claims = []
     for row in rows:
-        instances = [instance for analysis_id, instance, _ in read if analysis_id == row.id]
+        images = [image for image in read if image.analysis_id == row.id]
         of_study = [one for one in stored if one.study_id == row.study_id]
         claims.append(
             Claim(
@@ -131,9 +145,9 @@ def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
                 settings_digest=row.settings_digest,
                 model=ModelIdentity(row.model_id, row.model_version, row.demonstration),
                 purpose=Purpose(row.purpose),
-                images=tuple(_claimed_image(instance, of_study) for instance in instances),
-                other_images=_other_images(row, instances, of_study),
-                patient_header_path=_newest(of_study, {one.sop_instance_uid for one in instances}),
+                images=tuple(_claimed_image(image, of_study) for image in images),
+                other_images=_other_images(row, images, of_study),
+                patient_header_path=_newest(of_study, {one.sop_instance_uid for one in images}),
                 predecessors=_predecessors(row, delivered),
             )
         )
@@ -142,7 +156,10 @@ def claims_of(session: Session, rows: Sequence[Analysis]) -> list[Claim]:
 
 # Statements are written once and not for each claim: putting one together costs as much as running it.
 _IMAGES: Final = (
-    select(AnalysisImage.analysis_id, Instance, Study.study_instance_uid)
+    select(
+        *(AnalysisImage.analysis_id, Instance.id, Instance.study_id, Study.study_instance_uid),
+        *(Instance.sop_instance_uid, Instance.path, Instance.facts, Instance.calling_ae_title),
+    )
     .join(Instance, Instance.id == AnalysisImage.instance_id)
     .join(Study, Study.id == Instance.study_id)
     .where(AnalysisImage.analysis_id.in_(bindparam("analyses", expanding=True)))
@@ -150,10 +167,9 @@ _IMAGES: Final = (
 )
 
 
-def _read(session: Session, rows: Sequence[Analysis]) -> list[tuple[int, Instance, str]]:
-    """The images that each is to read, in their order, with the UID of their study."""
-    images = session.execute(_IMAGES, {"analyses": [row.id for row in rows]})
-    return [(analysis_id, image, uid) for analysis_id, image, uid in images]
+def _read(session: Session, rows: Sequence[Analysis]) -> list[_ToRead]:
+    """The images that each is to read, in their order."""
+    return [_ToRead(*row) for row in session.execute(_IMAGES, {"analyses": [row.id for row in rows]})]
 
 
 _USED: Final = (
@@ -180,17 +196,17 @@ def _stored(session: Session, rows: Sequence[Analysis], read: Sequence[str]) -> 
     return [_Stored(*row) for row in session.execute(_USED, values)]
 
 
-def _claimed_image(instance: Instance, of_study: Sequence[_Stored]) -> ClaimedImage:
-    newest = _newest(of_study, {instance.sop_instance_uid})
-    facts = Facts.read(instance.facts, instance.calling_ae_title)
-    return ClaimedImage(instance.id, instance.sop_instance_uid, instance.path, newest, facts)
+def _claimed_image(image: _ToRead, of_study: Sequence[_Stored]) -> ClaimedImage:
+    newest = _newest(of_study, {image.sop_instance_uid})
+    facts = Facts.read(image.facts, image.calling_ae_title)
+    return ClaimedImage(image.id, image.sop_instance_uid, image.path, newest, facts)
 
 
 def _other_images(
-    row: Analysis, read: Sequence[Instance], of_study: Sequence[_Stored]
+    row: Analysis, read: Sequence[_ToRead], of_study: Sequence[_Stored]
 ) -> tuple[OtherImage, ...]:
     """Those that had come when the analysis was asked for: so its results are the same at any time."""
-    uids = {instance.sop_instance_uid for instance in read}
+    uids = {image.sop_instance_uid for image in read}
     others = (
         one
         for one in of_study
@@ -223,7 +239,10 @@ class _DeliveredReport:
 
 
 _DELIVERED: Final = (
-    select(Result, Analysis.study_id, Analysis.model_id, Analysis.purpose)
+    select(
+        *(Result.analysis_id, Analysis.study_id, Analysis.model_id, Analysis.purpose == Purpose.SHADOW),
+        *(Result.created_at, Result.sop_class_uid, Result.sop_instance_uid, Result.path),
+    )
     .join(Analysis)
     .where(
         Analysis.study_id.in_(bindparam("studies", expanding=True)),
@@ -244,17 +263,7 @@ def _delivered(session: Session, rows: Sequence[Analysis]) -> list[_DeliveredRep
     One whose bytes are purged cannot be named: what it says is not in the new one.
     """
     found = session.execute(_DELIVERED, {"studies": [row.study_id for row in rows]})
-    return [
-        _DeliveredReport(
-            one.analysis_id,
-            study_id,
-            model_id,
-            purpose == Purpose.SHADOW,
-            one.created_at,
-            Delivered(one.sop_class_uid, one.sop_instance_uid, one.path),
-        )
-        for one, study_id, model_id, purpose in found
-    ]
+    return [_DeliveredReport(*row[:5], Delivered(*row[5:])) for row in found]
 
 
 def _predecessors(row: Analysis, delivered: Sequence[_DeliveredReport]) -> tuple[Delivered, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select, tuple_, update
 from sqlalchemy.orm import Session, selectinload
 
 from litegpt.boxes import Box
@@ -117,38 +118,24 @@ def finish_all(records: Records, conclusions: Sequence[Conclusion]) -> list[Clai
     """
     now = utc_now()
     with records.writing() as session:
-        held = _held(session, [one.claim for one in conclusions])
-        ours = [one for one in conclusions if one.claim.analysis_id in held]
-        if ours:
-            session.connection().execute(_END, [_ended(one, now) for one in ours])
-            _write_outcomes(session, ours)
-            _write_results(session, ours, now)
+        ended = _end(session, conclusions, now)
+        ours = [one for one in conclusions if one.claim.analysis_id in ended]
+        _write_outcomes(session, ours)
+        _write_results(session, ours, now)
         for one in ours:
             for webhook in () if is_held(one.claim.study_instance_uid) else one.rule.webhooks:
                 webhook_calls.call(session, one.claim.analysis_id, webhook)
     return [one.claim for one in conclusions if one not in ours]
 
 
-_RUNNING: Final = (
-    select(Analysis.id, Analysis.attempt)
-    .where(Analysis.id.in_(bindparam("analyses", expanding=True)), Analysis.state == AnalysisState.RUNNING)
-    .order_by(Analysis.id)
-    .with_for_update()
-)
-"""In one order, whoever locks several."""
-
-
-def _held(session: Session, claims: Sequence[Claim]) -> set[int]:
-    """The analyses of which these claims still hold, locked."""
-    attempts = {claim.analysis_id: claim.attempt for claim in claims}
-    rows = session.execute(_RUNNING, {"analyses": list(attempts)})
-    return {analysis_id for analysis_id, attempt in rows if attempt == attempts[analysis_id]}
-
-
 _ANALYSES: Any = Analysis.__table__
 _END: Final = (
     update(_ANALYSES)
-    .where(_ANALYSES.c.id == bindparam("analysis"))
+    .where(
+        tuple_(_ANALYSES.c.id, _ANALYSES.c.attempt).in_(bindparam("claims", expanding=True)),
+        # Looked up by their ids: the index of states would do, were few others running, living or dead rows.
+        _ANALYSES.c.state.concat("") == AnalysisState.RUNNING,
+    )
     .values(
         state=bindparam("ended"),
         error=bindparam("why"),
@@ -157,18 +144,22 @@ _END: Final = (
         finished_at=bindparam("now"),
         result_rule=bindparam("by_rule"),
     )
+    .returning(_ANALYSES.c.id)
 )
 
 
-def _ended(one: Conclusion, now: datetime) -> dict[str, object]:
-    return {
-        "analysis": one.claim.analysis_id,
-        "ended": AnalysisState.FAILED if one.quarantined else AnalysisState.DONE,
-        "why": one.quarantined,
-        "failed": one.claim.failures + bool(one.quarantined),
-        "now": now,
-        "by_rule": one.rule.name,
-    }
+def _end(session: Session, conclusions: Sequence[Conclusion], now: datetime) -> set[int]:
+    """Writes how they ended, one statement for all that ended alike; those of which the claim still holds."""
+    alike: dict[tuple[str, int, str], list[tuple[int, int]]] = defaultdict(list)
+    for one in conclusions:
+        failures = one.claim.failures + bool(one.quarantined)
+        alike[one.quarantined, failures, one.rule.name].append((one.claim.analysis_id, one.claim.attempt))
+    ended: set[int] = set()
+    for (why, failures, rule), claims in alike.items():
+        state = AnalysisState.FAILED if why else AnalysisState.DONE
+        values = {"ended": state, "why": why, "failed": failures, "now": now, "by_rule": rule}
+        ended.update(session.scalars(_END, {**values, "claims": claims}))
+    return ended
 
 
 _NOT_READ: Final = (

@@ -12,13 +12,14 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.errors import OutOfResources, SettingsError
 from service.records.clock import CLOCK, follow
+from service.records.liveness import look_before_use
 from service.records.schema import is_known, is_older, require_known, revision_of
 from service.records.waits import connect_arguments, limit_waits
 from service.settings import Settings
@@ -172,13 +173,16 @@ def _create_engine(url: str, at_once: int) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    by_psycopg = make_url(url).get_driver_name() == "psycopg"
     engine = create_engine(
         url,
-        pool_pre_ping=True,
+        pool_pre_ping=not by_psycopg,
         max_overflow=at_once,
         connect_args=connect_arguments(url),
         hide_parameters=True,
     )
+    if by_psycopg:
+        look_before_use(engine)
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
 
