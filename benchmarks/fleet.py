@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 from uuid import uuid4
 
@@ -35,7 +36,7 @@ from litegpt.engine import Read
 from litegpt.findings import Reading
 from service import queue
 from service.archive import Archive
-from service.records import analyses
+from service.records import analyses, conclusions
 from service.records.database import Records
 from service.records.tables import Instance
 from service.settings import load_settings
@@ -103,7 +104,7 @@ def work(folder: Path, seconds: float) -> None:
     with records.reading() as session:
         first = archive.absolute(session.scalars(select(Instance.path).limit(1)).one())
     decoded(analyst._decoding._isolation, first, (224,), settings.maximum_pixels)  # its process has begun
-    claims, writes = _timed("claim_first"), _timed("finish_all")
+    claims, writes = _timed(analyses, "claim_first"), _timed(conclusions, "finish_all")
     print("ready", flush=True)
     sys.stdin.readline()
     begun, cpu = time.time(), time.process_time()
@@ -119,9 +120,9 @@ def work(folder: Path, seconds: float) -> None:
     print(json.dumps(told), flush=True)
 
 
-def _timed(name: str) -> list[float]:
+def _timed(module: ModuleType, name: str) -> list[float]:
     """Seconds of each call of a function of the records, from now on."""
-    function, seconds = getattr(analyses, name), []
+    function, seconds = getattr(module, name), []
 
     def timed(*arguments: Any, **named: Any) -> Any:
         start = time.perf_counter()
@@ -130,7 +131,7 @@ def _timed(name: str) -> list[float]:
         finally:
             seconds.append(time.perf_counter() - start)
 
-    setattr(analyses, name, timed)
+    setattr(module, name, timed)
     return seconds
 
 

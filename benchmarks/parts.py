@@ -108,7 +108,8 @@ class Parts:
     def _claim(self) -> list[Claim]:
         question = (Priority.ROUTINE, self._model.identity.id, self._model.identity.version)
         retry = Retry.of(self._settings)
-        return analyses.claim_first(self._records, [question], limit=1000, lease=_LEASE, retry=retry)
+        claimed = analyses.claim_first(self._records, [question], limit=1000, lease=_LEASE, retry=retry)
+        return list(claimed.claims)
 
     def _load(self, images: Sequence[ClaimedImage]) -> list[SquashedImage]:
         loading = self._decoding.begin(images, self._engine.square_sizes)

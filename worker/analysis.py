@@ -49,12 +49,14 @@ class Batch:
         claims: Of one model.
         model: Which.
         leases: Kept until the results are written.
+        any_more: Whether others may have been due when they were claimed.
         loading: Gives its images; None where their decoding has not begun.
     """
 
     claims: list[Claim]
     model: KnownModel
     leases: Leases
+    any_more: bool
     loading: Loading | None = None
 
     @property
@@ -147,19 +149,20 @@ class Analyst(Rounds):
     def _claimed(self) -> Batch | None:
         """The next batch, by the models as they are now: another may have been activated since."""
         roster = self._roster()
-        claims = self._claim(roster)
-        if not claims:
+        claimed = self._claim(roster)
+        if not claimed.claims:
             return None
-        model = roster.called(f"{claims[0].model.id} {claims[0].model.version}")
+        named = claimed.claims[0].model
+        model = roster.called(f"{named.id} {named.version}")
         # Whether it is a demonstration, its folder knows best.
-        claims = [replace(claim, model=model.identity) for claim in claims]
-        return Batch(claims, model, Leases(self._records, claims, self._lease))
+        claims = [replace(claim, model=model.identity) for claim in claimed.claims]
+        return Batch(claims, model, Leases(self._records, claims, self._lease), claimed.any_more)
 
     def _roster(self) -> Roster:
         with self._records.reading() as session:
             return roster_of(session, self._settings)
 
-    def _claim(self, roster: Roster) -> list[Claim]:
+    def _claim(self, roster: Roster) -> analyses.Claimed:
         questions = [
             (priority, model.identity.id, model.identity.version)
             for priority, model in self._turns.questions(roster, self.engines.holds)
@@ -181,7 +184,8 @@ class Analyst(Rounds):
             return
         self._turns.read(batch.model)
         self._begin_to_decode(batch, engine)
-        if batch.has_failed:
+        if batch.has_failed or not batch.any_more:
+            # What may come meanwhile is an idle worker's; claiming would take this one's time from reading.
             self._read(batch, engine)
             return
         claiming = self._claiming.submit(self._claim_next, batch, engine)

@@ -7,6 +7,7 @@ Whoever lets the lease end loses the row to the next claim, and with it the righ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -46,7 +47,19 @@ def claim(
     """
     priorities = (first, *(other for other in Priority if other is not first))
     questions = [(priority, model_id, model_version) for priority in priorities]
-    return claim_first(records, questions, limit=limit, lease=lease, retry=retry)
+    return list(claim_first(records, questions, limit=limit, lease=lease, retry=retry).claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What was claimed at once.
+
+    Attributes:
+        any_more: Whether others may have been due as well.
+    """
+
+    claims: Sequence[Claim] = ()
+    any_more: bool = False
 
 
 def claim_first(
@@ -56,7 +69,7 @@ def claim_first(
     limit: int,
     lease: timedelta,
     retry: Retry,
-) -> list[Claim]:
+) -> Claimed:
     """Claims up to ``limit`` analyses of one priority and model: of the first question that has some due.
 
     One that has failed before is claimed alone: it may be what brought its batch down. One that has failed
@@ -72,10 +85,11 @@ def claim_first(
     now = utc_now()
     with records.writing() as session:
         any_left, asked = _worth_asking(session, questions, now)
-        for due in asked:
+        for number, due in enumerate(asked, start=1):
             if rows := _oldest_due(session, due, limit, any_left):
-                return claims_of(session, _begin(session, rows, now, lease, retry))
-    return []
+                any_more = any_left or len(rows) == limit or number < len(asked)
+                return Claimed(claims_of(session, _begin(session, rows, now, lease, retry)), any_more)
+    return Claimed()
 
 
 def _asks(which: int | str = "") -> tuple[ColumnElement[bool], ...]:

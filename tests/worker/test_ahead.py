@@ -18,6 +18,7 @@ from service.records import analyses, conclusions
 from service.records.claims import Claim
 from service.records.conclusions import Conclusion
 from service.records.database import Records, utc_now
+from service.records.states import Priority
 from service.records.tables import Analysis
 from tests.images import make_radiograph
 from tests.waiting import wait_until
@@ -121,6 +122,47 @@ def test_nothing_is_claimed_ahead_when_the_time_is_over(node: SmallNode) -> None
     analyst._conclude_last()
     assert model.batches == [2, 2]
     assert _states(node) == ["done"] * 4 + ["queued"] * 4
+
+
+def test_nothing_is_asked_for_where_all_that_was_due_is_in_hand(
+    node: SmallNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _take(node, 3)
+    asked_for: list[int] = []
+    claim_first = analyses.claim_first
+
+    def claim(*arguments: Any, **named: Any) -> analyses.Claimed:
+        claimed = claim_first(*arguments, **named)
+        asked_for.append(len(claimed.claims))
+        return claimed
+
+    monkeypatch.setattr(analyses, "claim_first", claim)
+    during: list[int] = []
+    model = Watching(
+        lambda: wait_until(lambda: analyst._next, 60, "the next batch"),
+        lambda: during.append(len(asked_for)),
+    )
+    analyst = _analyst(node, model)
+    assert analyst.drain()
+    assert model.batches == [2, 1]
+    assert during == [2], "two batches were claimed, and nothing was asked for beside the second"
+    assert _states(node) == ["done"] * 3
+
+
+def test_what_waits_with_less_urgency_is_claimed_beside_an_urgent_one(node: SmallNode) -> None:
+    _take(node, 2)
+    with node.records.writing() as session:
+        session.get_one(Analysis, 2).priority = Priority.BACKLOG
+    beside: list[list[str]] = []
+
+    def look() -> None:
+        wait_until(lambda: analyst._next, 60, "the next batch")
+        beside.append(_states(node))
+
+    analyst = _analyst(node, model := Watching(look))
+    assert analyst.drain()
+    assert model.batches == [1, 1]
+    assert beside == [["running", "running"]]
 
 
 def test_a_task_ends_with_nothing_in_hand(node: SmallNode) -> None:
