@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 from uuid import uuid4
 
@@ -104,7 +103,7 @@ def work(folder: Path, seconds: float) -> None:
     with records.reading() as session:
         first = archive.absolute(session.scalars(select(Instance.path).limit(1)).one())
     decoded(analyst._decoding._isolation, first, (224,), settings.maximum_pixels)  # its process has begun
-    claims, writes = _timed(analyses, "claim_first"), _timed(conclusions, "finish_all")
+    claims, writes = _timed(Analyst, "_claimed"), _timed(conclusions, "finish_all")
     print("ready", flush=True)
     sys.stdin.readline()
     begun, cpu = time.time(), time.process_time()
@@ -120,9 +119,9 @@ def work(folder: Path, seconds: float) -> None:
     print(json.dumps(told), flush=True)
 
 
-def _timed(module: ModuleType, name: str) -> list[float]:
-    """Seconds of each call of a function of the records, from now on."""
-    function, seconds = getattr(module, name), []
+def _timed(owner: Any, name: str) -> list[float]:
+    """Seconds of each call of a module's or a class's function, from now on."""
+    function, seconds = getattr(owner, name), []
 
     def timed(*arguments: Any, **named: Any) -> Any:
         start = time.perf_counter()
@@ -131,7 +130,7 @@ def _timed(module: ModuleType, name: str) -> list[float]:
         finally:
             seconds.append(time.perf_counter() - start)
 
-    setattr(module, name, timed)
+    setattr(owner, name, timed)
     return seconds
 
 

@@ -29,7 +29,8 @@ from service.records.retry import Retry
 from service.records.states import Priority
 from service.rules.rulebook import Rulebook
 from service.settings import Settings
-from service.wire.sender import configure_process
+from service.wire import sender
+from worker import engines
 from worker.decoding import Decoding
 from worker.delivery import Courier
 from worker.making import Making
@@ -50,7 +51,8 @@ class Parts:
         """Args:
         settings: The node's, of which the database is empty and ``quiet_seconds`` is 0.
         """
-        configure_process()
+        sender.configure_process()
+        engines.configure_process(settings)  # as many threads as the node's worker has
         self._settings = settings
         self._records = Records.open(settings)
         migrate(self._records.engine)
@@ -106,9 +108,11 @@ class Parts:
         self._timed("send", self._courier.drain)
 
     def _claim(self) -> list[Claim]:
-        question = (Priority.ROUTINE, self._model.identity.id, self._model.identity.version)
         retry = Retry.of(self._settings)
-        claimed = analyses.claim_first(self._records, [question], limit=1000, lease=_LEASE, retry=retry)
+        with self._records.writing() as session:
+            of_model = roster_of(session, self._settings).active.identity
+            question = (Priority.ROUTINE, of_model.id, of_model.version)
+            claimed = analyses.claim_first(session, [question], limit=1000, lease=_LEASE, retry=retry)
         return list(claimed.claims)
 
     def _load(self, images: Sequence[ClaimedImage]) -> list[SquashedImage]:

@@ -7,8 +7,10 @@ its own that skips what another sweeper holds.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -86,21 +88,22 @@ class Sweeper:
             TryAgain: If the records, the archive or the broker are away.
         """
         self._put_clock_right()
-        completed, next_at = self._complete()
+        owed, next_at = self._complete()
         # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
         heartbeat.beat(self._settings.data_dir, PART)
-        self._ring_for_what_waits(completed)
+        self._ring_for_what_waits(owed)
         self._remove_leftovers()
         interval = self._settings.sweep_interval_seconds
         if next_at is None:
             return interval
         return min(max((next_at - utc_now()).total_seconds(), SHORTEST_PAUSE_SECONDS), interval)
 
-    def _complete(self) -> tuple[int, datetime | None]:
-        """Completes what is due, for the active model; without it studies wait, and all else goes on.
+    def _complete(self) -> tuple[bool, datetime | None]:
+        """Completes what is due, for the active model, and rings at once; without it studies wait, and all
+        else goes on.
 
         Returns:
-            How many that were, and when the next study is due.
+            Whether a bell for them is owed still, and when the next study is due.
         """
         try:
             completion = Completion.at_present(self._settings, self._records, self._rulebook)
@@ -108,14 +111,20 @@ class Sweeper:
             if str(error) != self._complaint:
                 log.error("no study is completed: %s", error)
             self._complaint = str(error)
-            return 0, None
+            return False, None
         self._complaint = ""
         completion.adopt_waiting(self._records)
         begun = utc_now()
         completed = completion.complete_due(self._records)
+        owed = completed > 0
+        if owed:
+            with suppress(TryAgain):  # rung again below, where what is wrong is told
+                self._bell.ring(queue.ANALYSIS)
+                self._rung[queue.ANALYSIS] = (sys.maxsize, time.monotonic())  # no more than that can wait
+                owed = False
         if completed >= STUDIES_AT_ONCE:
-            return completed, begun
-        return completed, completion.next_due(self._records, begun)
+            return owed, begun
+        return owed, completion.next_due(self._records, begun)
 
     def _put_clock_right(self) -> None:
         """Has nothing wait for a time that was written before the clock was set back."""
@@ -128,9 +137,9 @@ class Sweeper:
         if rows:
             log.warning("the clock was set back: %d rows would have waited for it, and are put right", rows)
 
-    def _ring_for_what_waits(self, completed: int) -> None:
-        """Rings where more waits than before, or still does, or where studies were completed in this round:
-        as many may wait as before and be others."""
+    def _ring_for_what_waits(self, owed: bool) -> None:
+        """Rings where more waits than before, or still does, or where a bell is owed for studies that were
+        completed in this round: as many may wait as before and be others."""
         with self._records.reading() as session:
             waiting = {
                 queue.ANALYSIS: analyses.count_due(session),
@@ -142,7 +151,7 @@ class Sweeper:
         for name, count in waiting.items():
             before, at = self._rung.get(name, (0, 0.0))
             now = time.monotonic()
-            others = bool(completed) and name == queue.ANALYSIS
+            others = owed and name == queue.ANALYSIS
             if count and (others or count > before or now - at >= RING_AGAIN_SECONDS):
                 self._bell.ring(name)
                 at = now

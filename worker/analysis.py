@@ -29,6 +29,7 @@ from service.records.claims import Claim, ClaimedImage
 from service.records.conclusions import ImageOutcome
 from service.records.database import Records
 from service.records.retry import Retry
+from service.records.states import Priority
 from service.settings import Settings
 from worker.conclusions import Conclusions
 from worker.decoding import Decoding, Loading
@@ -115,7 +116,9 @@ class Analyst(Rounds):
             ModelError: If it is the settings' one and cannot be read.
         """
         making = self._beside.submit(self._conclusions.get_ready)
-        self._engine(self._roster().active)
+        with self._records.reading() as session:
+            roster = roster_of(session, self._settings)
+        self._engine(roster.active)
         making.result()
 
     def drain(self, seconds: float = inf) -> bool:
@@ -148,8 +151,12 @@ class Analyst(Rounds):
 
     def _claimed(self) -> Batch | None:
         """The next batch, by the models as they are now: another may have been activated since."""
-        roster = self._roster()
-        claimed = self._claim(roster)
+        limit, retry = self._settings.analysis_batch_size, self._retry
+        with self._records.writing() as session:
+            roster = roster_of(session, self._settings)
+            claimed = analyses.claim_first(
+                session, self._questions(roster), limit=limit, lease=self._lease, retry=retry
+            )
         if not claimed.claims:
             return None
         named = claimed.claims[0].model
@@ -158,20 +165,12 @@ class Analyst(Rounds):
         claims = [replace(claim, model=model.identity) for claim in claimed.claims]
         return Batch(claims, model, Leases(self._records, claims, self._lease), claimed.any_more)
 
-    def _roster(self) -> Roster:
-        with self._records.reading() as session:
-            return roster_of(session, self._settings)
-
-    def _claim(self, roster: Roster) -> analyses.Claimed:
-        questions = [
+    def _questions(self, roster: Roster) -> list[tuple[Priority, str, str]]:
+        return [
             (priority, model.identity.id, model.identity.version)
             for priority, model in self._turns.questions(roster, self.engines.holds)
             if self.engines.may_be_asked(model)
         ]
-        limit = self._settings.analysis_batch_size
-        return analyses.claim_first(
-            self._records, questions, limit=limit, lease=self._lease, retry=self._retry
-        )
 
     def _read_by(self, batch: Batch) -> None:
         """Reads a batch by its model; where that cannot be loaded, the batch waits and is at no fault."""

@@ -47,7 +47,8 @@ def claim(
     """
     priorities = (first, *(other for other in Priority if other is not first))
     questions = [(priority, model_id, model_version) for priority in priorities]
-    return list(claim_first(records, questions, limit=limit, lease=lease, retry=retry).claims)
+    with records.writing() as session:
+        return list(claim_first(session, questions, limit=limit, lease=lease, retry=retry).claims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Claimed:
 
 
 def claim_first(
-    records: Records,
+    session: Session,
     questions: Iterable[tuple[Priority, str, str]],
     *,
     limit: int,
@@ -76,19 +77,18 @@ def claim_first(
     too often is quarantined.
 
     Args:
-        records: Where from.
+        session: Of a writing transaction; the claims hold when it is over.
         questions: Priority, and id and version of a model.
         limit: How many at most.
         lease: How long they are ours.
         retry: When to try again, and how often.
     """
     now = utc_now()
-    with records.writing() as session:
-        any_left, asked = _worth_asking(session, questions, now)
-        for number, due in enumerate(asked, start=1):
-            if rows := _oldest_due(session, due, limit, any_left):
-                any_more = any_left or len(rows) == limit or number < len(asked)
-                return Claimed(claims_of(session, _begin(session, rows, now, lease, retry)), any_more)
+    any_left, asked = _worth_asking(session, questions, now)
+    for number, due in enumerate(asked, start=1):
+        if rows := _oldest_due(session, due, limit, any_left):
+            any_more = any_left or len(rows) == limit or number < len(asked)
+            return Claimed(claims_of(session, _begin(session, rows, now, lease, retry)), any_more)
     return Claimed()
 
 

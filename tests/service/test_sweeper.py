@@ -14,7 +14,7 @@ from sqlalchemy import select
 from service.errors import OutOfResources, PeerUnavailable
 from service.heartbeat import BEAT_IS_OLD_SECONDS, beat_file, is_beating
 from service.models.changes import Admin
-from service.records import peers_seen, webhook_calls
+from service.records import deliveries, peers_seen, webhook_calls
 from service.records.database import utc_now
 from service.records.peers_seen import Contact
 from service.records.states import AnalysisState, PeerKind
@@ -161,12 +161,26 @@ def test_it_rings_for_a_webhook_that_is_to_be_told(node: SmallNode) -> None:
 
 
 def test_while_work_waits_the_bell_rings_again(node: SmallNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.sweeper.RING_AGAIN_SECONDS", 0)
     _receive(node)
     sweeper = Sweeper(node.settings)
     sweeper.sweep()
+    monkeypatch.setattr("service.sweeper.RING_AGAIN_SECONDS", 0)
     sweeper.sweep()
     assert _bells(node) == 2
+
+
+def test_studies_that_are_complete_wait_for_no_other_look(
+    node: SmallNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _receive(node)
+
+    def away(_: object) -> int:
+        raise OutOfResources("the records are away")
+
+    monkeypatch.setattr(deliveries, "count_due", away)
+    with pytest.raises(OutOfResources):
+        Sweeper(node.settings).sweep()
+    assert _bells(node) == 1
 
 
 def test_nothing_to_do_rings_no_bell(node: SmallNode) -> None:
