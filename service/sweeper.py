@@ -113,7 +113,6 @@ class Sweeper:
             self._complaint = str(error)
             return False, None
         self._complaint = ""
-        completion.adopt_waiting(self._records)
         begun = utc_now()
         completed = completion.complete_due(self._records)
         owed = completed > 0
@@ -122,6 +121,7 @@ class Sweeper:
                 self._bell.ring(queue.ANALYSIS)
                 self._rung[queue.ANALYSIS] = (sys.maxsize, time.monotonic())  # no more than that can wait
                 owed = False
+        completion.adopt_waiting(self._records)  # which goes through all that waits
         if completed >= STUDIES_AT_ONCE:
             return owed, begun
         return owed, completion.next_due(self._records, begun)
