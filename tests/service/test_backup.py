@@ -437,7 +437,12 @@ def test_ctrl_c_leaves_nothing_half(tmp_path: Path) -> None:
     _many(node.records, 40_000)
     (tmp_path / "backups").mkdir()
     with running([*COMMAND, "backup", "backups"], log=tmp_path / "log", folder=tmp_path) as process:
-        process.wait_until(lambda: list((tmp_path / "backups").iterdir()), 60, "file being written")
+        process.wait_until(
+            lambda: list((tmp_path / "backups").iterdir()),
+            60,
+            "file being written",
+            longest_pause_seconds=0.02,
+        )
         assert process.stop(signal.SIGINT) == 130, process.output()
     assert list((tmp_path / "backups").iterdir()) == []
 

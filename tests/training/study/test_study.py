@@ -135,7 +135,7 @@ def test_a_study_that_was_stopped_goes_on_at_its_checkpoint(
     process = subprocess.Popen([sys.executable, "-m", "training.cli", *command])
     state = out / "one" / "seed-0" / "1-grounding" / "state.pt"
     try:
-        wait_until(state.is_file, 120, "the first checkpoint")
+        wait_until(state.is_file, 120, "the first checkpoint", longest_pause_seconds=0.02)
     finally:
         process.send_signal(sent)
         ended = process.wait()
