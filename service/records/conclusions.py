@@ -129,13 +129,20 @@ def finish_all(records: Records, conclusions: Sequence[Conclusion]) -> list[Clai
 
 
 _ANALYSES: Any = Analysis.__table__
-_END: Final = (
-    update(_ANALYSES)
+_HELD: Final = (
+    select(_ANALYSES.c.id)
     .where(
         tuple_(_ANALYSES.c.id, _ANALYSES.c.attempt).in_(bindparam("claims", expanding=True)),
         # Looked up by their ids: the index of states would do, were few others running, living or dead rows.
         _ANALYSES.c.state.concat("") == AnalysisState.RUNNING,
     )
+    .order_by(_ANALYSES.c.id)
+    .with_for_update()
+)
+"""In one order, whoever locks several."""
+_END: Final = (
+    update(_ANALYSES)
+    .where(_ANALYSES.c.id.in_(_HELD))
     .values(
         state=bindparam("ended"),
         error=bindparam("why"),
