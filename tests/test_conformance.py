@@ -21,6 +21,7 @@ from service.records.conflicts import FIRST_KEPT, LATER_TAKEN
 from service.records.safekeeping import CLASS_INSTANCE_CONFLICT, NO_SUCH_OBJECT
 from service.settings import Settings, settings_without_sources
 from service.wire import commitment, safekeeping, statuses
+from service.wire.association import rejection_of
 from service.wire.commitment import ENCODINGS, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from service.wire.listener import Listener, _application_entity
 from service.wire.query import FIND, StudyQuestion
@@ -120,8 +121,7 @@ def _associated(port: int, calling: str) -> Iterator[None]:
 
 def _rejection(port: int, calling: str) -> tuple[int, int, int]:
     association = _associate(port, calling)
-    assert association.is_rejected
-    answer: Any = association.acceptor.primitive
+    answer: Any = rejection_of(association)
     return answer.result, answer.result_source, answer.diagnostic
 
 

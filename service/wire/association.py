@@ -13,6 +13,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from service.errors import KindRefused, NoTls, PeerRefused, PeerUnavailable, SettingsError
 from service.peers import Destination
@@ -28,7 +29,9 @@ Contexts = Sequence[tuple[str, Sequence[str]]]
 
 NO_REPLY: Final = "no reply: the connection was lost or timed out"
 
-_REJECTED_PERMANENT: Final = 0x01
+_REJECTED_PERMANENT, _REJECTED_TRANSIENT = 0x01, 0x02
+"""Results of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+
 _PDU_BYTES: Final = 16382
 """What we announce where nothing but replies comes in; pynetdicom's own default."""
 
@@ -91,6 +94,19 @@ def associated(
                 yield association
         finally:
             _release(association)
+
+
+def rejection_of(association: Association) -> A_ASSOCIATE | None:
+    """What a peer has rejected an association with (A-ASSOCIATE-RJ), if it has.
+
+    pynetdicom 3.0.4 looks whether the connection was made when it may have been closed already: then a
+    rejection that came at once passes for a connection that was not made, and waits unread.
+    """
+    if association.is_rejected:
+        return association.acceptor.primitive
+    came = list(association.dul.to_user_queue.queue)
+    answers = (one for one in came if isinstance(one, A_ASSOCIATE))
+    return next((one for one in answers if one.result in (_REJECTED_PERMANENT, _REJECTED_TRANSIENT)), None)
 
 
 def send_at_once(event: Event) -> None:
@@ -176,12 +192,12 @@ def _why_not(
 ) -> PeerUnavailable | PeerRefused:
     if context is not None and context.failure is not None:
         return NoTls(f"{peer}: no TLS: {tls.words(context.failure)}")
-    if not association.is_rejected:
+    rejection: Any = rejection_of(association)
+    if rejection is None:
         if association.acceptor.primitive is not None and not association.accepted_contexts:
             return KindRefused(f"{peer} takes none of the objects offered")
         return PeerUnavailable(f"{peer} does not answer")
-    primitive: Any = association.acceptor.primitive
-    reason = f"{primitive.source_str}, {primitive.reason_str}".lower()
-    if primitive.result == _REJECTED_PERMANENT:
+    reason = f"{rejection.source_str}, {rejection.reason_str}".lower()
+    if rejection.result == _REJECTED_PERMANENT:
         return PeerRefused(f"{peer} rejects our association: {reason}")
     return PeerUnavailable(f"{peer} rejects our association for now: {reason}")

@@ -16,6 +16,7 @@ from litegpt.phantoms import phantom_files
 from service.records.database import Records
 from service.settings import Settings, load_settings
 from service.web.readiness import Readiness
+from service.wire.association import rejection_of
 from service.wire.listener import Listener
 from tests.faults.disk import Disk, small_disk
 from tests.faults.modality import Answered, at_rest
@@ -129,8 +130,7 @@ def _rejection(port: int) -> tuple[int, int, int]:
     modality = AE(ae_title="MODALITY")
     modality.add_requested_context(DX)
     association = modality.associate("127.0.0.1", port, ae_title="LITEGPT")
-    assert association.is_rejected
-    answer: Any = association.acceptor.primitive
+    answer: Any = rejection_of(association)
     return answer.result, answer.result_source, answer.diagnostic
 
 

@@ -34,6 +34,7 @@ from service.records.database import Records
 from service.records.tables import Delivery, Instance
 from service.settings import load_settings
 from service.wire import statuses
+from service.wire.association import rejection_of
 from service.wire.listener import COMPRESSED, UNCOMPRESSED, Listener
 from tests.images import CR, DX, DX_FOR_PROCESSING, SECONDARY_CAPTURE, make_radiograph
 from tests.service.conftest import listening_node
@@ -301,8 +302,7 @@ def test_a_full_disk_refuses_images_for_now_and_still_answers_an_echo(
     )
     with listening_node(settings) as (listener, _):
         with _associated(listener) as association:
-            assert association.is_rejected
-            answer: Any = association.acceptor.primitive
+            answer: Any = rejection_of(association)
             assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
         with _associated(listener, ("1.2.840.10008.1.1", ImplicitVRLittleEndian)) as association:
             assert association.send_c_echo().Status == statuses.SUCCESS

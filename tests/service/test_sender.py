@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
+from pynetdicom.transport import AssociationSocket
 
 from service.errors import PeerRefused, PeerUnavailable
 from service.peers import Destination
@@ -19,6 +22,7 @@ from service.wire.sender import Sender, image_contexts, result_contexts
 from tests.images import CR, DX, make_radiograph
 from tests.peers.dcmtk import storescp
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 SENDER = Sender(
     load_settings(acse_timeout_seconds=5, dimse_timeout_seconds=2, connect_timeout_seconds=2, ae_title="US")
@@ -115,6 +119,35 @@ def test_a_host_whose_name_is_not_known_is_tried_again(image: Path) -> None:
 
 
 def test_a_name_that_the_peer_does_not_know_is_refused_for_good(image: Path) -> None:
+    with (
+        _peer(require_calling_aet=["SOMEBODY"]) as destination,
+        pytest.raises(PeerRefused, match=r"rejects our association: .*calling.ae.title not recognised"),
+    ):
+        _store(destination, image)
+
+
+class _LatelyReady(threading.Event):
+    """By the time that its waiter goes on, the connection that was made is closed again."""
+
+    def __init__(self, connection: AssociationSocket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def wait(self, timeout: float | None = None) -> bool:
+        super().wait(timeout)
+        return wait_until(lambda: not self._connection._is_connected, 10, "the connection closed")
+
+
+def test_a_rejection_that_comes_at_once_is_heard(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this machine is busy, the connection is closed before pynetdicom looks whether it was made."""
+    make = AssociationSocket.__init__
+
+    def make_late(self: AssociationSocket, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        if "address" in named:  # ours, not the peer's
+            self._ready = _LatelyReady(self)
+
+    monkeypatch.setattr(AssociationSocket, "__init__", make_late)
     with (
         _peer(require_calling_aet=["SOMEBODY"]) as destination,
         pytest.raises(PeerRefused, match=r"rejects our association: .*calling.ae.title not recognised"),
