@@ -88,22 +88,22 @@ class Sweeper:
             TryAgain: If the records, the archive or the broker are away.
         """
         self._put_clock_right()
-        owed, next_at = self._complete()
+        next_at = self._complete()
         # Before the bell: a sweeper whose broker is away is alive, and the workers' own checks tell the rest.
         heartbeat.beat(self._settings.data_dir, PART)
-        self._ring_for_what_waits(owed)
+        self._ring_for_what_waits()
         self._remove_leftovers()
         interval = self._settings.sweep_interval_seconds
         if next_at is None:
             return interval
         return min(max((next_at - utc_now()).total_seconds(), SHORTEST_PAUSE_SECONDS), interval)
 
-    def _complete(self) -> tuple[bool, datetime | None]:
+    def _complete(self) -> datetime | None:
         """Completes what is due, for the active model, and rings at once; without it studies wait, and all
         else goes on.
 
         Returns:
-            Whether a bell for them is owed still, and when the next study is due.
+            When the next study is due.
         """
         try:
             completion = Completion.at_present(self._settings, self._records, self._rulebook)
@@ -111,20 +111,19 @@ class Sweeper:
             if str(error) != self._complaint:
                 log.error("no study is completed: %s", error)
             self._complaint = str(error)
-            return False, None
+            return None
         self._complaint = ""
         begun = utc_now()
         completed = completion.complete_due(self._records)
-        owed = completed > 0
-        if owed:
+        if completed:
+            self._rung.pop(queue.ANALYSIS, None)  # as many may wait as before and be others
             with suppress(TryAgain):  # rung again below, where what is wrong is told
                 self._bell.ring(queue.ANALYSIS)
                 self._rung[queue.ANALYSIS] = (sys.maxsize, time.monotonic())  # no more than that can wait
-                owed = False
         completion.adopt_waiting(self._records)  # which goes through all that waits
         if completed >= STUDIES_AT_ONCE:
-            return owed, begun
-        return owed, completion.next_due(self._records, begun)
+            return begun
+        return completion.next_due(self._records, begun)
 
     def _put_clock_right(self) -> None:
         """Has nothing wait for a time that was written before the clock was set back."""
@@ -137,9 +136,8 @@ class Sweeper:
         if rows:
             log.warning("the clock was set back: %d rows would have waited for it, and are put right", rows)
 
-    def _ring_for_what_waits(self, owed: bool) -> None:
-        """Rings where more waits than before, or still does, or where a bell is owed for studies that were
-        completed in this round: as many may wait as before and be others."""
+    def _ring_for_what_waits(self) -> None:
+        """Rings where more waits than before, or still does."""
         with self._records.reading() as session:
             waiting = {
                 queue.ANALYSIS: analyses.count_due(session),
@@ -151,8 +149,7 @@ class Sweeper:
         for name, count in waiting.items():
             before, at = self._rung.get(name, (0, 0.0))
             now = time.monotonic()
-            others = owed and name == queue.ANALYSIS
-            if count and (others or count > before or now - at >= RING_AGAIN_SECONDS):
+            if count and (count > before or now - at >= RING_AGAIN_SECONDS):
                 self._bell.ring(name)
                 at = now
             self._rung[name] = (count, at)

@@ -122,6 +122,7 @@ def _associated(port: int, calling: str) -> Iterator[None]:
 def _rejection(port: int, calling: str) -> tuple[int, int, int]:
     association = _associate(port, calling)
     answer: Any = rejection_of(association)
+    assert answer is not None
     return answer.result, answer.result_source, answer.diagnostic
 
 

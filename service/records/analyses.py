@@ -86,8 +86,9 @@ def claim_first(
     now = utc_now()
     any_left, asked = _worth_asking(session, questions, now)
     for number, due in enumerate(asked, start=1):
-        if rows := _oldest_due(session, due, limit, any_left):
-            any_more = any_left or len(rows) == limit or number < len(asked)
+        if found := _oldest_due(session, due, limit, any_left):
+            rows = _together(found)
+            any_more = any_left or len(found) == limit or len(rows) < len(found) or number < len(asked)
             return Claimed(claims_of(session, _begin(session, rows, now, lease, retry)), any_more)
     return Claimed()
 
@@ -114,8 +115,6 @@ _OLDEST: Final = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
-
-
 _LEFT: Final = (
     select(Analysis.not_before)
     .where(Analysis.state == AnalysisState.RUNNING, Analysis.not_before <= bindparam("now"))
@@ -166,15 +165,18 @@ def _worth_asking(
 def _oldest_due(
     session: Session, due: Mapping[str, object], limit: int, any_left: bool
 ) -> Sequence[Analysis]:
-    """Those to claim together: one that was left running, or failed before, comes alone."""
+    """The oldest ones; one that was left running comes first, and alone."""
     if any_left:
         values = {**due, "in_state": AnalysisState.RUNNING, "most": 1}
         if left := session.scalars(_OLDEST, values).first():
             return [left]
     values = {**due, "in_state": AnalysisState.QUEUED, "most": limit}
-    queued = session.scalars(_OLDEST, values).all()
-    alone = bool(queued) and queued[0].failures
-    return queued[:1] if alone else [row for row in queued if not row.failures]
+    return session.scalars(_OLDEST, values).all()
+
+
+def _together(rows: Sequence[Analysis]) -> Sequence[Analysis]:
+    """Those to claim together: one that has failed before comes alone."""
+    return rows[:1] if rows[0].failures else [row for row in rows if not row.failures]
 
 
 _ANALYSES: Any = Analysis.__table__

@@ -29,9 +29,7 @@ Contexts = Sequence[tuple[str, Sequence[str]]]
 
 NO_REPLY: Final = "no reply: the connection was lost or timed out"
 
-_REJECTED_PERMANENT, _REJECTED_TRANSIENT = 0x01, 0x02
-"""Results of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
-
+_REJECTED_PERMANENT: Final = 0x01
 _PDU_BYTES: Final = 16382
 """What we announce where nothing but replies comes in; pynetdicom's own default."""
 
@@ -104,9 +102,8 @@ def rejection_of(association: Association) -> A_ASSOCIATE | None:
     """
     if association.is_rejected:
         return association.acceptor.primitive
-    came = list(association.dul.to_user_queue.queue)
-    answers = (one for one in came if isinstance(one, A_ASSOCIATE))
-    return next((one for one in answers if one.result in (_REJECTED_PERMANENT, _REJECTED_TRANSIENT)), None)
+    unread = list(association.dul.to_user_queue.queue)
+    return next((one for one in unread if isinstance(one, A_ASSOCIATE) and one.result), None)
 
 
 def send_at_once(event: Event) -> None:

@@ -131,6 +131,7 @@ def _rejection(port: int) -> tuple[int, int, int]:
     modality.add_requested_context(DX)
     association = modality.associate("127.0.0.1", port, ae_title="LITEGPT")
     answer: Any = rejection_of(association)
+    assert answer is not None
     return answer.result, answer.result_source, answer.diagnostic
 
 

@@ -303,6 +303,7 @@ def test_a_full_disk_refuses_images_for_now_and_still_answers_an_echo(
     with listening_node(settings) as (listener, _):
         with _associated(listener) as association:
             answer: Any = rejection_of(association)
+            assert answer is not None
             assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
         with _associated(listener, ("1.2.840.10008.1.1", ImplicitVRLittleEndian)) as association:
             assert association.send_c_echo().Status == statuses.SUCCESS

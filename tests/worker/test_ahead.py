@@ -149,6 +149,18 @@ def test_nothing_is_asked_for_where_all_that_was_due_is_in_hand(
     assert _states(node) == ["done"] * 3
 
 
+def test_one_that_failed_among_others_is_no_reason_not_to_claim_ahead(node: SmallNode) -> None:
+    """It is left out of the batch, which is not full then, and waits."""
+    _take(node, 2)
+    with node.records.writing() as session:
+        session.get_one(Analysis, 2).failures = 1
+    analyst = _analyst(
+        node, model := Watching(lambda: wait_until(lambda: analyst._next, 60, "the next batch"))
+    )
+    assert analyst.drain()
+    assert model.batches == [1, 1]
+
+
 def test_what_waits_with_less_urgency_is_claimed_beside_an_urgent_one(node: SmallNode) -> None:
     _take(node, 2)
     with node.records.writing() as session:
