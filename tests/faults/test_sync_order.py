@@ -20,7 +20,6 @@ from tests.peers.radiographs import as_new_studies
 from tests.ports import free_port, listens
 from tests.presence import program
 from tests.processes import running
-from tests.waiting import wait_until
 
 CALLS = "trace=fsync,fdatasync,rename,renameat,renameat2,sendto"
 
@@ -58,10 +57,9 @@ def _traced_listener(folder: Path) -> Iterator[tuple[int, Path]]:
         process.wait_until(lambda: listens(port), 60, "listener")
         yield port, calls
         # strace hands no signal on to what it traces.
-        listener = psutil.Process(process.pid).children()
-        for child in listener:
-            child.terminate()
-        wait_until(lambda: process.popen.poll() is not None, 30, "end of the listener")
+        (listener,) = psutil.Process(process.pid).children()
+        listener.terminate()
+        process.wait_until(lambda: process.popen.poll() is not None, 30, "end of the listener")
 
 
 def _require_ptrace(strace: str) -> None:

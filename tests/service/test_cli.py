@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -263,19 +265,57 @@ def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, f"litegpt-node: no permission for {tmp_path / 'node'}\n")
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_first(tmp_path: Path) -> None:
-    program = (
-        "import threading, time; from service.cli.part import stop_on_signals\n"
-        "stop = threading.Event(); stop_on_signals(stop); print('ready', flush=True)\n"
-        "stop.wait(); print('stopping', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+_STOPS_ON_SIGNALS = (
+    "import signal, threading, time; from service.cli.part import stop_on_signals\n"
+    "stop = threading.Event(); stop_on_signals(stop)\n"
+)
+
+
+@contextmanager
+def _program(text: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _says(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_first() -> None:
+    program = "print('ready', flush=True); stop.wait(); print('stopping', flush=True); time.sleep(60)"
+    with _program(_STOPS_ON_SIGNALS + program) as process:
         for said in ("ready", "stopping"):
-            assert process.stdout.readline().strip() == said
+            assert _says(process) == said
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
         assert process.wait(10) == -signal.SIGINT
+
+
+def test_a_signal_that_comes_to_another_thread_is_heard() -> None:
+    """The kernel gives it to any: to one that does not sleep, where the main thread is traced."""
+    program = (
+        "def hear():\n"
+        "    while not stop._cond._waiters: time.sleep(0.001)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM); time.sleep(60)\n"
+        "threading.Thread(target=hear, daemon=True).start()\n"
+        "stop.wait()"
+    )
+    with _program(_STOPS_ON_SIGNALS + program) as process:
+        assert process.wait(10) == 0
+
+
+def test_a_signal_is_heard_at_any_moment_of_a_wait() -> None:
+    """Among them those in which the main thread holds the lock of what it waits for."""
+    program = "print('ready', flush=True)\nwhile not stop.wait(0): pass"
+    for _ in range(4):
+        with _program(_STOPS_ON_SIGNALS + program) as process:
+            assert _says(process) == "ready"
+            process.terminate()
+            assert process.wait(10) == 0
 
 
 @pytest.mark.parametrize(
