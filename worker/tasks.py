@@ -23,6 +23,7 @@ from worker.app import app
 from worker.calling import Caller
 from worker.commitment import Inquirer
 from worker.delivery import Courier
+from worker.hearing import Hearing
 from worker.safekeeping import Keeper
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class NodeTask(Task):  # type: ignore[misc]
 
     abstract = True
     queue_name = ""
+    Request = Hearing
 
     @cached_property
     def settings(self) -> Settings:
