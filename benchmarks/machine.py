@@ -23,7 +23,7 @@ DATA_SHEETS: Final = {
 }
 """Of dense bfloat16 products, by the name that PyTorch gives a device; NVIDIA's data sheets."""
 
-_SIDE: Final = {"cpu": 2048, "cuda": 8192}
+_SIDE: Final = {"cpu": 1024, "cuda": 8192}
 _COPIED: Final = {"cpu": 2**28, "cuda": 2**30}
 """Bytes that are copied, more than any cache holds."""
 _ATTEMPTS: Final = 5
