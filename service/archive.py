@@ -121,7 +121,7 @@ class Archive:
         Raises:
             OutOfResources: If the disk would not take it.
         """
-        return self._move(received, self._folder("images", study_uid) / f"{sop_uid}.{digest[:16]}.dcm")
+        return self._move(received, self._image(study_uid, sop_uid, digest))
 
     def lay_down(self, content: bytes) -> Path:
         """Writes one of our own objects under ``incoming/``, until ``take_result`` takes it.
@@ -187,6 +187,10 @@ class Archive:
         """
         folders = (self._folder(kind, study_uid) for kind in _KINDS)
         return [path for folder in folders for path in _listed(folder)]
+
+    def has_image(self, study_uid: str, sop_uid: str, digest: str) -> bool:
+        """Whether an image's file is there."""
+        return self._image(study_uid, sop_uid, digest).is_file()
 
     def has_images_of(self, study_uid: str) -> bool:
         """Whether a study has a folder of images."""
@@ -259,6 +263,9 @@ class Archive:
     def _folder(self, kind: str, study_uid: str) -> Path:
         shard = hashlib.sha256(study_uid.encode()).hexdigest()[:2]
         return self.root / kind / shard / study_uid
+
+    def _image(self, study_uid: str, sop_uid: str, digest: str) -> Path:
+        return self._folder("images", study_uid) / f"{sop_uid}.{digest[:16]}.dcm"
 
     def _move(self, source: Path, target: Path) -> str:
         try:

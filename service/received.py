@@ -90,7 +90,7 @@ class FileMeta:
 
     @classmethod
     def read(cls, file: BinaryIO) -> FileMeta:
-        """Reads it; ``file`` stands at the dataset then.
+        """Reads it, wherever ``file`` stands.
 
         Raises:
             CannotUnderstand: If it cannot be read.
@@ -119,6 +119,7 @@ def examine(
     sop_class_uid: str | None = None,
     sop_instance_uid: str | None = None,
     digest: Callable[[], Digest | None] | None = None,
+    meta: FileMeta | None = None,
 ) -> ReceivedObject:
     """Reads what identifies a received Part 10 file, and checks that the file is whole.
 
@@ -129,12 +130,13 @@ def examine(
         digest: Gives the dataset's digest, from whoever takes it while the file is written; it is asked for
             last, since that may not be done yet. It is believed if it is of as many bytes as the dataset has;
             otherwise, and where there is none, the file is read here.
+        meta: Its file meta information, from whoever has written it; otherwise that is read here.
 
     Raises:
         CannotUnderstand: If the dataset cannot be read to its end, or lacks a valid identifying UID.
         DatasetMismatch: If it is not the object that the command named (PS3.4 B.2.3, A9xx).
     """
-    meta, header, has_pixels = _read_header(path)
+    meta, header, has_pixels = _read_header(path, meta)
     uids = {
         keyword: _uid(header, keyword)
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -182,11 +184,13 @@ class _PixelsAhead:
         return True
 
 
-def _read_header(path: Path) -> tuple[FileMeta, Dataset, bool]:
+def _read_header(path: Path, meta: FileMeta | None) -> tuple[FileMeta, Dataset, bool]:
     """The file meta information, the dataset up to the pixel data, and whether there are any."""
     pixels = _PixelsAhead()
     with path.open("rb") as opened, _mapped(opened) as file:
-        meta = FileMeta.read(file)
+        if meta is None:
+            meta = FileMeta.read(file)
+        file.seek(meta.dataset_offset)
         syntax = UID(meta.transfer_syntax_uid)
         if not syntax:
             raise CannotUnderstand("the file does not say its transfer syntax")

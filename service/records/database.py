@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -80,6 +80,16 @@ class Records:
             yield session
 
     @contextmanager
+    def connecting(self) -> Iterator[Connection]:
+        """As ``reading``, for whoever has statements and no objects: a session costs as much as a statement.
+
+        Raises:
+            OutOfResources: If the database is away.
+        """
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Session]:
         """A transaction that changes nothing, and all of whose statements see the same moment.
 
@@ -104,6 +114,19 @@ class Records:
                 session.connection(execution_options={"sqlite_begin": "IMMEDIATE"})
             yield session
             session.commit()
+
+    @contextmanager
+    def entering(self) -> Iterator[Connection]:
+        """As ``writing``, for whoever has statements and no objects.
+
+        Raises:
+            OutOfResources: If the database is away or will not take it just now.
+        """
+        with _translated(), self.engine.connect() as connection:
+            if self.engine.dialect.name == "sqlite":
+                connection.execution_options(sqlite_begin="IMMEDIATE")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def rehearsing(self) -> Iterator[Session]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from litegpt.isolation import Isolation
 from service.archive import Archive
 from service.eligibility import Eligibility
 from service.errors import OutOfResources, TooLarge
-from service.received import Digest, ReceivedObject, examine
+from service.received import Digest, FileMeta, ReceivedObject, examine
 from service.records.database import Records, utc_now
 from service.records.forwarding import Forwarding, forward, withdraw_earlier
 from service.records.ledger import Ledger
@@ -92,6 +93,7 @@ class Receiver:
         path: Path,
         *,
         digest: Callable[[], Digest | None] | None = None,
+        meta: FileMeta | None = None,
         sop_class_uid: str | None = None,
         sop_instance_uid: str | None = None,
         calling_ae_title: str = "",
@@ -104,6 +106,7 @@ class Receiver:
         Args:
             path: A Part 10 file on the archive's file system; it is moved away unless it is a duplicate.
             digest: Gives the dataset's, where it is taken as it comes.
+            meta: The file meta information, where it was written here.
             sop_class_uid: The class that the C-STORE command named, if there was one.
             sop_instance_uid: The instance that it named.
             calling_ae_title: Who sent it.
@@ -117,7 +120,7 @@ class Receiver:
             TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
-        received = examine(path, sop_class_uid, sop_instance_uid, digest)
+        received = examine(path, sop_class_uid, sop_instance_uid, digest, meta)
         return self.keep(received, calling_ae_title, called_ae_title, priority, fetched).intake
 
     def keep(
@@ -134,28 +137,25 @@ class Receiver:
             TooLarge: If its study has as many objects as it may have.
             OutOfResources: If archive or records would not take it just now.
         """
-        is_first = not self.archive.has_images_of(received.study_instance_uid)
-        if not is_first:  # else it cannot be there already
-            with self.records.reading() as session:
-                if received.digest in self._known(session, received.sop_instance_uid):
-                    return Kept(Intake.DUPLICATE)
-                self._require_room(session, received)
-        relative = self.archive.take_image(
-            received.path, received.study_instance_uid, received.sop_instance_uid, received.digest
-        )
+        study_uid, uid, digest = received.study_instance_uid, received.sop_instance_uid, received.digest
+        if self.archive.has_image(study_uid, uid, digest) and digest in self.known(uid):
+            return Kept(Intake.DUPLICATE)
+        is_first = not self.archive.has_images_of(study_uid)
+        if not is_first:
+            self._require_room(study_uid)
+        relative = self.archive.take_image(received.path, study_uid, uid, digest)
         facts = Facts.of(received.header, calling_ae_title, called_ae_title)
         return self._record(_Arrival(received, relative, facts, priority, fetched, is_first))
 
-    def _require_room(self, session: Session, received: ReceivedObject) -> None:
+    def _require_room(self, study_uid: str) -> None:
         """Looked at before the file is taken: a few that come at once may be more."""
         if not self.maximum_instances:
             return
-        values = {"study_instance_uid": received.study_instance_uid, "most": self.maximum_instances}
-        count = session.scalar(_OF_STUDY, values) or 0
+        with self.records.connecting() as connection:
+            values = {"study_instance_uid": study_uid, "most": self.maximum_instances}
+            count = connection.scalar(_OF_STUDY, values) or 0
         if count >= self.maximum_instances:
-            raise TooLarge(
-                f"study {received.study_instance_uid} has {count} objects: maximum_instances_per_study"
-            )
+            raise TooLarge(f"study {study_uid} has {count} objects: maximum_instances_per_study")
 
     def foresee(self, received: ReceivedObject, foreseen: Sequence[Version] = ()) -> Kept:
         """What ``keep`` would say, if ``foreseen`` had been kept before; nothing is written.
@@ -165,21 +165,18 @@ class Receiver:
         """
         if received.digest in self.known(received.sop_instance_uid):
             return Kept(Intake.DUPLICATE)
-        with self.records.reading() as session:
-            earlier = versions(session, self.archive, received)
+        with self.records.connecting() as connection:
+            earlier = versions(connection, self.archive, received)
         return self.judge.of_next(received, received.path, [*earlier, *foreseen])
 
     def known(self, sop_instance_uid: str) -> set[str]:
         """The digests of what is recorded under a UID and whose files are there to stay."""
-        with self.records.reading() as session:
-            return self._known(session, sop_instance_uid)
-
-    def _known(self, session: Session, sop_instance_uid: str) -> set[str]:
-        rows = session.execute(_KNOWN, {"uid": sop_instance_uid}).all()
+        with self.records.connecting() as connection:
+            rows = connection.execute(_KNOWN, {"uid": sop_instance_uid}).all()
         return {digest for digest, path in rows if self.archive.absolute(path).is_file()}
 
     def _record(self, arrival: _Arrival) -> Kept:
-        kept = self.ledger.enter(lambda session: self._write(session, arrival))
+        kept = self.ledger.enter(lambda connection: self._write(connection, arrival))
         if kept.intake is not Intake.DUPLICATE:
             log.info(
                 "stored %s of study %s: %s%s",
@@ -190,55 +187,61 @@ class Receiver:
             )
         return kept
 
-    def _write(self, session: Session, arrival: _Arrival) -> Kept:
+    def _write(self, connection: Connection, arrival: _Arrival) -> Kept:
         now = utc_now()
         if arrival.is_first:
-            study_id = begin(session, arrival.received, arrival.priority, now)
+            study_id = begin(connection, arrival.received, arrival.priority, now)
             if study_id is not None:
                 kept = self.judge.of_first(arrival.received)
-                self._enter(session, study_id, arrival, kept, now)
+                self._enter(connection, study_id, arrival, kept, now)
                 return kept
-        return self._write_next(session, arrival, now)
+        return self._write_next(connection, arrival, now)
 
-    def _write_next(self, session: Session, arrival: _Arrival, now: datetime) -> Kept:
+    def _write_next(self, connection: Connection, arrival: _Arrival, now: datetime) -> Kept:
         received, file = arrival.received, self.archive.absolute(arrival.relative)
-        study = lock(session, received, arrival.priority, now)
-        earlier = versions(session, self.archive, received)
+        study = lock(connection, received, arrival.priority, now)
+        earlier = versions(connection, self.archive, received)
         kept = self.judge.of_next(received, file, earlier)
         if kept.intake is Intake.DUPLICATE:
             return kept
         if kept.intake is Intake.STORED_AGAIN:
             if not file.is_file():  # a purge took the new file for the old one: it is to be sent once more
                 raise OutOfResources(f"{received.sop_instance_uid} was being purged")
-            _store_again(session, arrival)
-            study.counts_from(session, now)
+            _store_again(connection, arrival)
+            study.counts_from(connection, now)
             return kept
         if not kept.reason and any(version.purged and version.eligible for version in earlier):
-            _succeed(session, study.id, received)
+            _succeed(connection, study.id, received)
         if not kept.reason:
-            study.came(session, now, arrival.priority)
-        elif not any_eligible(session, study.id):
-            study.counts_from(session, now)
-        instance_id = self._enter(session, study.id, arrival, kept, now)
+            study.came(connection, now, arrival.priority)
+        elif not any_eligible(connection, study.id):
+            study.counts_from(connection, now)
+        instance_id = self._enter(connection, study.id, arrival, kept, now)
         if kept.intake is Intake.CORRECTED_HEADER:
-            withdraw_earlier(session, *_objects(session, study.id, instance_id))
+            with _objects(connection, study.id, instance_id) as (session, its_study, instance):
+                withdraw_earlier(session, its_study, instance)
         return kept
 
     def _enter(
-        self, session: Session, study_id: int, arrival: _Arrival, kept: Kept, now: datetime
+        self, connection: Connection, study_id: int, arrival: _Arrival, kept: Kept, now: datetime
     ) -> int | None:
         """Writes the instance's row, whose id is returned, and has it passed on."""
-        instance_id: int | None = session.scalar(_ENTER, _row(study_id, arrival, kept, now))
+        instance_id: int | None = connection.scalar(_ENTER, _row(study_id, arrival, kept, now))
         goes_to = () if arrival.fetched else self.forwarding.destinations_of(arrival.facts)
         if goes_to:
-            forward(session, *_objects(session, study_id, instance_id), goes_to)
+            with _objects(connection, study_id, instance_id) as (session, study, instance):
+                forward(session, study, instance, goes_to)
         return instance_id
 
 
-def _objects(session: Session, study_id: int, instance_id: int | None) -> tuple[Study, Instance]:
-    """Few images need them; the study may have been loaded before it was changed."""
-    study = session.get_one(Study, study_id, populate_existing=True)
-    return study, session.get_one(Instance, instance_id)
+@contextmanager
+def _objects(
+    connection: Connection, study_id: int, instance_id: int | None
+) -> Iterator[tuple[Session, Study, Instance]]:
+    """A session within the transaction, and its objects. Few images need them."""
+    with Session(connection) as session:
+        yield session, session.get_one(Study, study_id), session.get_one(Instance, instance_id)
+        session.flush()
 
 
 def _row(study_id: int, arrival: _Arrival, kept: Kept, now: datetime) -> dict[str, Any]:
@@ -261,19 +264,19 @@ def _row(study_id: int, arrival: _Arrival, kept: Kept, now: datetime) -> dict[st
     }
 
 
-def _store_again(session: Session, arrival: _Arrival) -> None:
+def _store_again(connection: Connection, arrival: _Arrival) -> None:
     """Gives a purged object its file again."""
     received = arrival.received
-    session.execute(
+    connection.execute(
         update(Instance)
         .where(Instance.sop_instance_uid == received.sop_instance_uid, Instance.digest == received.digest)
         .values(purged_at=None, path=arrival.relative)
     )
 
 
-def _succeed(session: Session, study_id: int, received: ReceivedObject) -> None:
+def _succeed(connection: Connection, study_id: int, received: ReceivedObject) -> None:
     """Gives the place of purged versions of an image to the one that came now."""
-    session.execute(
+    connection.execute(
         update(Instance)
         .where(
             Instance.study_id == study_id,

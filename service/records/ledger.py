@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from service.errors import OutOfResources
 from service.records.database import Records
@@ -27,7 +27,7 @@ MOST_AT_ONCE: Final = 64
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    write: Callable[[Session], Any]
+    write: Callable[[Connection], Any]
     is_done: bool = False
     value: Any = None
     error: Exception | None = None
@@ -43,7 +43,7 @@ class Ledger:
         self._turn = threading.Lock()
         self._waiting: list[_Entry] = []
 
-    def enter(self, write: Callable[[Session], Value]) -> Value:
+    def enter(self, write: Callable[[Connection], Value]) -> Value:
         """Runs ``write`` in a transaction; what it returns is durable when this returns.
 
         Args:
@@ -74,10 +74,9 @@ class Ledger:
     def _commit(self, entries: list[_Entry]) -> None:
         """Writes entries together; where one of them fails, each of them alone."""
         try:
-            with self._records.writing() as session:
+            with self._records.entering() as connection:
                 for entry in entries:
-                    entry.value = entry.write(session)
-                    session.flush()
+                    entry.value = entry.write(connection)
         except Exception as error:  # noqa: BLE001 - the thread whose entry it is raises it again
             if len(entries) > 1 and not isinstance(error, OutOfResources):
                 for entry in entries:
@@ -88,6 +87,6 @@ class Ledger:
         for entry in entries:
             entry.is_done = True
 
-    def _alone(self, write: Callable[[Session], Value]) -> Value:
-        with self._records.writing() as session:
-            return write(session)
+    def _alone(self, write: Callable[[Connection], Value]) -> Value:
+        with self._records.entering() as connection:
+            return write(connection)

@@ -1,7 +1,7 @@
 """A study's row while its images come: begun with the first, locked for each, opened again by a late one.
 
 Every image passes here. So the statements are written once, and are of the table and not of its class: an
-object of the session's costs three times as much.
+object of a session's costs three times as much.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 from service.header import storable, texts
 from service.received import ReceivedObject
@@ -45,26 +44,26 @@ class Receiving:
     state: str
     priority: int
 
-    def came(self, session: Session, now: datetime, priority: Priority) -> None:
+    def came(self, connection: Connection, now: datetime, priority: Priority) -> None:
         """Takes note of an image that is to be analysed."""
         if self.state == StudyState.COMPLETE:
-            session.execute(_CAME_LATE, {"this": self.id, "now": now, "urgency": priority})
+            connection.execute(_CAME_LATE, {"this": self.id, "now": now, "urgency": priority})
         elif priority < self.priority:
-            session.execute(_CAME_URGENTLY, {"this": self.id, "now": now, "urgency": priority})
+            connection.execute(_CAME_URGENTLY, {"this": self.id, "now": now, "urgency": priority})
         else:
-            self.counts_from(session, now)
+            self.counts_from(connection, now)
 
-    def counts_from(self, session: Session, now: datetime) -> None:
+    def counts_from(self, connection: Connection, now: datetime) -> None:
         """Has its quiet period, and its age, counted from now."""
-        session.execute(_CAME, {"this": self.id, "now": now})
+        connection.execute(_CAME, {"this": self.id, "now": now})
 
 
-def any_eligible(session: Session, study_id: int) -> bool:
+def any_eligible(connection: Connection, study_id: int) -> bool:
     """Whether a study has an image that is to be analysed, or was."""
-    return bool(session.scalar(_ANY_ELIGIBLE, {"this": study_id}))
+    return bool(connection.scalar(_ANY_ELIGIBLE, {"this": study_id}))
 
 
-def begin(session: Session, received: ReceivedObject, priority: Priority, now: datetime) -> int | None:
+def begin(connection: Connection, received: ReceivedObject, priority: Priority, now: datetime) -> int | None:
     """Writes a study down of which an image has come, unless it is there; its row's id, or nothing.
 
     Two associations may bring a study's first images at once: one of them begins it.
@@ -78,17 +77,17 @@ def begin(session: Session, received: ReceivedObject, priority: Priority, now: d
         "last_eligible_at": now,
         "priority": priority,
     }
-    begun: int | None = session.scalar(_BEGIN[session.get_bind().dialect.name], values)
+    begun: int | None = connection.scalar(_BEGIN[connection.dialect.name], values)
     return begun
 
 
-def lock(session: Session, received: ReceivedObject, priority: Priority, now: datetime) -> Receiving:
+def lock(connection: Connection, received: ReceivedObject, priority: Priority, now: datetime) -> Receiving:
     """The row of an object's study, begun if it is not there."""
     named = {"uid": received.study_instance_uid}
-    row = session.execute(_LOCK, named).one_or_none()
+    row = connection.execute(_LOCK, named).one_or_none()
     if row is None:
-        begin(session, received, priority, now)
-        row = session.execute(_LOCK, named).one()
+        begin(connection, received, priority, now)
+        row = connection.execute(_LOCK, named).one()
     return Receiving(*row)
 
 

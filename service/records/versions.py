@@ -12,8 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import bindparam, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, select
 
 from litegpt.isolation import Isolation
 from service.archive import Archive
@@ -86,10 +85,10 @@ class Version:
         return cls(received.digest, received.path, kept.intake.state, not kept.reason)
 
 
-def versions(session: Session, archive: Archive, received: ReceivedObject) -> list[Version]:
+def versions(connection: Connection, archive: Archive, received: ReceivedObject) -> list[Version]:
     """What is recorded under an object's UID in its study, in the order in which it came."""
     values = {"study_instance_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
-    rows = session.execute(_VERSIONS, values).all()
+    rows = connection.execute(_VERSIONS, values).all()
     return [
         Version(digest, archive.absolute(path), state, eligible, purged, set_aside)
         for digest, path, state, eligible, purged, set_aside in rows

@@ -21,6 +21,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from service.received import FileMeta
 from service.wire.pdu import IS_COMMAND, IS_LAST, Value
 from service.wire.spool import Spool
 from service.wire.storage import Arrived, titles
@@ -46,6 +47,7 @@ class _Coming:
 
     begun: _Begun
     spool: Spool
+    meta: FileMeta
 
 
 class Lane:
@@ -102,11 +104,13 @@ class Lane:
         return _Begun(request, command, context_id)
 
     def _begin(self, begun: _Begun, transport: Transport) -> _Coming:
-        spool = Spool()
-        syntax = self._association._accepted_cx[begun.context_id].transfer_syntax[0]
-        spool.write(begun.request.file_begins_with(syntax))
+        spool, request = Spool(), begun.request
+        syntax = str(self._association._accepted_cx[begun.context_id].transfer_syntax[0])
+        beginning = request.file_begins_with(syntax)
+        spool.write(beginning)
         transport.begins(len(begun.command))
-        return _Coming(begun, spool)
+        meta = FileMeta(request.sop_class_uid, request.sop_instance_uid, syntax, len(beginning))
+        return _Coming(begun, spool, meta)
 
     def _answer(self, coming: _Coming, transport: Transport) -> None:
         coming.spool.flush()  # what the disk does not take is to be known before it is looked at
@@ -117,6 +121,7 @@ class Lane:
             path=path,
             failure=coming.spool.failure,
             digest=transport.ends().digest,
+            meta=coming.meta,
             sop_class_uid=request.sop_class_uid,
             sop_instance_uid=request.sop_instance_uid,
             calling_ae_title=calling,

@@ -18,7 +18,7 @@ from pynetdicom.events import Event
 
 from service.errors import CannotUnderstand, NodeError, OutOfResources, TooLarge
 from service.metrics.processes import StorageMetrics
-from service.received import Digest
+from service.received import Digest, FileMeta
 from service.records.intake import Receiver
 from service.records.states import Priority
 from service.wire import statuses
@@ -35,6 +35,7 @@ class Arrived:
         path: The file that its dataset was written into; ``None`` where none came.
         failure: Why the disk did not take it.
         digest: Gives the dataset's, where it is taken as it comes; it may not be done yet.
+        meta: The file's meta information, where we have written it.
         moved_for: Who had it moved here, if anybody (Move Originator Application Entity Title).
         fetched: Whether it came on an association of ours.
     """
@@ -47,6 +48,7 @@ class Arrived:
     calling_ae_title: str
     called_ae_title: str
     moved_for: str
+    meta: FileMeta | None = None
     fetched: bool = False
 
 
@@ -105,6 +107,7 @@ class Storage:
             self.receiver.take(
                 arrived.path,
                 digest=arrived.digest,
+                meta=arrived.meta,
                 sop_class_uid=arrived.sop_class_uid,
                 sop_instance_uid=arrived.sop_instance_uid,
                 calling_ae_title=arrived.calling_ae_title,

@@ -8,8 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, insert, select
 
 from service.errors import OutOfResources
 from service.records.database import Records, utc_now
@@ -19,11 +18,11 @@ from service.records.tables import Study
 from tests.waiting import wait_until
 
 
-def _study(uid: str) -> Callable[[Session], str]:
-    def write(session: Session) -> str:
+def _study(uid: str) -> Callable[[Connection], str]:
+    def write(connection: Connection) -> str:
         now = utc_now()
-        session.add(
-            Study(
+        connection.execute(
+            insert(Study).values(
                 study_instance_uid=uid,
                 state=StudyState.RECEIVING,
                 receiving_since=now,
@@ -50,14 +49,16 @@ def _commits(records: Records) -> Iterator[list[object]]:
 
 
 @contextmanager
-def _while_one_writes(ledger: Ledger, entries: list[Callable[[Session], str]]) -> Iterator[list[Future[str]]]:
+def _while_one_writes(
+    ledger: Ledger, entries: list[Callable[[Connection], str]]
+) -> Iterator[list[Future[str]]]:
     """Entries that all came while a first one was being written; it is written when the block begins."""
     begun, goes_on = threading.Event(), threading.Event()
 
-    def first(session: Session) -> str:
+    def first(connection: Connection) -> str:
         begun.set()
         assert goes_on.wait(10)
-        return _study("first")(session)
+        return _study("first")(connection)
 
     with ThreadPoolExecutor(len(entries) + 1) as threads:
         futures = [threads.submit(ledger.enter, first)]
@@ -79,9 +80,8 @@ def test_what_comes_while_another_writes_shares_one_commit(records: Records) -> 
 
 
 def test_one_that_fails_leaves_no_trace_and_the_others_are_written(records: Records) -> None:
-    def fails(session: Session) -> str:
-        _study("9.9")(session)
-        session.flush()
+    def fails(connection: Connection) -> str:
+        _study("9.9")(connection)
         raise LookupError("its own")
 
     ledger = Ledger(records)
@@ -97,7 +97,7 @@ def test_one_that_fails_leaves_no_trace_and_the_others_are_written(records: Reco
 
 
 def test_where_the_database_is_away_everybody_is_told(records: Records) -> None:
-    def away(_: Session) -> str:
+    def away(_: Connection) -> str:
         raise OutOfResources("away")
 
     entries = [_study("1.1"), away]

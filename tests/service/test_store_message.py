@@ -18,6 +18,7 @@ from pynetdicom.dsutils import create_file_meta
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
+from service.received import FileMeta
 from service.wire.store_message import StoreRequest
 from tests.fuzz.upper_layer import command, element
 from tests.images import DX
@@ -153,3 +154,4 @@ def test_the_file_begins_as_pydicom_would_begin_it(sop_class: str, sop_instance:
     write_file_meta_info(written, meta)
     assert begins == bytes(128) + b"DICM" + written.getvalue()
     assert dcmread(BytesIO(begins)).file_meta.MediaStorageSOPInstanceUID == sop_instance
+    assert FileMeta.read(BytesIO(begins)) == FileMeta(sop_class, sop_instance, syntax, len(begins))
