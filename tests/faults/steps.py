@@ -56,7 +56,7 @@ STEPS: Final = (
     Step("synced, not renamed", LISTENER, BEFORE, "service.archive:_make_folder"),
     Step("renamed, folder not synced", LISTENER, BEFORE, "service.archive:sync", _is_study_folder),
     Step("in its place, not recorded", LISTENER, AFTER, "service.archive:Archive.take_image"),
-    Step("recorded, not committed", LISTENER, BEFORE, "sqlalchemy.orm:Session.commit"),
+    Step("recorded, not committed", LISTENER, AFTER, "service.records.intake:Receiver._write"),
     Step("committed, not answered", LISTENER, AFTER, "service.records.intake:Receiver.take"),
     Step("answered", LISTENER, AFTER, "service.wire.lane:Lane._answer"),
     Step("study due, not completed", SWEEPER, BEFORE, "service.completion:Completion.complete"),
