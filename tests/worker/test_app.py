@@ -12,10 +12,8 @@ import pytest
 from service import queue
 from service.records import workers
 from service.records.database import Records
-from service.records.migrate import migrate
 from service.settings import Settings, load_settings
-from service.supervisor import worker_command
-from tests.processes import running
+from tests.worker.celery_worker import PARTS, celery_worker
 
 
 @pytest.mark.parametrize(
@@ -46,13 +44,10 @@ def test_a_wrong_setting_ends_celery_with_one_line(
 def settings(tmp_path: Path) -> Settings:
     loaded = load_settings(data_dir=tmp_path / "node")
     queue.prepare_broker(loaded)
-    records = Records.open(loaded)
-    migrate(records.engine)
-    records.close()
     return loaded
 
 
-@pytest.mark.parametrize(("part", "pool"), [("analysis", "prefork"), ("delivery", "solo")])
+@pytest.mark.parametrize(("part", "pool"), PARTS)
 def test_a_worker_is_in_the_records_from_its_start_to_its_end(
     settings: Settings, tmp_path: Path, part: str, pool: str
 ) -> None:
@@ -66,12 +61,7 @@ def test_a_worker_is_in_the_records_from_its_start_to_its_end(
         with records.reading() as session:
             return workers.workers(session)[0].model
 
-    with running(
-        worker_command(part, pool, "INFO"),
-        log=tmp_path / "worker.log",
-        environment=settings.as_environment(),
-        folder=tmp_path,
-    ) as worker:
+    with celery_worker(settings, part, pool, tmp_path) as worker:
         ((named, pid),) = worker.wait_until(there, 60, "worker in the records")
         works = [worker.pid] if pool == "solo" else [one.pid for one in worker.descendants()]
         assert named == part and pid in works

@@ -14,11 +14,8 @@ import pytest
 import redis
 
 from service import queue
-from service.records.database import Records
-from service.records.migrate import migrate
 from service.settings import load_settings
-from service.supervisor import worker_command
-from tests.processes import running
+from tests.worker.celery_worker import PARTS, celery_worker
 
 ACKNOWLEDGEMENT = b"ZREM"
 """What kombu acknowledges with: it takes the message out of those that are being worked on."""
@@ -71,20 +68,12 @@ def _network_before(url: str) -> Iterator[tuple[_OneIsLost, str]]:
         network.shutdown()
 
 
-@pytest.mark.parametrize(("part", "pool"), [("analysis", "prefork"), ("delivery", "solo")])
+@pytest.mark.parametrize(("part", "pool"), PARTS)
 def test_the_next_bell_is_heard(redis_url: str, tmp_path: Path, part: str, pool: str) -> None:
     with _network_before(redis_url) as (network, broker_url):
         settings = load_settings(data_dir=tmp_path / "node", broker_url=broker_url)
-        records = Records.open(settings)
-        migrate(records.engine)
-        records.close()
         bell, broker = queue.Bell(settings), redis.Redis.from_url(redis_url)
-        with running(
-            worker_command(part, pool, "INFO"),
-            log=tmp_path / "worker.log",
-            environment=settings.as_environment(),
-            folder=tmp_path,
-        ) as worker:
+        with celery_worker(settings, part, pool, tmp_path) as worker:
             bell.ring(part)
             worker.wait_until(network.is_lost.is_set, 60, "acknowledgement that is lost")
             worker.wait_until(lambda: "Couldn't ack" in worker.output(), 60, "word of it")
